@@ -1,0 +1,350 @@
+"""Assembly: builds each object once, joins them, runs them, and takes them down in order.
+
+Owns the settings, the task group and the clock of the process. Every other room is given what it needs here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from proxy.core.config.problem import Problem
+from proxy.core.config.settings import Durability, SecretRef, Settings
+from proxy.core.redaction import RequestRedactor
+from proxy.core.redaction.detect import KNOWN_KINDS, Detector, build_detector
+from proxy.flow.attempts import Attempts
+from proxy.flow.budgets import Budgets
+from proxy.flow.callers import CallerBook
+from proxy.flow.catalog import Catalog, Snapshot
+from proxy.flow.clock import SystemClock
+from proxy.flow.delivering import Delivery
+from proxy.flow.delivery import Delivery as RowDelivery
+from proxy.flow.delivery import DeliveryPace
+from proxy.flow.drain import drain
+from proxy.flow.fleet import Fleet
+from proxy.flow.outbox import Outbox, WhenFull
+from proxy.flow.relay import Relay
+from proxy.flow.reload import compile_snapshot, put_in_force
+from proxy.flow.vitals import Vitals
+from proxy.server.admin import AdminDoor
+from proxy.server.door import DataDoor
+from proxy.sources.files import FolderSnapshot, read_policies, watch_policies
+from proxy.sources.secrets import Secrets, references, usable_providers
+from proxy.stores.audit_stores import dead_letters, make_sink, open_spool
+from proxy.telemetry.log import set_up
+from proxy.telemetry.metrics import Metrics, Sample
+from proxy.telemetry.witness import Telemetry
+from proxy.terms.redaction import Action, RedactionPlan
+from proxy.upstream.providers import Providers
+
+POLICY_LOOK_EVERY_S = 1.0
+SECRET_LOOK_EVERY_S = 5.0
+
+
+@dataclass(slots=True)
+class ProviderKeys:
+    """Provider name -> key, over the secrets of this process; implements ``upstream.providers.Credentials``."""
+
+    secrets: Secrets
+    refs: Mapping[str, SecretRef | None]
+    now_s: Callable[[], float]
+    _shown: dict[str, str | None] = field(default_factory=dict)
+
+    def current(self, provider: str) -> str | None:
+        """Return the provider's key; the revealed text is kept so that a request costs one look-up."""
+        if provider in self._shown:
+            return self._shown[provider]
+        ref = self.refs.get(provider)
+        secret = self.secrets.current(ref) if ref is not None else None
+        value = self._shown[provider] = secret.reveal() if secret is not None else None
+        return value
+
+    async def refresh(self, provider: str) -> bool:
+        """Re-read the provider's key off the loop."""
+        ref = self.refs.get(provider)
+        if ref is None:
+            return False
+        changed = await asyncio.to_thread(self.secrets.refresh, ref, self.now_s())
+        self._shown.pop(provider, None)
+        return changed
+
+    def forget(self) -> None:
+        """Look every key up anew: a file has changed."""
+        self._shown.clear()
+
+    def mask(self, text: str) -> str:
+        """Star out every key this process holds."""
+        for provider in self.refs:
+            key = self.current(provider)
+            if key:
+                text = text.replace(key, "***")
+        return text
+
+
+class Redactors:
+    """Compiles redaction plans; detectors of the same kinds are shared."""
+
+    def __init__(self, hash_key: bytes) -> None:
+        self._hash_key = hash_key
+        self._detectors: dict[frozenset[str], Detector] = {}
+
+    def build(self, plan: RedactionPlan) -> RequestRedactor | None:
+        """Return the redactor of a plan, or None when it looks for nothing in requests."""
+        request = plan.request
+        if not request.is_active:
+            return None
+        kinds = frozenset(kind for kind in KNOWN_KINDS if request.action_for(kind) is not Action.OFF)
+        detector = self._detectors.get(kinds)
+        if detector is None:
+            detector = self._detectors[kinds] = build_detector(kinds)
+        return RequestRedactor(plan, detector, hash_key=self._hash_key)
+
+
+@dataclass(slots=True)
+class Started:
+    """What is told when the sidecar accepts traffic."""
+
+    data_port: int
+    admin_port: int
+    seconds: float
+
+
+class App:
+    """One sidecar process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        secrets: Secrets,
+        policies: FolderSnapshot,
+        *,
+        simulated: frozenset[str] = frozenset(),
+        on_started: Callable[[Started], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._secrets = secrets
+        self._policies = policies
+        self._simulated = simulated
+        self._on_started = on_started
+        self._began_s = time.monotonic()
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        set_up(settings.log)
+        self._build()
+
+    def _build(self) -> None:
+        """Make every object; nothing here touches the network."""
+        settings = self._settings
+        loop = asyncio.get_running_loop()
+        self.clock = clock = SystemClock(time.monotonic, time.time, os.urandom)
+        self.metrics = Metrics()
+        self.witness = witness = Telemetry(self.metrics)
+        self.catalog = Catalog(settings.providers)
+        self.budgets = Budgets()
+        self.fleet = Fleet(random.random)
+        self._keys = ProviderKeys(
+            self._secrets, {name: p.api_key for name, p in settings.providers.items()}, time.monotonic
+        )
+        self.upstream = Providers(settings.providers, self._keys, time.monotonic)
+        self._spool = open_spool(settings.audit)
+        self.outbox = Outbox(self._spool, WhenFull(settings.audit.when_full.value), clock.unix_ms)
+        callers = CallerBook(settings.callers)
+        delivery = Delivery(
+            self.upstream,
+            self.outbox,
+            time.monotonic,
+            callers.demands_key,
+            settings.audit.durability is Durability.FSYNC,
+            settings.server.max_body_bytes,
+        )
+        self.attempts = Attempts(
+            self.fleet,
+            self.budgets,
+            self.upstream,
+            delivery,
+            clock,
+            witness,
+            random.random,
+            settings.server.max_body_bytes,
+        )
+        relay = Relay(
+            self.catalog, callers, self.attempts, self.outbox, clock, witness, partial(loop.run_in_executor, None)
+        )
+        self.door = DataDoor(settings.server, relay, clock, witness)
+        self.rows = self._row_delivery()
+        self.vitals = Vitals(
+            self.catalog, self.attempts, self.budgets, self.outbox, self.rows.state, self._totals, time.monotonic
+        )
+        self.vitals.simulated = self._simulated
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self.metrics)  # type: ignore[arg-type]
+        self._add_gauges()
+        self.admin = AdminDoor(settings.server.admin, self.vitals, self._registry, self._admin_token)
+        self._redactors = Redactors(os.urandom(32))
+
+    def _row_delivery(self) -> RowDelivery:
+        audit = self._settings.audit
+        store = audit.store
+        if isinstance(store, SecretRef):
+            secret = self._secrets.current(store)
+            store = secret.reveal() if secret is not None else ""
+        pace = DeliveryPace(max_rows=audit.sink_batch_rows, max_age_s=audit.sink_batch_wait_s)
+        self._sink = make_sink(store)
+        return RowDelivery(self._spool, self._sink, dead_letters(audit), self.clock, random.random, pace)
+
+    def _admin_token(self) -> str | None:
+        ref = self._settings.admin_token
+        secret = self._secrets.current(ref) if ref is not None else None
+        return secret.reveal() if secret is not None else None
+
+    def _totals(self) -> dict[str, Any]:
+        return {
+            **self.metrics.totals(),
+            "live": self.door.live_exchanges,
+            "callers_connected": self.door.open_connections,
+            "own_p95_ms": self.metrics.own_quantile_ms(0.95),
+        }
+
+    def _add_gauges(self) -> None:
+        """Let the scrape read state that others own."""
+        add = self.metrics.add_gauges
+
+        def one(read: Callable[[], float]) -> Callable[[], list[Sample]]:
+            return lambda: [((), read())]
+
+        add("live_exchanges", "Exchanges now.", (), one(lambda: self.door.live_exchanges))
+        add("caller_connections", "Caller connections now.", (), one(lambda: self.door.open_connections))
+        add("provider_connections", "Provider connections now.", (), one(lambda: self.upstream.open_connections))
+        add("open_reservations", "Budget reservations now.", (), one(lambda: self.budgets.open_reservations))
+        add("policy_generation", "Policy snapshots put in force.", (), one(lambda: self.catalog.generation))
+        add("audit_waiting_rows", "Rows not yet in the store.", (), one(lambda: self.rows.state().lag.rows))
+        add("audit_waiting_bytes", "Bytes not yet in the store.", (), one(lambda: self.rows.state().lag.bytes))
+        add("audit_waiting_seconds", "Age of the oldest such row.", (), one(lambda: self.rows.state().lag.seconds))
+        add("audit_spool_bytes", "Bytes of the spool on disk.", (), one(lambda: self.outbox.state().spool.used_bytes))
+        add("audit_rows_kept", "Rows spooled.", (), one(lambda: self.outbox.state().kept_rows), is_counter=True)
+        add("audit_rows_shed", "Rows given up.", (), one(lambda: self.outbox.state().shed_rows), is_counter=True)
+        add(
+            "audit_rows_delivered",
+            "Rows the store has taken.",
+            (),
+            one(lambda: self.rows.state().delivered_rows),
+            is_counter=True,
+        )
+        add(
+            "audit_dead_letters",
+            "Rows the store refused for what they hold.",
+            (),
+            one(lambda: self.rows.state().dead_letters),
+            is_counter=True,
+        )
+        add("breaker_open", "1 while a deployment's breaker is not closed.", ("deployment",), self._breakers)
+        add("component_ok", "1 while a component is ok.", ("component",), self._component_samples)
+
+    def _breakers(self) -> list[Sample]:
+        return [((view["deployment"],), float(view["state"] in ("open", "half_open"))) for view in self.attempts.view()]
+
+    def _component_samples(self) -> list[Sample]:
+        components = self.vitals.health()["components"]
+        return [((name,), float(row["state"] == "ok")) for name, row in components.items()]
+
+    # --- running ----------------------------------------------------------------------------------
+
+    async def load_policies(self, folder: FolderSnapshot) -> list[Problem]:
+        """Compile a policy folder and put it in force; on any error the last good one stays."""
+        snapshot, problems = await asyncio.to_thread(self._compile, folder)
+        if snapshot is None:
+            errors = [str(p) for p in problems if p.is_error]
+            self.vitals.policy_trouble = errors[0] if errors else "no policy"
+            self.witness.notice("policy_refused", problems=errors[:5], more=max(0, len(errors) - 5))
+            return problems
+        put_in_force(snapshot, self.catalog, self.budgets, self.fleet)
+        self.vitals.policy_trouble = ""
+        self.witness.notice("policy_in_force", revision=snapshot.revision, generation=self.catalog.generation)
+        return problems
+
+    def _compile(self, folder: FolderSnapshot) -> tuple[Snapshot | None, list[Problem]]:
+        return compile_snapshot(folder.files, folder.problems, self._settings, KNOWN_KINDS, self._redactors.build)
+
+    async def run(self) -> None:
+        """Serve until a signal, then drain. Raises OSError when an address cannot be bound."""
+        self._note_unusable()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        if self.catalog.snapshot is None:
+            await self.load_policies(self._policies)
+        try:
+            await self.admin.open()
+            await self.door.open()
+            self.vitals.is_started = True
+            if self._on_started is not None:
+                self._on_started(Started(self.door.port, self.admin.port, time.monotonic() - self._began_s))
+            async with asyncio.TaskGroup() as tasks:
+                background = [
+                    tasks.create_task(self.rows.run(), name="audit-delivery"),
+                    tasks.create_task(self._watch_policies(), name="policy-watch"),
+                    tasks.create_task(self._watch_secrets(), name="secret-watch"),
+                ]
+                await self._stop.wait()
+                for task in background:
+                    task.cancel()
+            server = self._settings.server
+            await drain(
+                self.door,
+                self.rows,
+                self.vitals,
+                self.clock,
+                self.witness,
+                grace_s=server.drain_grace_s,
+                deadline_s=server.drain_deadline_s,
+                hurry=self._hurry,
+            )
+        finally:
+            await self.close()
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+    def _note_unusable(self) -> None:
+        usable = usable_providers(self._settings, self._secrets)
+        self.vitals.unusable = {
+            name: f"key not set: {provider.api_key}"
+            for name, provider in self._settings.providers.items()
+            if name not in usable and name not in self._simulated
+        }
+
+    async def _watch_policies(self) -> None:
+        async for folder in watch_policies(self._settings.policies, POLICY_LOOK_EVERY_S, self._policies.digest):
+            await self.load_policies(folder)
+
+    async def _watch_secrets(self) -> None:
+        self._secrets.load(references(self._settings), time.monotonic())
+        while True:
+            await asyncio.sleep(SECRET_LOOK_EVERY_S)
+            changed = await asyncio.to_thread(self._secrets.poll, time.monotonic())
+            if changed:
+                self._keys.forget()
+                self._note_unusable()
+                self.witness.notice("secrets_changed", count=len(changed))
+
+    async def close(self) -> None:
+        """Take everything down; rows that are not in the store stay in the spool."""
+        self.vitals.is_draining = True
+        await self.door.close()
+        await self.upstream.close()
+        self.outbox.close_gap()
+        await self._sink.close()
+        self._spool.close()
+        await self.admin.close()

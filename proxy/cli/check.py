@@ -1,0 +1,87 @@
+"""``readygate check``: say everything that is wrong with the config and the policies, and change nothing.
+
+Owns the verb's output and exit code. Called by ``cli``; what is a problem is decided in ``core``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from proxy.core.config.problem import Problem, Severity, in_order
+from proxy.core.policy.load import parse_policies
+from proxy.core.redaction.detect import KNOWN_KINDS
+from proxy.sources.files import read_config, read_policies
+from proxy.sources.secrets import Secrets, references, secret_problems
+
+EXIT_GOOD, EXIT_FINDING, EXIT_UNUSABLE = 0, 1, 2
+_NOT_STARTED = frozenset({"missing-file", "unreadable-file"})
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the verb to the command line."""
+    parser = subparsers.add_parser(
+        "check",
+        help="say everything that is wrong with config.yaml and the policies",
+        description="Read config.yaml and its policy folder as `serve` would and print every problem with its place. "
+        "Exit code: 0 nothing that stops it, 1 errors (with --strict also lints), 2 no config to check.",
+    )
+    parser.add_argument("-c", "--config", default="config.yaml", metavar="PATH", help="config file (%(default)s)")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="output (%(default)s)")
+    parser.add_argument("--strict", action="store_true", help="let lints fail the check, too")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check and print; return the exit code."""
+    problems, can_start = find_problems(Path(args.config))
+    counts = Counter(problem.severity for problem in problems)
+    errors, lints = counts[Severity.ERROR], counts[Severity.LINT]
+    if args.format == "json":
+        print(json.dumps({"errors": errors, "lints": lints, "problems": [_plain(p) for p in problems]}, indent=2))
+    else:
+        for problem in problems:
+            print(problem)
+        print(_summary(args.config, errors, lints))
+    if not can_start:
+        return EXIT_UNUSABLE
+    return EXIT_FINDING if errors or (lints and args.strict) else EXIT_GOOD
+
+
+def find_problems(config: Path) -> tuple[tuple[Problem, ...], bool]:
+    """Return every problem of a config and its policies, and whether there was a config to read at all."""
+    result = read_config(config)
+    problems = list(result.problems)
+    if result.settings is None:
+        is_there = not any(p.code in _NOT_STARTED and p.line == 1 and p.column == 1 for p in problems)
+        return tuple(problems), is_there
+    secrets = Secrets()
+    secrets.load(references(result.settings))
+    problems += secret_problems(result.settings, secrets)
+    folder = read_policies(result.settings.policies)
+    problems += folder.problems
+    if folder.files:
+        problems += parse_policies(folder.files, result.settings, KNOWN_KINDS).problems
+    return in_order(problems), True
+
+
+def _plain(problem: Problem) -> dict[str, str | int]:
+    return {
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "severity": problem.severity.value,
+        "code": problem.code,
+        "message": problem.message,
+        "suggestion": problem.suggestion,
+    }
+
+
+def _summary(config: str, errors: int, lints: int) -> str:
+    if not errors and not lints:
+        return f"{config}: good"
+    words = [f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((errors, "error"), (lints, "lint")) if n]
+    return f"{config}: {' and '.join(words)}"

@@ -1,0 +1,216 @@
+"""Admission against several limits at once: all are charged or none is.
+
+Owns the open reservations and the order of checks; the sums are those of ``window``. Knows no provider,
+no policy and no store. A store that keeps its sums elsewhere gives the same answers to the same calls:
+``tests/unit/flow/test_budgets_contract.py`` is the suite for every one of them.
+
+Guarantee: when no request uses more than was reserved for it, the actual use of the requests admitted in
+any interval of length W is at most the limit, whatever the order of settlements and however the clock
+steps back. At the last admission of the interval the sum of current charges was within the limit, and
+charges only ever fall towards the actual use. An overrun adds itself once and is charged, so admission
+stops until it has aged out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from proxy.core.budget.window import DAY, HOUR, MINUTE, SlotCounter, WindowCounter, WindowShape
+
+
+class Dimension(StrEnum):
+    """What one limit of a budget counts; the words are those of the policy file."""
+
+    REQUESTS_PER_MINUTE = "requests_per_minute"
+    REQUESTS_PER_HOUR = "requests_per_hour"
+    REQUESTS_PER_DAY = "requests_per_day"
+    TOKENS_PER_MINUTE = "tokens_per_minute"
+    CONCURRENT = "concurrent"
+
+
+REQUEST_WINDOWS: dict[Dimension, WindowShape] = {
+    Dimension.REQUESTS_PER_MINUTE: MINUTE,
+    Dimension.REQUESTS_PER_HOUR: HOUR,
+    Dimension.REQUESTS_PER_DAY: DAY,
+}
+TOKEN_WINDOWS: dict[Dimension, WindowShape] = {Dimension.TOKENS_PER_MINUTE: MINUTE}
+DAILY = frozenset({Dimension.REQUESTS_PER_DAY})
+
+SLOT_WAIT_S = 1.0
+"""What a caller is told when only slots are missing: nobody knows when a running exchange will end."""
+
+
+class Meter(NamedTuple):
+    """One limit of one budget with its counter."""
+
+    budget_id: str
+    dimension: Dimension
+    counter: WindowCounter | SlotCounter
+
+
+class Account:
+    """The meters that one kind of admission passes, sorted by what they count."""
+
+    __slots__ = ("least_token_limit", "meters", "requests", "slots", "tokens")
+
+    def __init__(self, meters: Sequence[Meter]) -> None:
+        self.meters = tuple(meters)
+        self.requests: tuple[WindowCounter, ...] = tuple(
+            m.counter for m in meters if m.dimension in REQUEST_WINDOWS and isinstance(m.counter, WindowCounter)
+        )
+        self.tokens: tuple[WindowCounter, ...] = tuple(
+            m.counter for m in meters if m.dimension in TOKEN_WINDOWS and isinstance(m.counter, WindowCounter)
+        )
+        self.slots: tuple[SlotCounter, ...] = tuple(m.counter for m in meters if isinstance(m.counter, SlotCounter))
+        self.least_token_limit = min((c.limit for c in self.tokens), default=0)
+
+
+class Reservation:
+    """What one attempt holds until it is settled or cancelled. Only its ledger reads the inside."""
+
+    __slots__ = ("account", "admitted_s", "charges", "rid", "tokens")
+
+    def __init__(
+        self, rid: str, account: Account, tokens: int, admitted_s: float, charges: tuple[int, ...] | None
+    ) -> None:
+        self.rid = rid
+        self.account = account
+        self.tokens = tokens
+        self.admitted_s = admitted_s
+        self.charges = charges
+        """Tokens charged per token counter where an estimate was cut to a limit; None: ``tokens`` on each."""
+
+
+class Shortage(NamedTuple):
+    """One limit that had no room. ``wait_s`` is true for windows and a hint for slots."""
+
+    budget_id: str
+    dimension: Dimension
+    limit: int
+    wait_s: float
+
+
+class Ledger:
+    """Open reservations and the clock of all counters, which never runs backwards."""
+
+    __slots__ = ("_now_s", "_open")
+
+    def __init__(self) -> None:
+        self._open: dict[str, Reservation] = {}
+        self._now_s = 0.0
+
+    @property
+    def now_s(self) -> float:
+        """The latest time seen."""
+        return self._now_s
+
+    @property
+    def open_count(self) -> int:
+        """Reservations neither settled nor cancelled."""
+        return len(self._open)
+
+    def acquire(self, account: Account, tokens: int, now_s: float, rid: str) -> Reservation | None:
+        """Charge one request, ``tokens`` tokens and one slot to every meter, or nothing to any.
+
+        ``rid`` names the attempt. Asked again for one that is still open, the answer is the same
+        reservation and nothing more is charged. A token estimate larger than a limit is charged up to it.
+        None means that some meter has no room: ``shortages`` says which.
+        """
+        earlier = self._open.get(rid)
+        if earlier is not None:
+            return earlier
+        if now_s > self._now_s:
+            self._now_s = now_s
+        else:
+            now_s = self._now_s
+        for slots in account.slots:
+            if slots.used >= slots.limit:
+                return None
+        for window in account.requests:
+            if not window.fits(1, now_s):
+                return None
+        charges: tuple[int, ...] | None = None
+        if account.tokens:
+            if tokens > account.least_token_limit:
+                charges = tuple(min(tokens, w.limit) for w in account.tokens)
+            if not _fit_tokens(account, tokens, charges, now_s):
+                return None
+        return self._admit(account, tokens, now_s, rid, charges)
+
+    def _admit(
+        self, account: Account, tokens: int, now_s: float, rid: str, charges: tuple[int, ...] | None
+    ) -> Reservation:
+        for slots in account.slots:
+            slots.used += 1
+        for window in account.requests:
+            window.charge(1)
+        if charges is None:
+            for window in account.tokens:
+                window.charge(tokens)
+        else:
+            for window, charge in zip(account.tokens, charges, strict=True):
+                window.charge(charge)
+        reservation = self._open[rid] = Reservation(rid, account, tokens, now_s, charges)
+        return reservation
+
+    def settle(self, reservation: Reservation, actual_tokens: int | None, now_s: float) -> bool:
+        """Free the slot and correct the token charge; None leaves the estimate charged.
+
+        False, and nothing happens, when the reservation is not open (any more).
+        """
+        if not self._close(reservation):
+            return False
+        if actual_tokens is not None and reservation.account.tokens:
+            self._correct_tokens(reservation, max(0, actual_tokens), max(now_s, self._now_s))
+        return True
+
+    def cancel(self, reservation: Reservation, now_s: float) -> bool:
+        """Take everything back: the provider never accepted the request. Idempotent like ``settle``."""
+        if not self._close(reservation):
+            return False
+        now_s = max(now_s, self._now_s)
+        for window in reservation.account.requests:
+            window.correct(reservation.admitted_s, -1, now_s)
+        self._correct_tokens(reservation, 0, now_s)
+        return True
+
+    def shortages(self, account: Account, tokens: int, now_s: float) -> tuple[Shortage, ...]:
+        """Name every meter without room for one more request of ``tokens`` tokens."""
+        found: list[Shortage] = []
+        for budget_id, dimension, counter in account.meters:
+            if isinstance(counter, SlotCounter):
+                wait_s = SLOT_WAIT_S if counter.used >= counter.limit else 0.0
+            else:
+                amount = min(tokens, counter.limit) if dimension in TOKEN_WINDOWS else 1
+                wait_s = counter.wait_s(amount, now_s)
+            if wait_s > 0.0:
+                found.append(Shortage(budget_id, dimension, counter.limit, wait_s))
+        return tuple(found)
+
+    def _close(self, reservation: Reservation) -> bool:
+        if self._open.get(reservation.rid) is not reservation:
+            return False
+        del self._open[reservation.rid]
+        for slots in reservation.account.slots:
+            slots.used -= 1
+        return True
+
+    def _correct_tokens(self, reservation: Reservation, actual: int, now_s: float) -> None:
+        self._now_s = now_s
+        windows, charges = reservation.account.tokens, reservation.charges
+        if charges is None:
+            by = actual - reservation.tokens
+            if by:
+                for window in windows:
+                    window.correct(reservation.admitted_s, by, now_s)
+            return
+        for window, charge in zip(windows, charges, strict=True):
+            window.correct(reservation.admitted_s, actual - charge, now_s)
+
+
+def _fit_tokens(account: Account, tokens: int, charges: tuple[int, ...] | None, now_s: float) -> bool:
+    if charges is None:
+        charges = (tokens,) * len(account.tokens)
+    return all(map(WindowCounter.fits, account.tokens, charges, (now_s,) * len(charges)))

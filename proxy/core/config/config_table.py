@@ -1,0 +1,232 @@
+"""The keys of config.yaml: one row each, with meaning, default and example.
+
+Owns what the file may say. Reference pages and the JSON Schema are made from these rows.
+Only keys that act are here; what is planned is in ``later`` and refused, so that nothing is ignored silently.
+"""
+
+from __future__ import annotations
+
+from proxy.core.config.kinds import Choice, Number, Text, duration, size
+from proxy.core.config.schema import Key, ListOf, MapOf, Table
+from proxy.core.config.settings import (
+    BudgetStoreKind,
+    Durability,
+    LogFormat,
+    LogLevel,
+    ProviderKind,
+    WhenFull,
+)
+from proxy.core.config.texts import (
+    PathText,
+    Secret,
+    StoreText,
+    parse_allowed_host,
+    parse_api_version,
+    parse_auth_header,
+    parse_base_url,
+    parse_deployment,
+    parse_header_name,
+    parse_header_value,
+    parse_listen_host,
+    parse_model,
+    parse_name,
+    parse_proxy_url,
+    parse_sha256,
+)
+
+_NOT_YET = "is not available in this version; it would be ignored, so it is refused"
+
+VERSION = Key("version", Number(1, 1), "Version of the file's language.", is_required=True, example="1")
+
+
+def _listen(name: str, port: int) -> Table:
+    return Table(
+        name,
+        "An address to listen on.",
+        (
+            Key("host", Text("a host or IP address", parse_listen_host), "Address.", "127.0.0.1", "127.0.0.1"),
+            Key("port", Number(0, 65535), "Port; 0 lets the system choose.", str(port), str(port)),
+        ),
+    )
+
+
+_DRAIN = Table(
+    "drain",
+    "What happens between SIGTERM and the exit.",
+    (
+        Key("grace", duration("0s", "1h"), "New requests are accepted for so long after SIGTERM.", "5s", "5s"),
+        Key("deadline", duration("1s", "24h"), "Streams are ended and the process exits by then.", "25s", "25s"),
+    ),
+)
+
+_SERVER_TIMEOUTS = Table(
+    "timeouts",
+    "How long a caller may take.",
+    (
+        Key("head", duration("100ms", "10m"), "From the first byte of a request head to its end.", "15s", "15s"),
+        Key("body", duration("100ms", "1h"), "Longest silence between two pieces of a request body.", "60s", "60s"),
+        Key(
+            "write_stall", duration("100ms", "1h"), "A caller that takes no bytes for so long is dropped.", "60s", "60s"
+        ),
+        Key("keepalive", duration("0s", "1h"), "Idle caller connections are closed after this.", "75s", "75s"),
+    ),
+)
+
+_SERVER = Table(
+    "server",
+    "The two ports and their limits.",
+    (
+        Key("data", _listen("data", 8080), "The port of the apps: /v1/*.", "{}", "{host: 127.0.0.1, port: 8080}"),
+        Key("admin", _listen("admin", 8081), "The port of probes, metrics and status.", "{}", "{port: 8081}"),
+        Key("max_body", size("1KiB", "16GiB"), "Larger request bodies get 413.", "32MiB", "32MiB"),
+        Key("max_head", size("4KiB", "1MiB"), "Larger request heads get 431.", "64KiB", "64KiB"),
+        Key("timeouts", _SERVER_TIMEOUTS, "How long a caller may take.", "{}", "{keepalive: 75s}"),
+        Key("max_connections", Number(1, 1_000_000), "Open caller connections at most.", "4096", "4096"),
+        Key("drain", _DRAIN, "What happens between SIGTERM and the exit.", "{}", "{grace: 5s, deadline: 25s}"),
+        Key(
+            "allowed_hosts",
+            ListOf(Text("a host name", parse_allowed_host)),
+            "Names a Host header may carry besides the listener's own.",
+            "[]",
+            "[readygate.internal]",
+        ),
+    ),
+    homes=dict.fromkeys(("grace", "deadline"), "server.drain")
+    | dict.fromkeys(("host", "port"), "server.data")
+    | dict.fromkeys(("head", "body", "write_stall", "keepalive"), "server.timeouts"),
+)
+
+_PROVIDER = Table(
+    "provider",
+    "One provider.",
+    (
+        Key(
+            "base_url",
+            Text("an http or https URL", parse_base_url, is_private=True),
+            "Where it is; /v1/x of a request becomes base_url + /x.",
+            is_required=True,
+            example="https://api.openai.com/v1",
+        ),
+        Key("kind", Choice(tuple(ProviderKind)), "The API family it speaks.", "openai", "azure"),
+        Key("api_key", Secret(), "Its key; leave it out for a server that takes none.", None, "{env: OPENAI_API_KEY}"),
+        Key(
+            "auth_header",
+            Text("a header", parse_auth_header),
+            'How the key is sent. Left out: "authorization: Bearer", azure api-key, anthropic x-api-key.',
+            None,
+            '"authorization: Bearer"',
+        ),
+        Key("api_version", Text("an API version", parse_api_version), "azure: the api-version.", None, '"2024-10-21"'),
+        Key(
+            "deployments",
+            MapOf(Text("a deployment name", parse_deployment), "a map of model: deployment", parse_model),
+            "azure: model -> deployment; a model not listed is its own deployment's name.",
+            "{}",
+            "{gpt-4o-mini: my-deployment}",
+        ),
+        Key(
+            "headers",
+            MapOf(Text("a header value", parse_header_value), "a map of header: value", parse_header_name),
+            "Fixed headers added to every request.",
+            "{}",
+            '{openai-organization: "org-example"}',
+        ),
+        Key("ca_file", PathText(), "PEM file of the authorities to trust instead of the system's.", None, "ca.pem"),
+        Key("keepalive", duration("0s", "1h"), "Idle upstream connections are dropped after this.", "4s", "4s"),
+        Key("max_connections", Number(1, 100_000), "Open upstream connections at most.", "1024", "1024"),
+        Key(
+            "egress_proxy",
+            Text("an http or https URL", parse_proxy_url, is_private=True),
+            "A forward proxy to go through.",
+            None,
+            "http://proxy.internal:3128",
+        ),
+    ),
+    homes={"timeouts": "routes of a policy", "model": "routes of a policy", "models": "routes of a policy"},
+)
+
+_BUDGETS = Table(
+    "budgets",
+    "Where spend is counted.",
+    (
+        Key(
+            "store",
+            Choice(tuple(BudgetStoreKind), {"redis": _NOT_YET, "valkey": _NOT_YET}),
+            "memory: each sidecar counts for itself.",
+            "memory",
+            "memory",
+        ),
+    ),
+    later=dict.fromkeys(("max_sidecars", "private_share", "on_outage", "lease"), _NOT_YET),
+)
+
+_AUDIT = Table(
+    "audit",
+    "Where audit rows wait and where they end up.",
+    (
+        Key("store", StoreText(), "Where rows end up.", "sqlite:///var/audit.db", "sqlite:///var/audit.db"),
+        Key("spool", PathText(), "Folder where rows wait on disk.", "var/spool", "var/spool"),
+        Key("spool_max", size("1MiB", "1TiB"), "The spool never grows beyond this.", "1GiB", "1GiB"),
+        Key("durability", Choice(tuple(Durability)), "write outlives kill -9, fsync a power cut.", "write", "fsync"),
+        Key("when_full", Choice(tuple(WhenFull)), "A full spool refuses requests, or sheds rows.", "refuse", "refuse"),
+        Key("batch_rows", Number(1, 100_000), "A batch goes to the store when it holds so many.", "500", "500"),
+        Key("batch_wait", duration("10ms", "1m"), "Or when its oldest row waited so long.", "500ms", "500ms"),
+    ),
+    homes={"required": "audit of a policy", "content": "audit of a policy", "retention": "audit of a policy"},
+)
+
+_CALLER = Table(
+    "caller",
+    "One caller key, by its hash.",
+    (
+        Key("name", Text("a name", parse_name), "What rows call the key.", is_required=True, example="shop-prod"),
+        Key(
+            "sha256",
+            Text("64 hex digits", parse_sha256, is_private=True),
+            "SHA-256 of the key.",
+            is_required=True,
+            example='"<64 hex digits>"',
+        ),
+        Key(
+            "app", Text("an app name", parse_name), "The app its requests belong to.", is_required=True, example="shop"
+        ),
+    ),
+    later=dict.fromkeys(("roles", "expires", "models", "user"), _NOT_YET),
+    homes={"key": "sha256, hashed"},
+)
+
+_LOG = Table(
+    "log",
+    "What is logged and how.",
+    (
+        Key("level", Choice(tuple(LogLevel)), "The least severe line that is written.", "info", "info"),
+        Key("format", Choice(tuple(LogFormat)), "One JSON object per line, or text for people.", "json", "text"),
+    ),
+)
+
+_SECTIONS = {key.name: table.name for table in (_SERVER, _BUDGETS, _AUDIT, _LOG) for key in table.keys}
+
+CONFIG = Table(
+    "config",
+    "config.yaml: what exists here.",
+    (
+        VERSION,
+        Key("server", _SERVER, "The two ports and their limits.", "{}", "{max_body: 32MiB}"),
+        Key("policies", PathText(), "Folder of the policy files.", "policies", "policies/"),
+        Key(
+            "providers",
+            MapOf(_PROVIDER, "a map of name: provider", parse_name),
+            "Who can be asked.",
+            is_required=True,
+            example='{local: {base_url: "http://127.0.0.1:11434/v1"}}',
+        ),
+        Key("default_provider", Text("a provider's name"), "Takes what no route matches.", None, "openai"),
+        Key("budgets", _BUDGETS, "Where spend is counted.", "{}", "{store: memory}"),
+        Key("audit", _AUDIT, "Where audit rows go.", "{}", '{store: "sqlite:///var/audit.db"}'),
+        Key("callers", ListOf(_CALLER), "Caller keys; none: the data port stays on loopback.", "[]", "[]"),
+        Key("admin_token", Secret(), "Token of the admin API.", None, "{env: READYGATE_ADMIN_TOKEN}"),
+        Key("log", _LOG, "What is logged and how.", "{}", "{level: info, format: json}"),
+    ),
+    later=dict.fromkeys(("jwt", "tracing", "telemetry", "tls"), _NOT_YET),
+    homes=_SECTIONS | dict.fromkeys(("redaction", "routes", "readiness", "mode", "applies_to"), "a file in policies/"),
+)

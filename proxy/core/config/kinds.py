@@ -1,0 +1,169 @@
+"""The kinds of single value a key may take: text, true/false, number, duration, size, one of a few words.
+
+Owns how each is read and what to say when it is wrong. ``schema`` has maps and lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxy.core.config import units
+from proxy.core.config.problem import error
+from proxy.core.config.schema import Kind, Problems, closest, scalar, wrong_type
+from proxy.core.config.yaml_text import BAD, Bad, Node
+
+
+@dataclass(frozen=True, eq=False)
+class Text(Kind):
+    """Text, optionally converted. ``parse`` raises ValueError with what is wrong; ``code`` names that problem."""
+
+    what: str = "text"
+    parse: Callable[[str], Any] | None = None
+    code: str = "bad-value"
+    is_private: bool = False
+    """True: the text may hold something that must not be repeated in a message."""
+
+    def read(self, node: Node, path: str, problems: Problems) -> Any:
+        """Return the text, converted."""
+        found = scalar(node, path, problems, self.what)
+        if found is None:
+            return BAD
+        if not isinstance(found.value, str):
+            wrong_type(node, path, problems, self.what, f'write "{found.text}" in quotes if it is text')
+            return BAD
+        if not found.value.strip():
+            problems.append(error(node.mark, "no-value", f"`{path}` is empty", f"give {self.what} or delete the key"))
+            return BAD
+        if self.parse is None:
+            return found.value
+        try:
+            return self.parse(found.value)
+        except ValueError as exc:
+            got = "" if self.is_private else f", got {found.value[:60]!r}"
+            problems.append(error(node.mark, self.code, f"`{path}` expects {self.what}{got}", str(exc)))
+            return BAD
+
+
+@dataclass(frozen=True, eq=False)
+class Flag(Kind):
+    """true or false."""
+
+    what = "true or false"
+
+    def read(self, node: Node, path: str, problems: Problems) -> bool | Bad:
+        """Return the truth value."""
+        found = scalar(node, path, problems, self.what)
+        if found is None:
+            return BAD
+        if isinstance(found.value, bool):
+            return found.value
+        wrong_type(node, path, problems, self.what)
+        return BAD
+
+
+@dataclass(frozen=True, eq=False)
+class Number(Kind):
+    """A number within limits (inclusive); whole unless ``is_whole`` is False."""
+
+    minimum: float
+    maximum: float
+    is_whole: bool = True
+
+    @property
+    def what(self) -> str:  # type: ignore[override]  # a read-only description, computed
+        """Say what is expected."""
+        return f"a {'whole ' if self.is_whole else ''}number from {self.minimum:.15g} to {self.maximum:.15g}"
+
+    def read(self, node: Node, path: str, problems: Problems) -> int | float | Bad:
+        """Return the number."""
+        found = scalar(node, path, problems, self.what)
+        if found is None:
+            return BAD
+        value = found.value
+        if isinstance(value, bool) or not isinstance(value, int | float) or (self.is_whole and value != int(value)):
+            is_quoted_number = found.is_quoted and found.text.strip().isdigit()
+            wrong_type(node, path, problems, self.what, "write it without quotes" if is_quoted_number else "")
+            return BAD
+        if not self.minimum <= value <= self.maximum:
+            problems.append(error(node.mark, "out-of-range", f"`{path}` expects {self.what}, got {found.text}"))
+            return BAD
+        return int(value) if self.is_whole else float(value)
+
+
+@dataclass(frozen=True, eq=False)
+class Quantity(Kind):
+    """A number with a unit, within limits (inclusive, written with units)."""
+
+    what: str
+    parse: Callable[[str], float]
+    minimum: str
+    maximum: str
+    unit: str
+    """The likeliest unit, for the suggestion."""
+
+    def read(self, node: Node, path: str, problems: Problems) -> float | Bad:
+        """Return seconds or bytes."""
+        found = scalar(node, path, problems, self.what)
+        if found is None:
+            return BAD
+        if isinstance(found.value, bool):
+            wrong_type(node, path, problems, self.what)
+            return BAD
+        try:
+            value = self.parse(found.text)
+        except units.UnitMissing:
+            text = f"`{path}` has no unit: expects {self.what}, got {found.text}"
+            hint = f"write `{found.text}{self.unit}` if you mean that"
+            problems.append(error(node.mark, "missing-unit", text, hint))
+            return BAD
+        except units.UnitUnknown as exc:
+            text = f"`{path}` expects {self.what}, got {found.text[:40]!r}"
+            problems.append(error(node.mark, "bad-unit", text, str(exc)))
+            return BAD
+        if not self.parse(self.minimum) <= value <= self.parse(self.maximum):
+            text = f"`{path}` must be from {self.minimum} to {self.maximum}, got {found.text}"
+            problems.append(error(node.mark, "out-of-range", text))
+            return BAD
+        return value
+
+
+def duration(minimum: str, maximum: str) -> Quantity:
+    """A time such as ``500ms``; read as float seconds."""
+    return Quantity("a duration such as 500ms, 2s, 5m, 1h or 90d", units.parse_duration, minimum, maximum, "s")
+
+
+def size(minimum: str, maximum: str) -> Quantity:
+    """A size such as ``32MiB``; read as int bytes."""
+    return Quantity("a size such as 64KiB, 32MiB or 1GiB", units.parse_size, minimum, maximum, "MiB")
+
+
+@dataclass(frozen=True, eq=False)
+class Choice(Kind):
+    """One of a few words; ``later`` names words that are known and do not act yet, with the reason."""
+
+    values: tuple[str, ...]
+    later: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def what(self) -> str:  # type: ignore[override]  # a read-only description, computed
+        """Say what is expected."""
+        return "one of " + ", ".join(self.values) if len(self.values) > 1 else self.values[0]
+
+    def read(self, node: Node, path: str, problems: Problems) -> str | Bad:
+        """Return the word."""
+        found = scalar(node, path, problems, self.what)
+        if found is None:
+            return BAD
+        if isinstance(found.value, str) and found.value in self.values:
+            return found.value
+        if found.text in self.later:
+            problems.append(error(node.mark, "unsupported", f"`{path}: {found.text}` {self.later[found.text]}"))
+            return BAD
+        if not isinstance(found.value, str):
+            wrong_type(node, path, problems, self.what)
+            return BAD
+        text = f"`{path}` expects {self.what}, got {found.text[:60]!r}"
+        problems.append(error(node.mark, "unknown-value", text, closest(found.text, self.values)))
+        return BAD

@@ -1,0 +1,212 @@
+"""config.yaml text -> Settings, or everything that is wrong with it.
+
+Owns the step from checked sections to frozen settings and the checks that need two keys at once.
+Reads no file and no environment: an unset secret is for ``sources`` to find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from proxy.core.config.config_table import CONFIG
+from proxy.core.config.problem import Mark, Problem, error, has_errors, in_order
+from proxy.core.config.schema import Entries, Items, Section, closest
+from proxy.core.config.settings import (
+    AuditSettings,
+    AuthHeader,
+    BudgetStoreKind,
+    BudgetStoreSettings,
+    CallerKey,
+    Durability,
+    Listen,
+    LogFormat,
+    LogLevel,
+    LogSettings,
+    ProviderKind,
+    ProviderSettings,
+    SecretRef,
+    ServerSettings,
+    Settings,
+    WhenFull,
+)
+from proxy.core.config.texts import is_loopback, parse_store_url
+from proxy.core.config.yaml_text import BAD, parse_yaml
+
+RESERVED_PROVIDER_NAMES = frozenset({"policy", "spool", "audit_store", "budget_store", "any", "all", "none"})
+"""Words that mean something else where a policy names providers."""
+
+_AUTH_HEADERS = {
+    ProviderKind.OPENAI: AuthHeader("authorization", "Bearer "),
+    ProviderKind.AZURE: AuthHeader("api-key", ""),
+    ProviderKind.ANTHROPIC: AuthHeader("x-api-key", ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigResult:
+    """What became of a config file. ``settings`` is None exactly when one of the problems is an error."""
+
+    settings: Settings | None
+    problems: tuple[Problem, ...]
+    provider_marks: Mapping[str, Mark]
+    """Where each provider is written, for problems found later (an unset secret, a missing CA file)."""
+
+
+def parse_settings(text: str, file: str, base_dir: Path) -> ConfigResult:
+    """Read the whole text and return settings or every problem, never only the first.
+
+    Args:
+        text: The content of the file.
+        file: Its name, for messages.
+        base_dir: Absolute folder that relative paths in it start from.
+    """
+    node, problems = parse_yaml(text, file)
+    top = CONFIG.read(node, "", problems) if node is not None else BAD
+    if not isinstance(top, Section):
+        return ConfigResult(None, in_order(problems), {})
+    _check_doors(top, problems)
+    _check_providers(top, problems)
+    _check_callers(top, problems)
+    marks = top["providers"].marks if top.is_good("providers") else {}
+    settings = None if has_errors(problems) else _settings(top, base_dir)
+    return ConfigResult(settings, in_order(problems), marks)
+
+
+def _check_doors(top: Section, problems: list[Problem]) -> None:
+    server: Section = top["server"]
+    data, admin, drain = server["data"], server["admin"], server["drain"]
+    at = data.at("host") if data.is_written("host") else server.at("data")
+    if not is_loopback(data["host"]) and top.is_good("callers") and not len(top["callers"]):
+        text = f"the data port would take requests from everyone on {data['host']}, because there are no `callers`"
+        problems.append(error(at, "open-data-port", text, "listen on 127.0.0.1, or add a caller key"))
+    if (data["host"], data["port"]) == (admin["host"], admin["port"]) and data["port"] != 0:
+        at = admin.at("port") if admin.is_written("port") else data.at("port")
+        problems.append(error(at, "same-port", f"data and admin both want port {data['port']}", "give them two ports"))
+    if drain["grace"] >= drain["deadline"]:
+        text = f"the drain grace of {drain['grace']:g}s leaves nothing of the deadline of {drain['deadline']:g}s"
+        problems.append(error(drain.at("grace"), "unreachable-setting", text, "make `deadline` longer than `grace`"))
+
+
+def _check_providers(top: Section, problems: list[Problem]) -> None:
+    if not top.is_good("providers"):
+        return
+    providers: Entries = top["providers"]
+    if not providers.marks:
+        problems.append(error(top.at("providers"), "no-provider", "`providers` is empty", "add at least one"))
+    for name, mark in providers.marks.items():
+        if name in RESERVED_PROVIDER_NAMES:
+            problems.append(error(mark, "bad-name", f"a provider cannot be called {name}: the word is taken"))
+        _check_provider(name, providers.values[name], problems)
+    default = top["default_provider"]
+    if default is not None and default not in providers.marks:
+        hint = closest(default, providers.marks) or "known: " + ", ".join(providers.marks)
+        text = f"`default_provider` names {default!r}, which is not in `providers`"
+        problems.append(error(top.at("default_provider"), "unknown-provider", text, hint))
+
+
+def _check_provider(name: str, section: Section, problems: list[Problem]) -> None:
+    is_azure = section["kind"] == ProviderKind.AZURE
+    for key in ("api_version", "deployments"):
+        if section.is_written(key) and not is_azure:
+            text = f"`providers.{name}.{key}` acts only with `kind: azure`"
+            problems.append(error(section.at(key), "unreachable-setting", text, "add `kind: azure` or delete it"))
+    if is_azure and section.is_written("deployments") and section["api_version"] is None:
+        text = f"`providers.{name}.deployments` needs `api_version`: deployment paths are versioned"
+        problems.append(
+            error(section.at("deployments"), "missing-key", text, 'for example `api_version: "2024-10-21"`')
+        )
+    if section.is_written("auth_header") and section["api_key"] is None and not section.is_written("api_key"):
+        text = f"`providers.{name}.auth_header` acts only with `api_key`"
+        problems.append(error(section.at("auth_header"), "unreachable-setting", text, "add `api_key` or delete it"))
+    header = section["auth_header"]
+    if isinstance(header, AuthHeader) and header.name in section["headers"].values:
+        text = f"`providers.{name}.headers` sets {header.name} again, which `auth_header` sends"
+        problems.append(error(section["headers"].marks[header.name], "duplicate-key", text, "delete one of the two"))
+
+
+def _check_callers(top: Section, problems: list[Problem]) -> None:
+    callers: Items = top["callers"]
+    for key in ("name", "sha256"):
+        seen: dict[str, Mark] = {}
+        for caller, _ in callers:
+            value = caller[key]
+            if value is BAD:
+                continue
+            if value in seen:
+                text = f"two callers have the same {key}; the first is on line {seen[value].line}"
+                problems.append(error(caller.at(key), "duplicate-caller", text))
+            seen.setdefault(value, caller.at(key))
+
+
+def _settings(top: Section, base_dir: Path) -> Settings:
+    return Settings(
+        server=_server(top["server"]),
+        policies=base_dir / top["policies"],
+        providers={name: _provider(name, section, base_dir) for name, section in top["providers"].values.items()},
+        default_provider=top["default_provider"],
+        budgets=BudgetStoreSettings(BudgetStoreKind(top["budgets"]["store"])),
+        audit=_audit(top["audit"], base_dir),
+        callers=tuple(CallerKey(c["name"], c["sha256"], c["app"]) for c in top["callers"].values),
+        admin_token=_anchored(top["admin_token"], base_dir),
+        log=LogSettings(LogLevel(top["log"]["level"]), LogFormat(top["log"]["format"])),
+    )
+
+
+def _server(section: Section) -> ServerSettings:
+    timeouts, drain = section["timeouts"], section["drain"]
+    return ServerSettings(
+        data=Listen(section["data"]["host"], section["data"]["port"]),
+        admin=Listen(section["admin"]["host"], section["admin"]["port"]),
+        max_body_bytes=section["max_body"],
+        max_head_bytes=section["max_head"],
+        head_timeout_s=timeouts["head"],
+        body_timeout_s=timeouts["body"],
+        write_stall_s=timeouts["write_stall"],
+        keepalive_s=timeouts["keepalive"],
+        max_connections=section["max_connections"],
+        drain_grace_s=drain["grace"],
+        drain_deadline_s=drain["deadline"],
+        allowed_hosts=tuple(section["allowed_hosts"].values),
+    )
+
+
+def _provider(name: str, section: Section, base_dir: Path) -> ProviderSettings:
+    kind = ProviderKind(section["kind"])
+    ca_file = section["ca_file"]
+    return ProviderSettings(
+        name=name,
+        base_url=section["base_url"],
+        kind=kind,
+        api_key=_anchored(section["api_key"], base_dir),
+        auth_header=section["auth_header"] or _AUTH_HEADERS[kind],
+        api_version=section["api_version"],
+        headers=dict(section["headers"].values),
+        deployments=dict(section["deployments"].values),
+        ca_file=None if ca_file is None else base_dir / ca_file,
+        keepalive_s=section["keepalive"],
+        max_connections=section["max_connections"],
+        egress_proxy=section["egress_proxy"],
+    )
+
+
+def _audit(section: Section, base_dir: Path) -> AuditSettings:
+    store: Any = section["store"]
+    return AuditSettings(
+        store=_anchored(store, base_dir) or "" if isinstance(store, SecretRef) else parse_store_url(store, base_dir),
+        spool=base_dir / section["spool"],
+        spool_max_bytes=section["spool_max"],
+        durability=Durability(section["durability"]),
+        when_full=WhenFull(section["when_full"]),
+        sink_batch_rows=section["batch_rows"],
+        sink_batch_wait_s=section["batch_wait"],
+    )
+
+
+def _anchored(ref: SecretRef | None, base_dir: Path) -> SecretRef | None:
+    """Return the reference with its file made absolute."""
+    if ref is None or ref.file is None:
+        return ref
+    return SecretRef(file=base_dir / ref.file, mark=ref.mark)

@@ -1,0 +1,209 @@
+"""The settings of one process: what exists here. Read once at start, frozen ever after.
+
+Owns the shapes that ``config.yaml`` becomes. Knows neither YAML nor the world: a secret is a reference,
+a path is an absolute path that may or may not exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from proxy.core.config.problem import Mark
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """Where a secret is found: exactly one of ``env`` and ``file``. Never the secret itself.
+
+    ``mark`` is where the reference was written, for messages; it takes no part in equality.
+    """
+
+    env: str | None = None
+    file: Path | None = None
+    mark: Mark = field(default=Mark("config.yaml"), compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return f"environment variable {self.env}" if self.env else f"file {self.file}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """An address to listen on. Port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """The two doors and their limits."""
+
+    data: Listen = Listen("127.0.0.1", 8080)
+    admin: Listen = Listen("127.0.0.1", 8081)
+    max_body_bytes: int = 32 * MIB
+    max_head_bytes: int = 64 * KIB
+    head_timeout_s: float = 15.0
+    """From the first byte of a request head to its end."""
+    body_timeout_s: float = 60.0
+    """Longest silence between two pieces of a request body."""
+    write_stall_s: float = 60.0
+    """Longest time a caller may take none of the bytes waiting for it."""
+    keepalive_s: float = 75.0
+    """How long an idle caller connection stays open."""
+    max_connections: int = 4096
+    drain_grace_s: float = 5.0
+    """After SIGTERM new requests are still accepted for so long."""
+    drain_deadline_s: float = 25.0
+    """After SIGTERM everything is over by then."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Lower-case host names without port that a Host header may carry; empty: the listener's own names."""
+
+
+class ProviderKind(StrEnum):
+    """The API family a provider speaks: how paths and credentials are written."""
+
+    OPENAI = "openai"
+    AZURE = "azure"
+    ANTHROPIC = "anthropic"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthHeader:
+    """How the key is sent: header ``name`` (lower case) with the value ``prefix + key``."""
+
+    name: str = "authorization"
+    prefix: str = "Bearer "
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """One provider: where it is and how to speak to it. ``/v1/x`` maps to ``base_url + /x``."""
+
+    name: str
+    base_url: str
+    """http or https, no user info, query, fragment or trailing slash."""
+    kind: ProviderKind = ProviderKind.OPENAI
+    api_key: SecretRef | None = None
+    """None: the provider takes no key (a local server)."""
+    auth_header: AuthHeader = AuthHeader()
+    api_version: str | None = None
+    """Azure only: the ``api-version`` query of deployment paths; None for Azure's ``/openai/v1`` paths."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Fixed headers added to every request, names in lower case."""
+    deployments: dict[str, str] = field(default_factory=dict)
+    """Azure only: model -> deployment; a model not listed is its own deployment's name."""
+    ca_file: Path | None = None
+    keepalive_s: float = 4.0
+    """Idle upstream connections are dropped after this; keep it below the provider's own."""
+    max_connections: int = 1024
+    egress_proxy: str | None = None
+    """URL of a forward proxy, without credentials."""
+
+
+class BudgetStoreKind(StrEnum):
+    """Where spend is counted."""
+
+    MEMORY = "memory"
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetStoreSettings:
+    """Where spend is counted."""
+
+    store: BudgetStoreKind = BudgetStoreKind.MEMORY
+
+
+class Durability(StrEnum):
+    """What an appended audit record survives."""
+
+    WRITE = "write"
+    """Death of the process."""
+    FSYNC = "fsync"
+    """Loss of power, too; costs a disk flush shared by the records of a few milliseconds."""
+
+
+class WhenFull(StrEnum):
+    """What happens when the spool's disk limit is reached."""
+
+    REFUSE = "refuse"
+    """503 ``audit_backpressure`` before any upstream call."""
+    SHED = "shed"
+    """The exchange runs; its row is counted as shed and leaves a gap record."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """Where rows wait and where they end up."""
+
+    store: str | SecretRef = "sqlite:///var/audit.db"
+    """``sqlite:///`` + absolute path, ``postgresql://…`` without password, or a reference to either."""
+    spool: Path = Path("var/spool")
+    spool_max_bytes: int = GIB
+    durability: Durability = Durability.WRITE
+    when_full: WhenFull = WhenFull.REFUSE
+    sink_batch_rows: int = 500
+    """A batch goes to the store when it holds so many rows…"""
+    sink_batch_wait_s: float = 0.5
+    """…or when its oldest row has waited so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallerKey:
+    """One caller key, known only by its hash."""
+
+    name: str
+    sha256: str
+    """64 lower-case hex digits: SHA-256 of the key's UTF-8 bytes."""
+    app: str
+    """The app name an exchange with this key belongs to."""
+
+
+class LogFormat(StrEnum):
+    """How a log line looks."""
+
+    JSON = "json"
+    TEXT = "text"
+
+
+class LogLevel(StrEnum):
+    """The least severe line that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What is logged and how."""
+
+    level: LogLevel = LogLevel.INFO
+    format: LogFormat = LogFormat.JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything ``config.yaml`` says, with absolute paths."""
+
+    server: ServerSettings
+    policies: Path
+    providers: dict[str, ProviderSettings]
+    default_provider: str | None = None
+    """Takes exchanges that no route matches; None: they are refused."""
+    budgets: BudgetStoreSettings = BudgetStoreSettings()
+    audit: AuditSettings = AuditSettings()
+    callers: tuple[CallerKey, ...] = ()
+    """Empty: no caller authentication, so the data port must be loopback."""
+    admin_token: SecretRef | None = None
+    log: LogSettings = LogSettings()

@@ -1,0 +1,65 @@
+"""Reads token counts and in-band errors out of parsed answers and stream events.
+
+Knows the spellings of the providers; never estimates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.terms.exchange import Usage
+
+
+def read_usage(document: Any) -> Usage | None:
+    """Return the tokens an answer (or one event of a stream) reports, or None when it reports none.
+
+    Understands chat, completions and embeddings (``prompt_tokens``), Responses and Anthropic (``input_tokens``,
+    also inside ``response`` or ``message``), Groq's ``x_groq``. Anthropic counts cached input apart from
+    ``input_tokens``; here ``input_tokens`` always includes it. Counts that are no whole numbers >= 0 read as 0.
+    """
+    found = _usage_object(document)
+    if found is None:
+        return None
+    details = _object(found, "prompt_tokens_details") or _object(found, "input_tokens_details")
+    spent = _object(found, "completion_tokens_details") or _object(found, "output_tokens_details")
+    apart = _count(found, "cache_read_input_tokens")
+    cached = _count(details, "cached_tokens") or _count(found, "prompt_cache_hit_tokens") or apart
+    return Usage(
+        input_tokens=(
+            _count(found, "prompt_tokens")
+            or _count(found, "input_tokens") + apart + _count(found, "cache_creation_input_tokens")
+        ),
+        output_tokens=_count(found, "completion_tokens") or _count(found, "output_tokens"),
+        cached_tokens=cached,
+        reasoning_tokens=_count(spent, "reasoning_tokens"),
+    )
+
+
+def error_in_body(document: Any) -> bool:
+    """Tell whether an answer with status 200 is an error all the same: a filled ``error`` member, or ``type: error``.
+
+    A Responses object that failed carries its error and counts too; ``"error": null`` does not.
+    """
+    if not isinstance(document, dict):
+        return False
+    return bool(document.get("error")) or document.get("type") == "error"
+
+
+def _usage_object(document: Any) -> dict[str, Any] | None:
+    if not isinstance(document, dict):
+        return None
+    for holder in (document, document.get("response"), document.get("message"), document.get("x_groq")):
+        if isinstance(holder, dict) and isinstance(holder.get("usage"), dict):
+            usage: dict[str, Any] = holder["usage"]
+            return usage or None
+    return None
+
+
+def _object(parent: dict[str, Any], key: str) -> dict[str, Any]:
+    value = parent.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _count(parent: dict[str, Any], key: str) -> int:
+    value = parent.get(key)
+    return value if type(value) is int and value > 0 else 0

@@ -1,0 +1,233 @@
+"""Does every line of a policy act? Names that exist, patterns that are safe, rules that can be reached.
+
+Owns the findings that need more than one key, each at the line that causes it. Changes and compiles nothing.
+Works on files that already have problems: what was refused before is skipped here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+from proxy.core.config.problem import Mark, Problem, error, lint
+from proxy.core.config.schema import Section, closest
+from proxy.core.config.settings import Settings
+from proxy.core.policy.compile import budget_ids, effective_timeouts, match_rank, patterns_of
+from proxy.core.policy.globs import is_glob, may_overlap
+from proxy.core.policy.patterns import allows_everything, why_refused
+from proxy.core.policy.policy_table import COMPONENTS, LIMITS
+from proxy.terms.redaction import Action
+
+_WINDOWS_S = {"requests_per_minute": 60, "requests_per_hour": 3600, "requests_per_day": 86400}
+
+
+def check_policy(top: Section, settings: Settings, known_types: frozenset[str]) -> list[Problem]:
+    """Return what is wrong with one file beyond its single values."""
+    problems: list[Problem] = []
+    for direction in ("request", "response"):
+        _check_direction(top["redaction"][direction], known_types, problems)
+    routes = [section for section, _ in top["routes"] if section.is_good("match", "chain")]
+    for route in routes:
+        _check_route(route, settings, problems)
+    _check_route_names(top, problems)
+    _check_ties(routes, problems)
+    _check_budgets(top, routes, settings, problems)
+    _check_readiness(top["readiness"], settings, problems)
+    if top.is_good("routes") and not len(top["routes"]) and settings.default_provider is None:
+        text = "the policy has no routes and config.yaml no `default_provider`: every request would be refused"
+        problems.append(error(top.at("routes"), "no-route", text, "add a route"))
+    return problems
+
+
+def _unknown_provider(name: str, mark: Mark, settings: Settings) -> Problem:
+    hint = closest(name, settings.providers) or "known: " + ", ".join(settings.providers)
+    return error(mark, "unknown-provider", f"no provider {name!r} in config.yaml", hint)
+
+
+def _check_direction(section: Section, known_types: frozenset[str], problems: list[Problem]) -> None:
+    seen: dict[str, Mark] = {}
+    for rule, _ in section["rules"]:
+        if not rule.is_good("types"):
+            continue
+        for kind, mark in rule["types"]:
+            if kind not in known_types:
+                names = sorted(name.lower() for name in known_types)
+                hint = closest(kind, names) or "known: " + ", ".join(names)
+                problems.append(error(mark, "unknown-type", f"no redaction type {kind.lower()!r}", hint))
+            elif kind in seen:
+                text = f"{kind.lower()} has a rule already, on line {seen[kind].line}"
+                problems.append(error(mark, "duplicate-type", text, "delete one of the two"))
+            seen.setdefault(kind, mark)
+        if rule.is_good("action") and section.is_good("default") and rule["action"] == section["default"]:
+            text = f"the rule changes nothing: `default` is {section['default']} already"
+            problems.append(lint(rule.at("action"), "no-effect", text, "delete the rule"))
+    if section.is_written("allow"):
+        _check_allow(section, problems)
+
+
+def _check_allow(section: Section, problems: list[Problem]) -> None:
+    allow: Section = section["allow"]
+    for pattern, mark in allow["patterns"]:
+        reason = why_refused(pattern)
+        if reason:
+            text = f"the pattern {pattern[:60]!r} is refused: {reason}"
+            problems.append(error(mark, "bad-pattern", text, "patterns are RE2: no look-around, no back-references"))
+        elif allows_everything(pattern):
+            text = f"the pattern {pattern[:60]!r} allows every value, so nothing would be redacted"
+            problems.append(error(mark, "unreachable-setting", text, "describe the values that may pass"))
+    for items in (allow["values"], allow["patterns"]):
+        seen: set[str] = set()
+        for value, mark in items:
+            if value in seen:
+                problems.append(error(mark, "duplicate-value", "the same entry stands above", "delete one of the two"))
+            seen.add(value)
+    is_idle = section["default"] == Action.OFF and all(r["action"] == Action.OFF for r, _ in section["rules"])
+    if is_idle and section.is_good("default", "rules"):
+        text = "`allow` never acts: no type is looked for"
+        problems.append(error(section.at("allow"), "unreachable-setting", text, "give `default` or a rule an action"))
+
+
+def _check_route(route: Section, settings: Settings, problems: list[Problem]) -> None:
+    match: Section = route["match"]
+    if match.is_good("models", "paths") and match["models"] is None and match["paths"] is None:
+        problems.append(
+            error(match.mark, "no-match", "the route matches nothing", 'give `models` or `paths`; "*" is all')
+        )
+    links: dict[tuple[str, str | None], Mark] = {}
+    for target, mark in route["chain"]:
+        if not target.is_good("provider"):
+            continue
+        provider: str = target["provider"]
+        if provider not in settings.providers:
+            problems.append(_unknown_provider(provider, target.at("provider"), settings))
+        link = (provider, target["model"])
+        if not target.is_good("model"):
+            continue
+        if link in links:
+            text = f"the chain asks {provider} for the same model already, on line {links[link].line}"
+            problems.append(error(mark, "duplicate-link", text, "delete one of the two, or use `retries: once`"))
+        elif links and target["model"] is None and provider not in {p for p, _ in links}:
+            text = f"{provider} will be asked for the model the caller named, which another provider serves first"
+            problems.append(lint(mark, "unset-model", text, f"give {provider} its own `model`"))
+        links.setdefault(link, mark)
+        _check_timeouts(route, target, problems)
+    _check_attempts(route, len(links), problems)
+
+
+def _check_timeouts(route: Section, target: Section, problems: list[Problem]) -> None:
+    limits = effective_timeouts(route, target)
+    for section in (route["timeouts"], target["timeouts"]):
+        for phase in ("connect", "first_byte", "idle"):
+            if section.is_written(phase) and section.is_good(phase) and section[phase] > limits["total"]:
+                text = f"`{phase}` of {section[phase]:g}s never acts: `total` is {limits['total']:g}s"
+                problems.append(error(section.at(phase), "unreachable-setting", text, "make `total` the longest"))
+    own, common = target["timeouts"], route["timeouts"]
+    if own["total"] is not None and own["total"] > common["total"]:
+        text = f"`total` of {own['total']:g}s never acts: the route's is {common['total']:g}s"
+        problems.append(error(own.at("total"), "unreachable-setting", text, "raise the route's `total`"))
+
+
+def _check_attempts(route: Section, links: int, problems: list[Problem]) -> None:
+    wanted = route["max_attempts"]
+    if wanted is None or not route.is_good("retries"):
+        return
+    possible = links * (2 if route["retries"] == "once" else 1)
+    if wanted < links:
+        text = f"the chain has {links} links and `max_attempts` is {wanted}: the last ones are never asked"
+        problems.append(error(route.at("max_attempts"), "unreachable-link", text, f"make it {links} or more"))
+    elif wanted > possible:
+        text = f"`max_attempts` of {wanted} never acts: chain and retries allow {possible}"
+        problems.append(lint(route.at("max_attempts"), "no-effect", text, "lower it or delete it"))
+
+
+def _check_route_names(top: Section, problems: list[Problem]) -> None:
+    _check_unique(((r["name"], r.at("name")) for r, _ in top["routes"]), "route", problems)
+    sections = [section for section, _ in top["budgets"] if section.is_good("provider", "id")]
+    marks = [s.at("id") if s.is_written("id") else s.mark for s in sections]
+    _check_unique(zip(budget_ids(sections), marks, strict=True), "budget", problems)
+
+
+def _check_unique(names: Iterable[tuple[str | None, Mark]], what: str, problems: list[Problem]) -> None:
+    seen: dict[str, Mark] = {}
+    for name, mark in names:
+        if name is None:
+            continue
+        if name in seen:
+            text = f"another {what} is called {name} already, on line {seen[name].line}"
+            problems.append(error(mark, "duplicate-name", text, "give it another name"))
+        seen.setdefault(name, mark)
+
+
+def _check_ties(routes: list[Section], problems: list[Problem]) -> None:
+    """Refuse patterns that two routes (or one, twice) claim with equal right."""
+    seen: list[tuple[str | None, str | None, Mark]] = []
+    by_exact: dict[tuple[str, str | None], Mark] = {}
+    for route in routes:
+        if not route["match"].is_good("models", "paths"):
+            continue
+        for (model, path), mark in _marked_patterns(route):
+            if model is not None and not is_glob(model) and (path is None or not is_glob(path)):
+                first = by_exact.get((model, path))
+                by_exact.setdefault((model, path), mark)
+            else:
+                first = next((m for a, b, m in seen if _is_tie((a, b), (model, path))), None)
+                seen.append((model, path, mark))
+            if first is not None:
+                text = f"{model or path!r} never gets here: the pattern on line {first.line} takes it with equal right"
+                problems.append(error(mark, "shadowed-route", text, "delete it, or make one of the two more specific"))
+
+
+def _marked_patterns(route: Section) -> list[tuple[tuple[str | None, str | None], Mark]]:
+    match: Section = route["match"]
+    named = match["models"] if match["models"] is not None else match["paths"]
+    if named is None:
+        return []
+    others = len(match["paths"]) if match["models"] is not None and match["paths"] is not None else 1
+    marks = [mark for mark in named.marks for _ in range(others)]
+    return list(zip(patterns_of(route), marks, strict=True))
+
+
+def _is_tie(one: tuple[str | None, str | None], other: tuple[str | None, str | None]) -> bool:
+    return match_rank(*one) == match_rank(*other) and may_overlap(one[0], other[0]) and may_overlap(one[1], other[1])
+
+
+def _check_budgets(top: Section, routes: list[Section], settings: Settings, problems: list[Problem]) -> None:
+    used = {target["provider"] for route in routes for target, _ in route["chain"] if target.is_good("provider")}
+    used.add(settings.default_provider)
+    for section, _ in top["budgets"]:
+        provider = section["provider"]
+        if section.is_good("provider"):
+            if provider not in settings.providers:
+                problems.append(_unknown_provider(provider, section.at("provider"), settings))
+            elif provider not in used and top.is_good("routes"):
+                text = f"the budget never acts: no route of this policy uses {provider}"
+                problems.append(error(section.at("provider"), "unused-budget", text, "delete it or route to it"))
+        if section.is_good(*LIMITS) and all(section[limit] is None for limit in LIMITS):
+            text = "the budget limits nothing"
+            problems.append(error(section.mark, "empty-budget", text, f"give one of {', '.join(LIMITS)}"))
+        _check_windows(section, problems)
+
+
+def _check_windows(section: Section, problems: list[Problem]) -> None:
+    """Refuse a limit per longer window that a shorter window's limit can never let anyone reach, and the reverse."""
+    given = [(name, section[name]) for name in _WINDOWS_S if section[name] is not None and section.is_good(name)]
+    for (short, low), (long, high) in pairwise(given):
+        if low >= high:
+            text = f"`{short}` of {low} never acts: `{long}` is {high}"
+            problems.append(lint(section.at(short), "no-effect", text, "lower it or delete it"))
+        ratio = _WINDOWS_S[long] // _WINDOWS_S[short]
+        if low * ratio <= high:
+            text = f"`{long}` of {high} never acts: `{short}` of {low} allows {low * ratio} at most"
+            problems.append(lint(section.at(long), "no-effect", text, "lower it or delete it"))
+
+
+def _check_readiness(section: Section, settings: Settings, problems: list[Problem]) -> None:
+    seen: set[str] = set()
+    for name, mark in section["require"]:
+        if name in seen:
+            problems.append(error(mark, "duplicate-value", f"{name} stands above", "delete one of the two"))
+        seen.add(name)
+        if name not in COMPONENTS and name not in settings.providers:
+            hint = closest(name, (*COMPONENTS, *settings.providers))
+            known = "known: " + ", ".join((*COMPONENTS, *settings.providers))
+            problems.append(error(mark, "unknown-component", f"readiness cannot require {name!r}", hint or known))

@@ -1,0 +1,177 @@
+"""One checked policy file -> plans: redaction, budgets, routes.
+
+Owns what the words of a policy mean for the data path. Finds no problems of its own: ``checks`` does, before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from proxy.core.config.schema import Section
+from proxy.core.policy.globs import specificity
+from proxy.core.policy.model import (
+    NO_RETRIES,
+    AuditPlan,
+    BrokenStream,
+    BudgetRule,
+    Policy,
+    ReadinessRule,
+    RetryPlan,
+    RouteMatch,
+    RoutePlan,
+    Target,
+    Timeouts,
+    WhenExhausted,
+)
+from proxy.core.policy.policy_table import COMPONENTS, LIMITS
+from proxy.terms.redaction import Action, DirectionPlan, RedactionPlan, Unscanned
+
+DEFAULT_ROUTE = "default"
+"""Name of the route that takes what no route matches, when the config names a default provider."""
+_PHASES = ("connect", "first_byte", "idle", "total")
+
+
+def compile_policy(top: Section, file: str, revision: str, default_provider: str | None) -> Policy:
+    """Return the plans of one file that has no errors."""
+    name: str = top["policy"]
+    is_observing = top["mode"] == "observe"
+    redaction = _redaction(top["redaction"], is_observing)
+    budgets = tuple(
+        _budget(section, f"{name}/{budget_id}")
+        for section, budget_id in zip(top["budgets"].values, budget_ids(top["budgets"].values), strict=True)
+    )
+    audit = AuditPlan(required=top["audit"]["required"])
+
+    def plan(route: str, chain: tuple[Target, ...], section: Section | None) -> RoutePlan:
+        retries = RetryPlan() if section is None or section["retries"] == "once" else NO_RETRIES
+        tries = len(chain) * (2 if retries.same_target else 1)
+        providers = {target.provider for target in chain}
+        return RoutePlan(
+            name=route,
+            policy=name,
+            revision=revision,
+            chain=chain,
+            observe_only=is_observing,
+            redaction=redaction,
+            budgets=tuple(rule for rule in budgets if rule.provider in providers),
+            audit=audit,
+            max_attempts=tries if section is None or section["max_attempts"] is None else section["max_attempts"],
+            total_s=Timeouts().total_s if section is None else section["timeouts"]["total"],
+            retries=retries,
+            broken_stream=BrokenStream.AUTO if section is None else BrokenStream(section["broken_stream"]),
+        )
+
+    sections: list[Section] = top["routes"].values
+    names = route_names(sections)
+    routes = tuple(plan(n, _chain(s), s) for n, s in zip(names, sections, strict=True))
+    matches = [m for route, section in zip(routes, sections, strict=True) for m in _matches(route, section)]
+    return Policy(
+        name=name,
+        file=file,
+        apps=tuple(top["applies_to"]["apps"].values),
+        routes=routes,
+        matches=tuple(sorted(matches, key=lambda m: match_rank(m.model, m.path), reverse=True)),
+        pass_through=plan(DEFAULT_ROUTE, (Target(default_provider),), None) if default_provider else None,
+        budgets=budgets,
+        readiness=_readiness(top["readiness"]),
+    )
+
+
+def match_rank(model: str | None, path: str | None) -> tuple[object, ...]:
+    """Order patterns of routes: the greater, the more specific; equal ones that overlap are a tie."""
+    return (specificity(model), path is not None, specificity(path))
+
+
+def patterns_of(route: Section) -> list[tuple[str | None, str | None]]:
+    """Return every model and path pattern pair of a route."""
+    match: Section = route["match"]
+    models: Iterable[str | None] = match["models"].values if match["models"] is not None else [None]
+    paths: list[str | None] = match["paths"].values if match["paths"] is not None else [None]
+    return [(model, path) for model in models for path in paths]
+
+
+def effective_timeouts(route: Section, target: Section) -> dict[str, float]:
+    """Return a link's deadlines in seconds by phase: its own words, else the route's."""
+    own, common = target["timeouts"], route["timeouts"]
+    return {phase: common[phase] if own[phase] is None else own[phase] for phase in _PHASES}
+
+
+def budget_ids(sections: list[Section]) -> list[str]:
+    """Return the names of a policy's budgets; without ``id`` the provider's, numbered from the second on."""
+    ids: list[str] = []
+    for section in sections:
+        written: str | None = section["id"]
+        base = str(section["provider"])
+        if written is not None:
+            ids.append(written)
+            continue
+        count = sum(1 for s in sections[: len(ids)] if s["id"] is None and s["provider"] == section["provider"])
+        ids.append(base if count == 0 else f"{base}-{count + 1}")
+    return ids
+
+
+def route_names(sections: list[Section]) -> list[str]:
+    """Return the names of a policy's routes; without ``name`` made from the first match, unique."""
+    written = {section["name"] for section in sections}
+    names: list[str] = []
+    for section in sections:
+        name = section["name"]
+        if name is None:
+            base = _word(patterns_of(section)[0])
+            name, number = base, 1
+            while name in names or name in written or name == DEFAULT_ROUTE:
+                number += 1
+                name = f"{base}-{number}"
+        names.append(name)
+    return names
+
+
+def _word(pattern: tuple[str | None, str | None]) -> str:
+    text = pattern[0] or pattern[1] or "any"
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-.")[:48] or "any"
+
+
+def _redaction(section: Section, is_observing: bool) -> RedactionPlan:
+    return RedactionPlan(
+        request=_direction(section["request"], allows=True),
+        response=_direction(section["response"], allows=False),
+        unscanned=Unscanned(section["unscanned"]),
+        observe_only=is_observing,
+    )
+
+
+def _direction(section: Section, *, allows: bool) -> DirectionPlan:
+    actions = {kind: Action(rule["action"]) for rule in section["rules"].values for kind in rule["types"].values}
+    default = Action(section["default"])
+    if not allows:
+        return DirectionPlan(default, actions)
+    allow = section["allow"]
+    values = frozenset(allow["values"].values)
+    return DirectionPlan(default, actions, values, tuple(allow["patterns"].values), section["min_score"])
+
+
+def _budget(section: Section, budget_id: str) -> BudgetRule:
+    limits = {limit: section[limit] for limit in LIMITS}
+    return BudgetRule(budget_id, section["provider"], **limits, when_exhausted=WhenExhausted(section["when_exhausted"]))
+
+
+def _chain(route: Section) -> tuple[Target, ...]:
+    return tuple(
+        Target(
+            target["provider"],
+            target["model"],
+            Timeouts(**{f"{phase}_s": limit_s for phase, limit_s in effective_timeouts(route, target).items()}),
+        )
+        for target in route["chain"].values
+    )
+
+
+def _matches(plan: RoutePlan, section: Section) -> list[RouteMatch]:
+    return [RouteMatch(plan, model, path) for model, path in patterns_of(section)]
+
+
+def _readiness(section: Section) -> ReadinessRule:
+    required = frozenset(section["require"].values)
+    components = required & frozenset(COMPONENTS)
+    return ReadinessRule(components, required - components, section["settle"])

@@ -1,0 +1,96 @@
+"""policies/*.yaml texts -> PolicySet, or everything that is wrong with them.
+
+Owns the checks across files and the revision. Reads no file; the last good set is for ``flow`` to keep.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from proxy.core.config.problem import Mark, Problem, error, has_errors, in_order
+from proxy.core.config.schema import Section
+from proxy.core.config.settings import Settings
+from proxy.core.config.yaml_text import BAD, canonical, parse_yaml
+from proxy.core.policy.checks import check_policy
+from proxy.core.policy.compile import compile_policy
+from proxy.core.policy.globs import may_overlap, specificity
+from proxy.core.policy.model import Policy
+from proxy.core.policy.policy_set import PolicySet
+from proxy.core.policy.policy_table import POLICY
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyResult:
+    """What became of the policy texts. ``policies`` is None exactly when one of the problems is an error."""
+
+    policies: PolicySet | None
+    problems: tuple[Problem, ...]
+
+
+def parse_policies(files: Sequence[tuple[str, str]], settings: Settings, known_types: frozenset[str]) -> PolicyResult:
+    """Compile all policy files together and return the set or every problem, never only the first.
+
+    Args:
+        files: Name (for messages) and text of each file.
+        settings: The config they refer to.
+        known_types: Redaction types that exist, in upper case.
+    """
+    problems: list[Problem] = []
+    tops: list[tuple[str, Section]] = []
+    meanings: list[object] = []
+    for name, text in files:
+        node, found = parse_yaml(text, name)
+        top = POLICY.read(node, "", found) if node is not None else BAD
+        if isinstance(top, Section) and node is not None:
+            found += check_policy(top, settings, known_types)
+            tops.append((name, top))
+            meanings.append(canonical(node))
+        problems += found
+    if not files:
+        text = "there is no policy"
+        problems.append(error(Mark(str(settings.policies)), "no-policy", text, "add a file such as default.yaml"))
+    problems += _across_files(tops)
+    if has_errors(problems):
+        return PolicyResult(None, in_order(problems))
+    revision = revision_of(meanings)
+    policies = [compile_policy(top, name, revision, settings.default_provider) for name, top in tops]
+    return PolicyResult(PolicySet(_most_specific_first(policies), revision), in_order(problems))
+
+
+def revision_of(meanings: list[object]) -> str:
+    """Return 12 hex digits that change when, and only when, the policies mean something else."""
+    texts = sorted(json.dumps(meaning, sort_keys=True, ensure_ascii=True) for meaning in meanings)
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
+
+
+def _most_specific_first(policies: list[Policy]) -> tuple[Policy, ...]:
+    return tuple(sorted(policies, key=lambda p: max(specificity(app) for app in p.apps), reverse=True))
+
+
+def _across_files(tops: list[tuple[str, Section]]) -> list[Problem]:
+    problems: list[Problem] = []
+    names: dict[str, Mark] = {}
+    apps: list[tuple[str, Mark]] = []
+    for _, top in tops:
+        if top.is_good("policy"):
+            name, mark = top["policy"], top.at("policy")
+            if name in names:
+                text = f"another policy is called {name} already: {names[name].file}:{names[name].line}"
+                problems.append(error(mark, "duplicate-name", text, "give it another name"))
+            names.setdefault(name, mark)
+        section: Section = top["applies_to"]
+        for app, at in section["apps"]:
+            mark = at if section.is_written("apps") else top.at("policy")
+            rival = next((m for other, m in apps if _is_tie(app, other)), None)
+            if rival is not None:
+                text = f"{app!r} is claimed with equal right at {rival.file}:{rival.line}"
+                problems.append(error(mark, "policy-tie", text, "make one of the two `apps` patterns more specific"))
+            apps.append((app, mark))
+    return problems
+
+
+def _is_tie(one: str, other: str) -> bool:
+    return specificity(one) == specificity(other) and may_overlap(one, other)

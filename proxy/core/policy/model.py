@@ -1,0 +1,186 @@
+"""What the data path reads of a policy: frozen plans with every question already answered.
+
+Owns the shapes of a compiled route. Knows no YAML and no live state; ``load`` builds them,
+``policy_set`` chooses among them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from proxy.terms.redaction import RedactionPlan
+
+RETRIED_STATUSES = frozenset({408, 409, 425, 500, 502, 503, 504})
+"""Statuses that ``retries: once`` tries again at the same target; 429 and 529 walk on instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Deadlines of one attempt, in seconds."""
+
+    connect_s: float = 2.0
+    first_byte_s: float = 60.0
+    """From the request's last byte to the answer's first."""
+    idle_s: float = 60.0
+    """Longest silence within an answer."""
+    total_s: float = 600.0
+    """The whole attempt; ``RoutePlan.total_s`` bounds all attempts together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One link of a chain: whom to ask, for what, how long."""
+
+    provider: str
+    model: str | None = None
+    """None: the model the caller asked for."""
+    timeouts: Timeouts = Timeouts()
+
+
+class WhenExhausted(StrEnum):
+    """What a spent budget does to an exchange."""
+
+    NEXT = "next"
+    """The chain walks on to the next target."""
+    REFUSE = "refuse"
+    """The exchange is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRule:
+    """Limits on the use of one provider; None means no limit of that kind."""
+
+    id: str
+    """Unique in the policy set: ``policy/provider`` or ``policy/name``."""
+    provider: str
+    requests_per_minute: int | None = None
+    requests_per_hour: int | None = None
+    requests_per_day: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent: int | None = None
+    when_exhausted: WhenExhausted = WhenExhausted.NEXT
+
+
+class BrokenStream(StrEnum):
+    """What a caller's stream gets when the upstream's breaks after the first byte."""
+
+    AUTO = "auto"
+    """``event``; but a route of one target without retries passes a broken connection on as a broken connection."""
+    EVENT = "event"
+    """An in-band SSE error event, then the connection closes."""
+    CUT = "cut"
+    """The connection closes without a proper end."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPlan:
+    """Whether a failed attempt may be repeated at the same target (once)."""
+
+    same_target: bool = True
+    statuses: frozenset[int] = RETRIED_STATUSES
+
+
+NO_RETRIES = RetryPlan(same_target=False, statuses=frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPlan:
+    """What the record of an exchange must hold."""
+
+    required: bool = True
+    """True: an exchange whose row cannot be kept is refused before any upstream call."""
+    retention_s: float | None = None
+    """Rows older than this may be deleted; None: kept for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadinessRule:
+    """What has to be well for ``/readyz`` to say yes."""
+
+    components: frozenset[str] = frozenset({"policy", "spool"})
+    """Some of ``policy``, ``spool``, ``audit_store``."""
+    providers: frozenset[str] = frozenset()
+    """Providers that have to be healthy."""
+    settle_s: float = 10.0
+    """A state must have lasted so long before the answer changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutePlan:
+    """Everything one exchange needs to know of its policy."""
+
+    name: str
+    policy: str
+    revision: str
+    chain: tuple[Target, ...]
+    observe_only: bool = False
+    """``mode: observe``: decide and record, change and refuse nothing."""
+    redaction: RedactionPlan = field(default_factory=RedactionPlan)
+    budgets: tuple[BudgetRule, ...] = ()
+    """The policy's budgets on providers of this chain."""
+    audit: AuditPlan = AuditPlan()
+    max_attempts: int = 2
+    """Attempts of one exchange over the whole chain, retries included."""
+    total_s: float = 600.0
+    """The whole exchange, all attempts together."""
+    retries: RetryPlan = RetryPlan()
+    broken_stream: BrokenStream = BrokenStream.AUTO
+
+
+class NoRouteReason(StrEnum):
+    """Why no route takes an exchange."""
+
+    NO_POLICY = "no_policy"
+    """No policy applies to the app."""
+    UNKNOWN_MODEL = "unknown_model"
+    """No route matches the model (and path), and there is no default provider."""
+    UNKNOWN_PATH = "unknown_path"
+    """The request names no model, and no route matches its path."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoute:
+    """No route takes the exchange."""
+
+    reason: NoRouteReason
+    known_models: tuple[str, ...] = ()
+    """Exact model names that would have matched, for the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    """What ``GET /v1/models`` may answer for one app."""
+
+    names: tuple[str, ...] = ()
+    """Exact names of matches, sorted; globs are not listed."""
+    has_wildcard: bool = False
+    """True when some route takes models that are not in ``names``."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteMatch:
+    """One pattern pair of a route. None: anything, or nothing at all."""
+
+    plan: RoutePlan
+    model: str | None
+    """Exact name or glob; None for a route that matches by path alone."""
+    path: str | None
+    """Exact path or glob, of the path after ``/v1``, such as ``/files*``; None: any path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One policy file, compiled."""
+
+    name: str
+    file: str
+    apps: tuple[str, ...]
+    """App names or globs it applies to."""
+    routes: tuple[RoutePlan, ...]
+    matches: tuple[RouteMatch, ...]
+    """One or more per route: which requests it takes. Most specific first."""
+    pass_through: RoutePlan | None
+    """Takes what no route matches, when the config names a default provider."""
+    budgets: tuple[BudgetRule, ...] = ()
+    readiness: ReadinessRule = ReadinessRule()

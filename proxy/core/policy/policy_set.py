@@ -1,0 +1,180 @@
+"""All policies in force, as tables: which route takes an exchange.
+
+Owns the choice (most specific app pattern, then most specific route) and a cache of choices made, so that a
+repeated question costs one dictionary look-up. Knows no YAML and no live state; belongs to one event loop.
+
+Order within a policy, by design: an exact model, a model glob by its letters, a path alone, ``*``, and last
+the config's default provider.
+"""
+
+from __future__ import annotations
+
+import re
+
+from proxy.core.policy.globs import compile_glob, is_glob, specificity
+from proxy.core.policy.model import (
+    BudgetRule,
+    ModelList,
+    NoRoute,
+    NoRouteReason,
+    Policy,
+    ReadinessRule,
+    RouteMatch,
+    RoutePlan,
+)
+
+_MAX_CACHED = 4096
+_MAX_CACHED_CHARS = 512
+"""Longer questions are answered anew: callers choose these strings, and a cache must not hold megabytes of them."""
+
+
+class _Rule:
+    """One row of a policy's table."""
+
+    __slots__ = ("model", "model_glob", "path_glob", "plan")
+
+    def __init__(self, match: RouteMatch) -> None:
+        self.plan = match.plan
+        self.model = match.model
+        self.model_glob = compile_glob(match.model) if match.model is not None else None
+        self.path_glob = compile_glob(match.path) if match.path is not None else None
+
+    def takes(self, model: str | None, path: str) -> bool:
+        if self.path_glob is not None and self.path_glob.match(path) is None:
+            return False
+        if model is None:
+            return self.model is None or self.model == "*"
+        return self.model_glob is None or self.model_glob.match(model) is not None
+
+
+class _Table:
+    """One policy's rules, exact models apart."""
+
+    __slots__ = ("exact", "models", "pass_through", "rest")
+
+    def __init__(self, policy: Policy) -> None:
+        self.exact: dict[str, list[_Rule]] = {}
+        self.rest: list[_Rule] = []
+        self.pass_through = policy.pass_through
+        names: set[str] = set()
+        has_wildcard = policy.pass_through is not None
+        for match in policy.matches:
+            rule = _Rule(match)
+            if match.model is None:
+                self.rest.append(rule)
+            elif is_glob(match.model):
+                self.rest.append(rule)
+                has_wildcard = True
+            else:
+                self.exact.setdefault(match.model, []).append(rule)
+                names.add(match.model)
+        self.models = ModelList(tuple(sorted(names)), has_wildcard)
+
+    def choose(self, model: str | None, path: str) -> RoutePlan | NoRoute:
+        if model is not None:
+            for rule in self.exact.get(model, ()):
+                if rule.takes(model, path):
+                    return rule.plan
+        for rule in self.rest:
+            if rule.takes(model, path):
+                return rule.plan
+        if self.pass_through is not None:
+            return self.pass_through
+        reason = NoRouteReason.UNKNOWN_PATH if model is None else NoRouteReason.UNKNOWN_MODEL
+        return NoRoute(reason, self.models.names)
+
+
+class PolicySet:
+    """The compiled policies of one revision."""
+
+    __slots__ = (
+        "_apps",
+        "_cache",
+        "_exact_apps",
+        "_has_paths",
+        "_tables",
+        "budgets",
+        "policies",
+        "readiness",
+        "revision",
+    )
+
+    def __init__(self, policies: tuple[Policy, ...], revision: str) -> None:
+        """Compile the tables. ``policies`` are ordered: the most specific app pattern first."""
+        self.policies = policies
+        self.revision = revision
+        """12 hex digits: SHA-256 over what the policies mean, so that comments and layout do not change it."""
+        self.budgets: tuple[BudgetRule, ...] = tuple(rule for policy in policies for rule in policy.budgets)
+        self.readiness = _joined([policy.readiness for policy in policies])
+        """What all policies together ask for; the longest settle time."""
+        self._has_paths = any(match.path is not None for policy in policies for match in policy.matches)
+        self._tables = {policy.name: _Table(policy) for policy in policies}
+        self._exact_apps: dict[str, str] = {}
+        globs: list[tuple[str, str]] = []
+        for policy in policies:
+            for app in policy.apps:
+                if is_glob(app):
+                    globs.append((app, policy.name))
+                else:
+                    self._exact_apps.setdefault(app, policy.name)
+        self._apps = _most_specific_first(globs)
+        self._cache: dict[tuple[str, str | None, str], RoutePlan] = {}
+
+    def select(self, app: str, model: str | None, path: str) -> RoutePlan | NoRoute:
+        """Choose the route of an exchange.
+
+        Args:
+            app: The caller's app name; empty when unknown.
+            model: The model asked for; None when the request names none.
+            path: The path after ``/v1``, such as ``/chat/completions``, without query.
+        """
+        key = (app, model, path)
+        found = self._cache.get(key)
+        if found is not None:
+            return found
+        table = self._table(app)
+        if table is None:
+            return NoRoute(NoRouteReason.NO_POLICY)
+        chosen = table.choose(model, path)
+        if isinstance(chosen, RoutePlan):
+            self._remember(key, chosen)
+        return chosen
+
+    def models(self, app: str) -> ModelList:
+        """Return what ``GET /v1/models`` may list for an app."""
+        table = self._table(app)
+        return ModelList() if table is None else table.models
+
+    def policy_of(self, app: str) -> str | None:
+        """Return the name of the policy that applies to an app, if any."""
+        exact = self._exact_apps.get(app)
+        if exact is not None:
+            return exact
+        return next((name for pattern, name in self._apps if pattern.match(app)), None)
+
+    def _table(self, app: str) -> _Table | None:
+        name = self.policy_of(app)
+        return None if name is None else self._tables[name]
+
+    def _remember(self, key: tuple[str, str | None, str], plan: RoutePlan) -> None:
+        app, model, path = key
+        if len(app) + len(model or "") + len(path) > _MAX_CACHED_CHARS:
+            return
+        if len(self._cache) >= _MAX_CACHED:
+            self._cache.clear()
+        self._cache[key] = plan
+
+
+def _most_specific_first(globs: list[tuple[str, str]]) -> tuple[tuple[re.Pattern[str], str], ...]:
+    ordered = sorted(globs, key=lambda pair: specificity(pair[0]), reverse=True)
+    return tuple((compile_glob(pattern), name) for pattern, name in ordered)
+
+
+def _joined(rules: list[ReadinessRule]) -> ReadinessRule:
+    if not rules:
+        return ReadinessRule()
+    return ReadinessRule(
+        frozenset().union(*(rule.components for rule in rules)),
+        frozenset().union(*(rule.providers for rule in rules)),
+        max(rule.settle_s for rule in rules),
+    )

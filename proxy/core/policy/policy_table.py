@@ -1,0 +1,291 @@
+"""The keys of a policy file: one row each, with meaning, default and example.
+
+Owns what a policy may say. Reference pages and the JSON Schema are made from these rows. Only keys that act
+are here; what is planned is in ``later`` and refused, so that nothing is ignored silently.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.core.config.config_table import VERSION
+from proxy.core.config.kinds import Choice, Flag, Number, Text, duration
+from proxy.core.config.problem import error
+from proxy.core.config.schema import Key, Kind, ListOf, Problems, Table
+from proxy.core.config.texts import parse_model, parse_name
+from proxy.core.config.yaml_text import BAD, Bad, Map, Node
+from proxy.core.policy.model import BrokenStream, WhenExhausted
+from proxy.terms.redaction import Action, Unscanned
+
+NOT_YET = "is not available in this version; it would be ignored, so it is refused"
+COMPONENTS = ("policy", "spool", "audit_store")
+"""What readiness may require besides providers."""
+
+_ALIASES = {"EMAIL_ADDRESS": "EMAIL", "PHONE_NUMBER": "PHONE"}
+_ANSWER_ACTIONS = (Action.OFF.value,)
+_ANSWER_LATER = dict.fromkeys((a.value for a in Action if a.value not in _ANSWER_ACTIONS), f"for answers {NOT_YET}")
+
+
+def parse_type(text: str) -> str:
+    """Return the type's inner name: upper case, well-known other names replaced."""
+    upper = text.strip().upper()
+    return _ALIASES.get(upper, upper)
+
+
+def _parse_path(text: str) -> str:
+    if not text.startswith(("/", "*")) or not text.isprintable() or not text.isascii() or len(text) > 512:
+        raise ValueError("start it with /: the path after /v1, such as /files*")
+    if text == "/v1" or text.startswith("/v1/"):
+        raise ValueError(f"leave /v1 out: {text[3:] or '/*'}")
+    if "?" in text or "#" in text:
+        raise ValueError("the path alone, without query")
+    return text
+
+
+def _parse_app(text: str) -> str:
+    if not text.isascii() or not text.isprintable() or " " in text or len(text) > 128:
+        raise ValueError("printable ASCII without spaces, at most 128; * and ? are wildcards")
+    return text
+
+
+@dataclass(frozen=True, eq=False)
+class _Requirement(Kind):
+    """A component or a provider that readiness requires."""
+
+    what = "policy, spool, audit_store or a provider's name"
+
+    def read(self, node: Node, path: str, problems: Problems) -> str | Bad:
+        """Return the name."""
+        if isinstance(node, Map) and "route" in node.entries:
+            at = node.entries["route"].mark
+            problems.append(error(at, "unsupported", f"`{path}` by route {NOT_YET}", "name the provider instead"))
+            return BAD
+        value: str | Bad = Text(self.what, parse_name).read(node, path, problems)
+        return value
+
+
+def _timeouts(doc: str, *, has_defaults: bool) -> Table:
+    rows = (
+        ("connect", "1m", "2s", "Until the connection (with TLS) stands."),
+        ("first_byte", "1h", "60s", "From the request's last byte to the answer's first."),
+        ("idle", "1h", "60s", "Longest silence within an answer."),
+        ("total", "24h", "600s", "The whole of it."),
+    )
+    keys = (
+        Key(name, duration("10ms", most), text, usual if has_defaults else None, usual)
+        for name, most, usual, text in rows
+    )
+    return Table("timeouts", doc, tuple(keys), later={"first_token": NOT_YET})
+
+
+def _direction(name: str, doc: str, actions: tuple[str, ...], later: dict[str, str], *, has_allow: bool) -> Table:
+    rule = Table(
+        "rule",
+        "What is done with some types.",
+        (
+            Key("types", ListOf(Text("a type", parse_type), 1), "Which.", is_required=True, example="[email, cpf]"),
+            Key("action", Choice(actions, later), "What is done.", is_required=True, example=actions[0]),
+        ),
+        later={"min_score": NOT_YET, "tool_arguments": NOT_YET},
+    )
+    allow = Table(
+        "allow",
+        "Values that are never touched.",
+        (
+            Key("values", ListOf(Text("a value")), "Exact values.", "[]", '["support@example.com"]'),
+            Key(
+                "patterns",
+                ListOf(Text("an RE2 pattern"), max_items=100),
+                "Patterns of whole values.",
+                "[]",
+                '["ORD-\\\\d{8}"]',
+            ),
+        ),
+    )
+    score = Number(0.0, 1.0, is_whole=False)
+    keys = [
+        Key("default", Choice(actions, later), "What is done with types that no rule names.", "'off'", actions[0]),
+        Key("rules", ListOf(rule), "Exceptions from the default, by type.", "[]", "[{types: [cpf], action: observe}]"),
+    ]
+    if has_allow:
+        keys.append(Key("allow", allow, "Values that are never touched.", "{}", '{values: ["support@example.com"]}'))
+        keys.append(Key("min_score", score, "Findings less certain than this are ignored.", "0.0", "0.5"))
+    return Table(name, doc, tuple(keys))
+
+
+_REDACTION = Table(
+    "redaction",
+    "What is done with personal data and secrets.",
+    (
+        Key(
+            "request",
+            _direction("request", "On the way to the provider.", tuple(Action), {}, has_allow=True),
+            "On the way to the provider.",
+            "{}",
+            "{default: restore}",
+        ),
+        Key(
+            "response",
+            _direction("response", "On the way back.", _ANSWER_ACTIONS, _ANSWER_LATER, has_allow=False),
+            "On the way back.",
+            "{}",
+            "{default: 'off'}",
+        ),
+        Key("unscanned", Choice(tuple(Unscanned)), "Content that cannot be read as text.", "pass", "refuse"),
+    ),
+    later={"custom": NOT_YET, "types": NOT_YET},
+    homes=dict.fromkeys(("default", "rules", "allow", "min_score"), "redaction.request"),
+)
+
+_LIMIT = Number(1, 1_000_000_000)
+
+_BUDGET = Table(
+    "budget",
+    "How much of one provider may be used.",
+    (
+        Key("id", Text("a name", parse_name), "Its name; left out: the provider's.", None, "groq-free"),
+        Key("provider", Text("a provider's name"), "Whose use is limited.", is_required=True, example="groq"),
+        Key("requests_per_minute", _LIMIT, "Requests in any 60 seconds.", None, "30"),
+        Key("requests_per_hour", _LIMIT, "Requests in any hour.", None, "1000"),
+        Key("requests_per_day", _LIMIT, "Requests in any 24 hours.", None, "14400"),
+        Key("tokens_per_minute", _LIMIT, "Tokens, in and out, in any 60 seconds.", None, "6000"),
+        Key("concurrent", Number(1, 1_000_000), "Exchanges at the same time.", None, "8"),
+        Key("when_exhausted", Choice(tuple(WhenExhausted), {"wait": NOT_YET}), "What then.", "next", "refuse"),
+    ),
+    later=dict.fromkeys(
+        (
+            *("cost_per_day_usd", "cost_per_month_usd", "cost_per_hour_usd", "unknown_price"),
+            *("requests_per_second", "requests_per_10s", "requests_per_month"),
+            *("tokens_per_hour", "tokens_per_day", "tokens_per_month", "input_tokens_per_minute"),
+            *("output_tokens_per_minute", "scope", "model", "app", "user", "wait"),
+        ),
+        NOT_YET,
+    ),
+)
+LIMITS = ("requests_per_minute", "requests_per_hour", "requests_per_day", "tokens_per_minute", "concurrent")
+
+_TARGET = Table(
+    "target",
+    "One link of a chain.",
+    (
+        Key("provider", Text("a provider's name"), "Whom to ask.", is_required=True, example="groq"),
+        Key("model", Text("a model", parse_model), "For what; left out: the model asked for.", None, "llama-3.3-70b"),
+        Key(
+            "timeouts",
+            _timeouts("Deadlines of this link.", has_defaults=False),
+            "Deadlines of this link.",
+            "{}",
+            "{idle: 5s}",
+        ),
+    ),
+    later=dict.fromkeys(("weight", "prefill", "region", "context", "keys", "drop_params", "rename_params"), NOT_YET),
+)
+
+_MATCH = Table(
+    "match",
+    "Which requests a route takes: those that fit all that is given.",
+    (
+        Key(
+            "models",
+            ListOf(Text("a model or glob", parse_model), 1),
+            "Models asked for.",
+            None,
+            '["gpt-4o-mini", "gpt-*"]',
+        ),
+        Key("paths", ListOf(Text("a path or glob", _parse_path), 1), "Paths after /v1.", None, '["/files*"]'),
+    ),
+    later=dict.fromkeys(("headers", "apps", "users", "methods", "callers"), NOT_YET),
+    homes={"model": "models, a list", "path": "paths, a list"},
+)
+
+_ROUTE = Table(
+    "route",
+    "Where some requests go.",
+    (
+        Key(
+            "name",
+            Text("a name", parse_name),
+            "What rows and metrics call it; left out: its first match.",
+            None,
+            "fast",
+        ),
+        Key("match", _MATCH, "Which requests it takes.", is_required=True, example='{models: ["fast"]}'),
+        Key(
+            "chain", ListOf(_TARGET, 1, 20), "Whom to ask, in order.", is_required=True, example="[{provider: openai}]"
+        ),
+        Key(
+            "timeouts", _timeouts("Deadlines.", has_defaults=True), "Deadlines.", "{}", "{first_byte: 20s, total: 120s}"
+        ),
+        Key(
+            "retries", Choice(("none", "once")), "Whether a failed try is repeated at the same target.", "once", "none"
+        ),
+        Key("max_attempts", Number(1, 40), "Tries in all; left out: what chain and retries allow.", None, "3"),
+        Key("broken_stream", Choice(tuple(BrokenStream)), "What a stream cut midway ends with.", "auto", "cut"),
+        Key(
+            "rescue", Choice(("none",), {"hold": NOT_YET, "resume": NOT_YET}), "What a cut stream gets.", "none", "none"
+        ),
+    ),
+    later=dict.fromkeys(("redaction", "budgets", "audit", "weights", "hedge", "inject"), NOT_YET),
+    homes={"models": "match", "paths": "match", "provider": "chain", "model": "chain", "targets": "chain"},
+)
+
+_AUDIT = Table(
+    "audit",
+    "What the record of an exchange must hold.",
+    (
+        Key("required", Flag(), "true: no row, no exchange.", "true", "true"),
+        Key("content", Choice(("none",), {"full": NOT_YET, "redacted": NOT_YET}), "Text kept in rows.", "none", "none"),
+    ),
+    later={"retention": NOT_YET},
+    homes=dict.fromkeys(("store", "spool", "durability", "when_full"), "audit of config.yaml"),
+)
+
+_READINESS = Table(
+    "readiness",
+    "What has to be well for /readyz to say yes.",
+    (
+        Key("require", ListOf(_Requirement()), "Components and providers.", "[policy, spool]", "[policy, spool, groq]"),
+        Key("settle", duration("0s", "1h"), "A state must last so long before the answer changes.", "10s", "10s"),
+    ),
+)
+
+_APPLIES_TO = Table(
+    "applies_to",
+    "Whose requests the policy decides.",
+    (
+        Key(
+            "apps",
+            ListOf(Text("an app or glob", _parse_app), 1),
+            "Apps; the most specific pattern wins.",
+            '["*"]',
+            '["shop-*"]',
+        ),
+    ),
+    later=dict.fromkeys(("users", "callers", "models", "paths", "headers", "groups", "routes"), NOT_YET),
+)
+
+POLICY = Table(
+    "policy",
+    "policies/*.yaml: what may happen.",
+    (
+        VERSION,
+        Key("policy", Text("a name", parse_name), "The policy's name.", is_required=True, example="default"),
+        Key(
+            "mode", Choice(("enforce", "observe")), "observe: decide and record, change nothing.", "enforce", "observe"
+        ),
+        Key("applies_to", _APPLIES_TO, "Whose requests it decides.", "{}", '{apps: ["shop-*"]}'),
+        Key("redaction", _REDACTION, "What is done with personal data.", "{}", "{request: {default: restore}}"),
+        Key("budgets", ListOf(_BUDGET), "How much may be used.", "[]", "[{provider: groq, requests_per_minute: 30}]"),
+        Key(
+            "routes",
+            ListOf(_ROUTE),
+            "Where requests go.",
+            "[]",
+            '[{match: {models: ["*"]}, chain: [{provider: openai}]}]',
+        ),
+        Key("audit", _AUDIT, "What the record must hold.", "{}", "{required: true}"),
+        Key("readiness", _READINESS, "What has to be well for /readyz.", "{}", "{require: [policy, spool]}"),
+    ),
+    later=dict.fromkeys(("extends", "overlays", "rollout", "shadow", "access"), NOT_YET),
+    homes=dict.fromkeys(("providers", "server", "callers", "log", "default_provider"), "config.yaml"),
+)

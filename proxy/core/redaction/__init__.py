@@ -1,0 +1,26 @@
+"""Values out, values back: requests are redacted, answers restored, whole or streamed.
+
+Owns findings' consequences: stand-ins, the vault of an exchange, the way back. Does not know patterns (``detect``),
+policy files, sockets or who calls. Called by ``flow``; compiled per route at a policy's load.
+"""
+
+from proxy.core.redaction.observe import AnswerObserver
+from proxy.core.redaction.request import Blocked, Redacted, RequestRedactor, Unreadable, Untouched, Verdict
+from proxy.core.redaction.restore import AnswerRestorer
+from proxy.core.redaction.scan import Detector
+from proxy.core.redaction.stream import StreamRestorer
+from proxy.core.redaction.vault import Vault
+
+__all__ = [
+    "AnswerObserver",
+    "AnswerRestorer",
+    "Blocked",
+    "Detector",
+    "Redacted",
+    "RequestRedactor",
+    "StreamRestorer",
+    "Unreadable",
+    "Untouched",
+    "Vault",
+    "Verdict",
+]

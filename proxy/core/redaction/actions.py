@@ -1,0 +1,66 @@
+"""What goes upstream in place of a value, per action.
+
+Owns the stand-ins and decides nothing about which values get one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+
+from proxy.core.redaction.normal import normal_form
+from proxy.core.redaction.vault import Vault, tag_name
+from proxy.terms.redaction import Action
+
+_VISIBLE = 4
+_NOTHING_VISIBLE = frozenset({"PASSWORD", "PRIVATE_KEY", "JWT"})
+OWN_MARKS = re.compile(
+    r"\[[A-Z][A-Z0-9-]*-[0-9]{1,5}[a-z]?\]|\[[A-Z][A-Z0-9_]*_REDACTED\]|\[[A-Z][A-Z0-9_]*:[0-9a-f]{8}\]"
+)
+"""Stand-ins of ours already in a text (a second pass, a history that came back); never findings themselves."""
+
+
+class StandIns:
+    """Makes the stand-ins of one exchange."""
+
+    __slots__ = ("_are_stable", "_hash_key", "_vault")
+
+    def __init__(self, vault: Vault, hash_key: bytes, *, are_stable: bool) -> None:
+        """``are_stable``: no numbers, nothing to restore, for texts whose vector counts and not their wording."""
+        self._vault = vault
+        self._hash_key = hash_key
+        self._are_stable = are_stable
+
+    def for_value(self, action: Action, kind: str, value: str) -> str | None:
+        """Return the stand-in, or None when the action leaves the text alone."""
+        match action:
+            case Action.RESTORE:
+                if self._are_stable:
+                    return f"[{tag_name(kind)}]"
+                return self._vault.tag(kind, value, normal_form(kind, value))
+            case Action.REDACT:
+                return f"[{kind}_REDACTED]"
+            case Action.MASK:
+                return mask(kind, value)
+            case Action.HASH:
+                return f"[{kind}:{pseudonym(self._hash_key, kind, value)}]"
+            case Action.BLOCK | Action.OBSERVE | Action.OFF:
+                return None
+
+
+def mask(kind: str, value: str) -> str:
+    """Return the value with all but its last four letters or digits starred.
+
+    Never more than half of a short value stays visible, and nothing of a password, key or token.
+    """
+    places = [at for at, c in enumerate(value) if c.isalnum()]
+    visible = 0 if kind in _NOTHING_VISIBLE else min(_VISIBLE, len(places) // 2)
+    hidden = set(places[: len(places) - visible])
+    return "".join(["*" if at in hidden else c for at, c in enumerate(value)])
+
+
+def pseudonym(key: bytes, kind: str, value: str) -> str:
+    """Return eight hexadecimal digits that are the same for every spelling of a value under one key."""
+    message = f"{kind}\0{normal_form(kind, value)}".encode("utf-8", "surrogatepass")
+    return hmac.new(key, message, hashlib.sha256).hexdigest()[:8]

@@ -1,0 +1,190 @@
+"""Identifiers of letters and digits: IBAN, VAT numbers, wallets, and every shape of the tables that holds letters.
+
+Owns how a shape becomes a pattern and how such a value is cut from its surroundings. Knows no country's rule.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import groupby
+
+from proxy.core.redaction.detect.catalog import Catalog, Rule
+from proxy.core.redaction.detect.context import LABELLED, SOFT, STRONG, WEAK, Context
+from proxy.core.redaction.detect.digits import SHAPE
+from proxy.core.redaction.detect.labels import NEGATIVE
+from proxy.core.redaction.detect.validators_asia import base58check, bech32
+from proxy.core.redaction.detect.validators_europe import IBAN_LENGTHS, VAT_LENGTHS, eu_vat, iban
+
+UUID = rb"\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b"
+CNPJ_ALNUM = (
+    rb"\b[0-9A-Za-z]{2}\.[0-9A-Za-z]{3}\.[0-9A-Za-z]{3}/[0-9A-Za-z]{4}-[0-9]{2}\b",
+    rb"\b[0-9A-Z]{12}[0-9]{2}\b",
+)
+WALLET = (
+    rb"\b[13LMDT][1-9A-HJ-NP-Za-km-z]{25,34}\b",
+    rb"\b(?:bc1|tb1|ltc1|BC1)[02-9ac-hj-np-zAC-HJ-NP-Z]{8,87}\b",
+    rb"\b0x[0-9a-fA-F]{40}\b",
+)
+_COUNTRIES = b"|".join(sorted(c.encode() for c in IBAN_LENGTHS))
+IBAN = rb"\b(?i:" + _COUNTRIES + rb")[0-9]{2}(?:[ \-\xa0]?[A-Za-z0-9]){7}"
+VAT = rb"\b(?:" + b"|".join(sorted(c.encode() for c in VAT_LENGTHS)) + rb")[ \-\xa0]?[A-Z0-9]{1,2}(?:[ .\-\xa0]?[0-9]){6}"
+
+_UUID = re.compile(UUID)
+_V4_UUID = re.compile(rb"(?i)[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_CNPJ = re.compile(CNPJ_ALNUM[0] + b"|" + CNPJ_ALNUM[1])
+_WALLET = re.compile(b"|".join(WALLET))
+_IBAN_START = re.compile(rb"(?i:" + _COUNTRIES + rb")[0-9]{2}")
+_VAT_START = re.compile(VAT)
+_PUNCTUATION = bytes(c for c in range(256) if not (chr(c).isascii() and chr(c).isalnum()))
+
+
+def shape_patterns(catalog: Catalog) -> tuple[bytes, ...]:
+    """Return one pattern for every shape of the tables that holds a letter."""
+    shapes = {s for index in (catalog.strong, catalog.soft, catalog.labelled) for s in index if b"A" in s}
+    return tuple(_pattern(shape) for shape in sorted(shapes))
+
+
+def _pattern(shape: bytes) -> bytes:
+    parts: list[bytes] = []
+    for char, run in groupby(shape):
+        size = len(list(run))
+        times = b"" if size == 1 else b"{%d}" % size
+        if char == 0x30:
+            parts.append(b"[0-9]" + times)
+        elif char == 0x41:
+            parts.append(b"[A-Za-z]" + times)
+        else:
+            parts.append((rb"[ \xa0]" if char == 0x20 else re.escape(bytes([char]))) * size)
+    return rb"\b" + b"".join(parts) + (rb"\b" if shape[-1:].isalnum() else b"")
+
+
+class Accounts:
+    """The handler of values that hold letters, over one catalog."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._shapes = tuple((catalog.strong, catalog.soft, catalog.labelled))
+        self._cnpj = catalog.rules.get("CNPJ")
+        self._pix = catalog.rules.get("BR_PIX_KEY")
+
+    def __call__(self, ctx: Context, start: int, end: int) -> int:
+        """Judge the candidate at [start, end); return its end when reported, 0 when nothing here is a value."""
+        value = ctx.data[start:end]
+        if _UUID.fullmatch(value):
+            self._uuid(ctx, start, end, value)
+            return end
+        if _WALLET.fullmatch(value) and self._wallet(ctx, start, end, value):
+            return end
+        if _IBAN_START.match(value):
+            stop = self._iban(ctx, start)
+            if stop:
+                return stop
+        if _VAT_START.match(value):
+            stop = self._vat(ctx, start)
+            if stop:
+                return stop
+        if self._by_shape(ctx, start, end, value):
+            return end
+        if self._cnpj and _CNPJ.fullmatch(value) and self._alnum_cnpj(ctx, start, end, value):
+            return end
+        return 0
+
+    def _by_shape(self, ctx: Context, start: int, end: int, value: bytes) -> bool:
+        shape = value.translate(SHAPE)
+        strong, soft, labelled = [index.get(shape, ()) for index in self._shapes]
+        if not (strong or soft or labelled) or _is_inside(ctx, start, end):
+            return False
+        plain = value.translate(None, _PUNCTUATION).upper().decode()
+        for rule in strong:
+            if rule.check is None or rule.check(plain):
+                ctx.add(start, end, rule.name, rule.priority, STRONG)
+                return True
+        label = ctx.label(start) if soft or labelled else None
+        named = label.kinds if label else frozenset()
+        for rule in (*soft, *labelled):
+            if rule.name in named and (rule.loose is None or rule.loose(plain)):
+                ctx.add(start, end, rule.name, rule.priority, LABELLED if rule.loose else WEAK)
+                return True
+        for rule in soft if NEGATIVE not in named else ():
+            if rule.check is not None and rule.check(plain):
+                ctx.add(start, end, rule.name, rule.priority, SOFT)
+                return True
+        return False
+
+    def _uuid(self, ctx: Context, start: int, end: int, value: bytes) -> None:
+        if self._pix is None or not _V4_UUID.fullmatch(value):
+            return
+        label = ctx.label(start)
+        if label is not None and "BR_PIX_KEY" in label.kinds:
+            ctx.add(start, end, "BR_PIX_KEY", self._pix.priority, LABELLED)
+
+    def _alnum_cnpj(self, ctx: Context, start: int, end: int, value: bytes) -> bool:
+        plain = value.translate(None, _PUNCTUATION).upper().decode()
+        rule: Rule | None = self._cnpj
+        if rule is None or rule.check is None or not rule.check(plain) or _is_inside(ctx, start, end):
+            return False
+        if b"." not in value:
+            label = ctx.label(start)
+            if label is None or rule.name not in label.kinds:
+                return False
+        ctx.add(start, end, rule.name, rule.priority, STRONG)
+        return True
+
+    def _wallet(self, ctx: Context, start: int, end: int, value: bytes) -> bool:
+        text = value.decode()
+        if text.startswith("0x"):
+            if value.lower() == value or value[2:].upper() == value[2:]:
+                label = ctx.label(start)
+                if label is None or "CRYPTO_WALLET" not in label.kinds:
+                    return False
+        elif not (bech32(text) if text[:3].lower() in ("bc1", "tb1", "ltc") else base58check(text)):
+            return False
+        ctx.add(start, end, "CRYPTO_WALLET", 2, STRONG)
+        return True
+
+    def _iban(self, ctx: Context, start: int) -> int:
+        """Take as many characters as the country's IBAN has, single separators between them."""
+        data = ctx.data
+        length = IBAN_LENGTHS[data[start : start + 2].upper().decode()]
+        stop = _take(data, start, length, b" -\xa0.")
+        if not stop or ctx.is_glued_right(stop) or ctx.is_glued_left(start):
+            return 0
+        if not iban(data[start:stop].translate(None, _PUNCTUATION).upper().decode()):
+            return 0
+        ctx.add(start, stop, "IBAN", 2, STRONG)
+        return stop
+
+    def _vat(self, ctx: Context, start: int) -> int:
+        data = ctx.data
+        for length in VAT_LENGTHS[data[start : start + 2].decode()]:
+            stop = _take(data, start, length + 2, b" .-\xa0")
+            if not stop or ctx.is_glued_right(stop):
+                continue
+            plain = data[start:stop].translate(None, _PUNCTUATION).upper().decode()
+            if not eu_vat(plain) or _is_inside(ctx, start, stop):
+                continue
+            ctx.add(start, stop, "EU_VAT", 4, STRONG)
+            return stop
+        return 0
+
+
+def _take(data: bytes, start: int, count: int, separators: bytes) -> int:
+    """Return the end of ``count`` letters and digits with at most one separator between two, or 0."""
+    position, size = start, len(data)
+    while count:
+        if position >= size:
+            return 0
+        char = data[position]
+        if 0x30 <= char <= 0x39 or 0x41 <= char <= 0x5A or 0x61 <= char <= 0x7A:
+            count -= 1
+        elif char not in separators or data[position - 1] in separators:
+            return 0
+        position += 1
+    return position
+
+
+def _is_inside(ctx: Context, start: int, end: int) -> bool:
+    """True when the value is a part of something longer: a dashed id, a path, a mail address."""
+    data = ctx.data
+    if start > 1 and data[start - 1] in b"-./@\\+" and chr(data[start - 2]).isalnum() and data[start - 2] < 128:
+        return not (data[start - 1] == 0x5C)
+    return end + 1 < ctx.size and data[end] in b"-@/+." and chr(data[end + 1]).isalnum() and data[end + 1] < 128

@@ -1,0 +1,42 @@
+"""Arithmetic shared by the validators: Luhn, weighted sums, real dates. Knows no country."""
+
+from __future__ import annotations
+
+_LUHN_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+ALNUM = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+VALUE = {c: i for i, c in enumerate(ALNUM)}
+"""Letters as 10 to 35, the reading of ISO 7064 and ISO 13616."""
+_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+
+def luhn(value: str) -> bool:
+    """Luhn (ISO/IEC 7812-1 annex B)."""
+    digits = [int(c) for c in value]
+    return (sum(digits[-1::-2]) + sum([_LUHN_DOUBLED[d] for d in digits[-2::-2]])) % 10 == 0
+
+
+def weighted(value: str, weights: tuple[int, ...]) -> int:
+    """Return the sum of character value times weight; characters beyond the weights are left out."""
+    return sum([VALUE[c] * w for c, w in zip(value, weights, strict=False)])
+
+
+def all_same(value: str) -> bool:
+    """True for 000..., 111...: forms people type to fill a field."""
+    return value == value[0] * len(value)
+
+
+def is_date(year: int, month: int, day: int) -> bool:
+    """True for a day of the calendar; a year below 100 has its century unknown."""
+    if not 1 <= month <= 12 or not 1 <= day <= _DAYS[month - 1]:
+        return False
+    return month != 2 or day < 29 or (year % 4 == 0 and (year % 100 != 0 or year % 400 == 0 or year < 100))
+
+
+def ymd(value: str) -> bool:
+    """True when six digits are a date, year first."""
+    return is_date(int(value[:2]), int(value[2:4]), int(value[4:6]))
+
+
+def dmy(value: str) -> bool:
+    """True when six digits are a date, day first."""
+    return is_date(int(value[4:6]), int(value[2:4]), int(value[:2]))

@@ -1,0 +1,68 @@
+"""The tables, indexed for the scan: shape -> kinds, digit count -> kinds, label -> kinds.
+
+Owns which kinds exist. Knows no text; built once per detector.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from proxy.core.redaction.detect.kinds import Kind
+from proxy.core.redaction.detect.labels import NEGATIVE
+from proxy.core.redaction.detect.tables import americas, asia, brazil, europe, general
+from proxy.core.redaction.detect.tables.negative import NEGATIVE_WORDS
+from proxy.core.redaction.detect.validators import VALIDATORS, Validator
+
+ALL_KINDS: tuple[Kind, ...] = (
+    *general.KINDS,
+    *brazil.KINDS,
+    *americas.KINDS,
+    *europe.KINDS,
+    *asia.KINDS,
+)
+KIND_BY_NAME: dict[str, Kind] = {kind.name: kind for kind in ALL_KINDS}
+KNOWN_KINDS: frozenset[str] = frozenset(KIND_BY_NAME)
+
+
+class Rule(NamedTuple):
+    """A kind's row, ready for the scan."""
+
+    name: str
+    priority: int
+    check: Validator | None
+    loose: Validator | None
+
+
+class Catalog(NamedTuple):
+    """Everything the scan looks up; keys of the shape maps are bytes."""
+
+    rules: dict[str, Rule]
+    strong: dict[bytes, tuple[Rule, ...]]
+    soft: dict[bytes, tuple[Rule, ...]]
+    labelled: dict[bytes, tuple[Rule, ...]]
+    counted: dict[int, tuple[Rule, ...]]
+    labels: dict[str, set[str]]
+
+
+def build_catalog(kinds: frozenset[str]) -> Catalog:
+    """Index the rows of the kinds named; labels of the others stay, for a label that names them is evidence too."""
+    rules: dict[str, Rule] = {}
+    shapes: tuple[dict[bytes, list[Rule]], ...] = ({}, {}, {})
+    counted: dict[int, list[Rule]] = {}
+    labels: dict[str, set[str]] = {}
+    for row in ALL_KINDS:
+        for label in row.labels:
+            labels.setdefault(label, set()).add(row.name)
+        if row.name not in kinds:
+            continue
+        check = VALIDATORS[row.check] if row.check else None
+        rule = rules[row.name] = Rule(row.name, row.priority, check, VALIDATORS[row.loose] if row.loose else check)
+        for index, names in zip(shapes, (row.strong, row.soft, row.labelled), strict=True):
+            for shape in names:
+                index.setdefault(shape.encode(), []).append(rule)
+        for count in row.counts:
+            counted.setdefault(count, []).append(rule)
+    for word in NEGATIVE_WORDS:
+        labels.setdefault(word, set()).add(NEGATIVE)
+    strong, soft, labelled = [{k: tuple(v) for k, v in index.items()} for index in shapes]
+    return Catalog(rules, strong, soft, labelled, {k: tuple(v) for k, v in counted.items()}, labels)

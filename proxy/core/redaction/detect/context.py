@@ -1,0 +1,96 @@
+"""What the handlers of one search share: the text in both forms, what was found, and how to look around.
+
+Owns the findings of one search. Knows no family.
+"""
+
+from __future__ import annotations
+
+from proxy.core.redaction.detect.labels import Label, LabelIndex
+from proxy.terms.redaction import Finding
+
+STRONG, SOFT, LABELLED, WEAK = 0.95, 0.85, 0.9, 0.7
+"""Confidence of a finding: shape and check; bare digits and check; label and check; label alone."""
+
+_IS_WORD = bytes(1 if chr(c).isalnum() or c == 0x5F else 0 for c in range(128)) + bytes(128)
+_ESCAPED = frozenset(b"nrtbf")
+
+
+class Context:
+    """One search over one text."""
+
+    __slots__ = ("_labels", "data", "found", "size", "text")
+
+    def __init__(self, text: str, data: bytes, labels: LabelIndex) -> None:
+        self.text = text
+        self.data = data
+        self.size = len(data)
+        self.found: list[tuple[int, int, int, Finding]] = []
+        self._labels = labels
+
+    def add(self, start: int, end: int, kind: str, priority: int, score: float, sub: str = "") -> None:
+        """Note a finding; overlaps are settled when the scan is over."""
+        self.found.append((priority, start - end, start, Finding(start, end, kind, score, sub)))
+
+    def label(self, start: int) -> Label | None:
+        """Return the nearest label before ``start``, if it may belong to the value there."""
+        found = self._labels.before(self.text, self.data, start)
+        if found is None or (found.distance and not _joins(found.gap)):
+            return None
+        return found
+
+    def is_glued_left(self, start: int) -> bool:
+        """True when a letter, digit or underscore stands right before, other than the tail of ``\\n`` or ``\\t``."""
+        if not start:
+            return False
+        before = self.data[start - 1]
+        if not _is_word(before):
+            return False
+        return not (before in _ESCAPED and start > 1 and self.data[start - 2] == 0x5C)
+
+    def is_glued_right(self, end: int) -> bool:
+        """True when a letter, digit or underscore stands right after."""
+        return end < self.size and _is_word(self.data[end])
+
+
+def _is_word(char: int) -> bool:
+    return bool(_IS_WORD[char])
+
+
+def _joins(gap: bytes) -> bool:
+    """True when the text between a label and a value leaves no other value or key in between."""
+    if gap.count(b"=") + gap.count(b":") > 1 and b"::" not in gap:
+        return False
+    digits = 0
+    for char in gap:
+        digits = digits + 1 if 0x30 <= char <= 0x39 else 0
+        if digits >= 4:
+            return False
+    return b"\n\n" not in gap
+
+
+def resolve(found: list[tuple[int, int, int, Finding]]) -> list[Finding]:
+    """Return disjoint findings in order: on overlap lower priority number, then longer, then earlier wins."""
+    if len(found) == 1:
+        return [found[0][3]]
+    kept: list[Finding] = []
+    taken: list[Finding] = []
+    found.sort(key=lambda item: item[2])
+    clusters: list[list[tuple[int, int, int, Finding]]] = []
+    reach = -1
+    for item in found:
+        if item[2] < reach:
+            clusters[-1].append(item)
+        else:
+            clusters.append([item])
+        reach = max(reach, item[3].end)
+    for cluster in clusters:
+        if len(cluster) == 1:
+            kept.append(cluster[0][3])
+            continue
+        taken.clear()
+        for item in sorted(cluster):
+            finding = item[3]
+            if all(finding.end <= other.start or finding.start >= other.end for other in taken):
+                taken.append(finding)
+        kept.extend(sorted(taken))
+    return kept

@@ -1,0 +1,61 @@
+"""Dates of birth: any calendar date after a birth label.
+
+Owns the ways dates are written. Knows the labels only through the context.
+"""
+
+from __future__ import annotations
+
+import re
+
+from proxy.core.redaction.detect.arithmetic import is_date
+from proxy.core.redaction.detect.context import LABELLED, Context
+
+_REACH = 26
+_FIRST_YEAR, _LAST_YEAR = 1900, 2030
+
+_MONTH_STEMS = (
+    ("jan", "ene", "gen", "stycz", "ledn", "led"), ("feb", "fev", "f\xe9v", "lut", "helmi"), ("mar", "m\xe4r", "mrt", "mrz", "maa"),
+    ("apr", "abr", "avr", "kwie", "huhti"), ("may", "mai", "mag", "mei", "maj", "touko"), ("jun", "giu", "juin", "czerw", "kes\xe4"),
+    ("jul", "lug", "juil", "lip", "hein\xe4"), ("aug", "ago", "aou", "ao\xfb", "sierp", "elo"), ("sep", "set", "wrze", "syys"),
+    ("oct", "okt", "out", "ott", "pa\xbc", "pa\\?dz", "loka"), ("nov", "lis", "marras"), ("dec", "dez", "dic", "d\xe9c", "des", "gru", "joulu"),
+)  # fmt: skip
+_STEMS = sorted({s for month in _MONTH_STEMS for s in month}, key=lambda s: (-len(s), s))
+_NAME = rb"(?i:" + b"|".join(s.encode("latin-1") for s in _STEMS) + rb")[A-Za-z\xe0-\xff]{0,8}\.?"
+
+DAY_FIRST = rb"\b[0-9]{1,2}(?:st|nd|rd|th|\.|\xba|er)?[ \-/,]{1,2}(?:de |of |di |d')?" + _NAME + rb"[ \-/,]{1,2}(?:de |del |of )?[0-9]{4}\b"
+MONTH_FIRST = rb"\b" + _NAME + rb" {1,2}[0-9]{1,2}(?:st|nd|rd|th)?,? {1,2}[0-9]{4}\b"
+CJK = rb"\b[0-9]{4} ?\? ?[0-9]{1,2} ?\? ?[0-9]{1,2} ?\?"
+
+_NUMERIC = re.compile(rb"([0-9]{1,4})([-/. ])([0-9]{1,2})\2([0-9]{2,4})")
+_COMPACT = re.compile(rb"(?:19|20)[0-9]{6}")
+
+
+def named_date(ctx: Context, start: int, end: int) -> int:
+    """Judge a date with its month in words."""
+    year = re.search(rb"[0-9]{4}", ctx.data[start:end])
+    if year and _FIRST_YEAR <= int(year[0]) <= _LAST_YEAR:
+        report(ctx, start, end)
+    return end
+
+
+def is_calendar_date(text: bytes) -> bool:
+    """True for year-month-day, day-month-year or month-day-year with one separator, or eight digits year first."""
+    found = _NUMERIC.fullmatch(text)
+    if found is None:
+        return _COMPACT.fullmatch(text) is not None and is_date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    a, b, c = int(found[1]), int(found[3]), int(found[4])
+    if len(found[1]) == 4:
+        return _FIRST_YEAR <= a <= _LAST_YEAR and is_date(a, b, c) and len(found[4]) <= 2
+    if len(found[1]) == 3 or len(found[4]) == 3 or (len(found[4]) == 4 and not _FIRST_YEAR <= c <= _LAST_YEAR):
+        return False
+    year = c if len(found[4]) == 4 else 1900 + c
+    return is_date(year, b, a) or is_date(year, a, b)
+
+
+def report(ctx: Context, start: int, end: int) -> bool:
+    """Report a date that a birth label announces."""
+    label = ctx.label(start)
+    if label is None or "DATE_OF_BIRTH" not in label.kinds or label.distance > _REACH:
+        return False
+    ctx.add(start, end, "DATE_OF_BIRTH", 3, LABELLED)
+    return True

@@ -1,0 +1,170 @@
+"""The detector: text in, findings out; compiled once from the tables, at policy load.
+
+Owns the scan loop and the dispatch of candidates to their families. Knows no JSON and no policy.
+"""
+
+from __future__ import annotations
+
+import re
+
+from proxy.core.redaction.detect import accounts, dates, network, secrets
+from proxy.core.redaction.detect.announced import LABEL_STEM, Announced
+from proxy.core.redaction.detect.catalog import KNOWN_KINDS, build_catalog
+from proxy.core.redaction.detect.context import Context, resolve
+from proxy.core.redaction.detect.digits import DIGIT_RUN, DigitRuns, Handler
+from proxy.core.redaction.detect.engine import compile_union
+from proxy.core.redaction.detect.fold import to_bytes, without_invisible
+from proxy.core.redaction.detect.kinds import CustomType
+from proxy.core.redaction.detect.labels import LabelIndex
+from proxy.terms.redaction import Finding
+
+_LETTERS = re.compile(
+    rb"(?P<jwt>" + secrets.JWT + rb")|(?P<named>" + dates.MONTH_FIRST + rb")|(?P<mac>" + b"|".join(network.MAC) + rb")"
+    rb"|(?P<six>" + b"|".join(network.IPV6) + rb")"
+)
+_MIXED = re.compile(rb"(?P<named>" + dates.DAY_FIRST + b"|" + dates.CJK + rb")|(?P<mac>" + b"|".join(network.MAC) + rb")"
+    rb"|(?P<six>" + b"|".join(network.IPV6) + rb")|(?P<quad>" + network.IPV4 + rb")")
+_STEM = re.compile(LABEL_STEM)
+_RUN = re.compile(DIGIT_RUN)
+
+
+class Detector:
+    """Finds values of the chosen kinds. Immutable once built; safe to share between threads."""
+
+    def __init__(self, kinds: frozenset[str], custom: tuple[CustomType, ...] = (), engine: str = "auto") -> None:
+        catalog = build_catalog(kinds)
+        self.kinds = kinds
+        self._labels = LabelIndex(catalog.labels, engine)
+        self._scan = compile_union(
+            (
+                DIGIT_RUN, network.EMAIL_TAIL, network.EMAIL_PUNY, network.IPV4, *network.IPV6, *network.MAC,
+                *secrets.union_patterns(), LABEL_STEM, dates.DAY_FIRST, dates.MONTH_FIRST, dates.CJK,
+                accounts.UUID, accounts.IBAN, accounts.VAT, *accounts.CNPJ_ALNUM, *accounts.WALLET,
+                *accounts.shape_patterns(catalog),
+            ),
+            engine,
+        )  # fmt: skip
+        self._digits = DigitRuns(catalog)
+        self._accounts = accounts.Accounts(catalog)
+        self._issuers = secrets.IssuerRules()
+        self._announced = Announced()
+        self._handlers: list[Handler] = [self._letters] * 256
+        for char in b"0123456789":
+            self._handlers[char] = self._mixed
+        for char in b"+(":
+            self._handlers[char] = self._digits
+        for char in b"@%":
+            self._handlers[char] = network.email
+        self._handlers[0x2D] = self._dash
+        self._handlers[0x3A] = self._colon
+
+    def find(self, text: str) -> list[Finding]:
+        """Return the values seen in a text, in order, none overlapping another."""
+        if text.isascii():
+            return self._find(text, text.encode())
+        invisible = without_invisible(text)
+        if invisible is None:
+            return self._find(text, to_bytes(text))
+        visible, kept = invisible
+        return [
+            f._replace(start=kept[f.start], end=kept[f.end - 1] + 1) for f in self._find(visible, to_bytes(visible))
+        ]
+
+    def _find(self, text: str, data: bytes) -> list[Finding]:
+        next_from = self._scan(data)
+        start, end = next_from(0)
+        if start < 0:
+            return []
+        ctx = Context(text, data, self._labels)
+        handlers = self._handlers
+        while start >= 0:
+            start, end = next_from(handlers[data[start]](ctx, start, end))
+        if not ctx.found:
+            return []
+        found = [item for item in ctx.found if item[3].kind in self.kinds]
+        return resolve(found) if found else []
+
+    def _mixed(self, ctx: Context, start: int, end: int) -> int:
+        """A candidate that begins with a digit."""
+        data = ctx.data
+        run = _RUN.match(data, start, end)
+        if run is not None and run.end() == end:
+            special = _MIXED.match(data, start, end)
+            if special is not None and special.end() == end and special.lastgroup == "mac":
+                return network.mac(ctx, start, end)
+            return self._digits(ctx, start, end)
+        special = _MIXED.match(data, start, end)
+        if special is not None and special.end() == end:
+            match special.lastgroup:
+                case "named":
+                    return dates.named_date(ctx, start, end)
+                case "mac":
+                    return network.mac(ctx, start, end)
+                case "six":
+                    return network.ipv6(ctx, start, end)
+                case _:
+                    return network.ipv4(ctx, start) or end
+        stop = self._accounts(ctx, start, end) or self._issuers(ctx, start)
+        if stop:
+            return stop
+        return self._digits(ctx, start, run.end()) if run is not None else max(start + 1, end - 1)
+
+    def _letters(self, ctx: Context, start: int, end: int) -> int:
+        """A candidate that begins with a letter or a rare sign."""
+        data = ctx.data
+        special = _LETTERS.match(data, start, end)
+        if special is not None and special.end() == end:
+            match special.lastgroup:
+                case "jwt":
+                    return secrets.jwt(ctx, start, end)
+                case "named":
+                    return dates.named_date(ctx, start, end)
+                case "mac":
+                    return network.mac(ctx, start, end)
+                case _:
+                    return network.ipv6(ctx, start, end)
+        stop = self._accounts(ctx, start, end) or self._issuers(ctx, start)
+        if stop:
+            return stop
+        stem = _STEM.match(data, start)
+        return self._announced(ctx, start, stem.end()) if stem else end
+
+    def _dash(self, ctx: Context, start: int, end: int) -> int:
+        if ctx.data.startswith(b"-----BEGIN", start):
+            return secrets.private_key(ctx, start, end)
+        return self._letters(ctx, start, end)
+
+    def _colon(self, ctx: Context, start: int, end: int) -> int:
+        if ctx.data.startswith(b"://", start):
+            return secrets.url_credentials(ctx, start, end)
+        return network.ipv6(ctx, start, end)
+
+    def find_labelled(self, text: str, label: str) -> list[Finding]:
+        """Return the values seen in a text that stands under a JSON key or column header."""
+        if not self._labels.named_by(label) and not _STEM.search(to_bytes(label)):
+            return self.find(text)
+        shift = len(label) + 2
+        found = self.find(f"{label}: {text}")
+        return [f._replace(start=f.start - shift, end=f.end - shift) for f in found if f.start >= shift]
+
+    def may_contain(self, raw: bytes) -> bool:
+        """True unless no string of this JSON body can hold a finding of any kind."""
+        return True
+
+    def live_start(self, text: str) -> int:
+        """Return the leftmost position from which a value could still grow past the end of the text."""
+        return max(0, len(text) - 64)
+
+
+def build_detector(
+    kinds: frozenset[str] | None = None, custom: tuple[CustomType, ...] = (), *, engine: str = "auto"
+) -> Detector:
+    """Compile a detector for the kinds named (None: all) and the policy's own types.
+
+    Raises:
+        ValueError: An unknown kind, or a custom type whose pattern, validator or examples do not hold.
+    """
+    unknown = (kinds or frozenset()) - KNOWN_KINDS
+    if unknown:
+        raise ValueError(f"unknown kinds: {', '.join(sorted(unknown))}")
+    return Detector(KNOWN_KINDS if kinds is None else kinds, custom, engine)

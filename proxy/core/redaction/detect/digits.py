@@ -1,0 +1,176 @@
+"""Runs of digits with single separators: cards, national numbers, telephones, and the dates and times among them.
+
+Owns the cutting of a run into values (a run is always tried whole first, so nothing is cut out of a longer number)
+and the order of evidence: shape, label, checksum. Knows the catalog's rows, no country.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from proxy.core.redaction.detect import dates, phones
+from proxy.core.redaction.detect.catalog import Catalog, Rule
+from proxy.core.redaction.detect.context import LABELLED, SOFT, STRONG, WEAK, Context
+from proxy.core.redaction.detect.labels import NEGATIVE, Label
+from proxy.core.redaction.detect.network import ipv4
+
+DIGIT_RUN = rb"(?:\+ ?|\( ?\+? ?)?[0-9](?:(?:[ .\-/:\xa0_]|\) ?-?|[ .\xa0]?\()?[0-9]){6,}"
+"""Seven digits or more, at most one separator between two of them, brackets around an area code."""
+
+SHAPE = bytes(
+    0x30 if 0x30 <= c <= 0x39 else 0x41 if 0x41 <= c <= 0x5A or 0x61 <= c <= 0x7A else 0x20 if c == 0xA0 else c
+    for c in range(256)
+)
+_NON_DIGITS = bytes(c for c in range(256) if not 0x30 <= c <= 0x39)
+_GROUPS = re.compile(rb"[0-9]+")
+_MAX_GROUPS = 8
+_BENIGN = re.compile(rb"[0-9]{1,6}\.[0-9]{2,}|97[89][ -]?[0-9][0-9 \-]{8,13}")
+"""Decimals and ISBN-13: runs that are none of our values."""
+_SPECIAL = re.compile(
+    rb"(?<![0-9])(?<![0-9][-/.])(?:"
+    rb"(?P<date>(?:19|20)[0-9]{2}([-/.])(?:0?[1-9]|1[0-2])\2(?:0?[1-9]|[12][0-9]|3[01])"
+    rb"|(?:0?[1-9]|[12][0-9]|3[01])([-/.])(?:0?[1-9]|[12][0-9]|3[01])\3(?:19|20)[0-9]{2})(?![-/.]?[0-9])"
+    rb"(?P<time>[ :]{1,2}[0-2]?[0-9]:[0-5][0-9](?::[0-5][0-9](?:[.][0-9]{1,9})?)?(?![0-9]))?"
+    rb"|(?P<ip>[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9])(?!\.[0-9])"
+    rb")"
+)
+"""Dates, times of day after them, and dotted quads: they part a run."""
+
+
+class DigitRuns:
+    """The handler of digit runs, over one catalog."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._strong = catalog.strong
+        self._soft = catalog.soft
+        self._counted = catalog.counted
+        self._phone = catalog.rules.get("PHONE")
+
+    def __call__(self, ctx: Context, start: int, end: int) -> int:
+        """Judge the run at [start, end); return where the scan goes on."""
+        first, stop = self._trim(ctx, start, end)
+        resume = end if stop == end else max(stop, start + 1)
+        if stop <= first:
+            return resume
+        special = _SPECIAL.search(ctx.data, first, stop)
+        if special is not None:
+            if special.start() == first:
+                return self._special(ctx, special)
+            resume = special.start()
+            stop = len(ctx.data[first:resume].rstrip(b" .-/:()_\xa0+")) + first
+        run = ctx.data[first:stop]
+        shape = run.translate(SHAPE)
+        if shape.count(b"0") < 7 or _BENIGN.fullmatch(run):
+            return resume
+        if not self._judge(ctx, first, stop, run, shape, whole=True) and shape.strip(b"0"):
+            self._windows(ctx, first, run, shape)
+        return resume
+
+    def _special(self, ctx: Context, special: re.Match[bytes]) -> int:
+        """A date or an address at the start of a run: judge it and go on behind it."""
+        if special["ip"] is not None:
+            return ipv4(ctx, special.start()) or special.end()
+        dates.report(ctx, *special.span("date"))
+        return special.end()
+
+    def _trim(self, ctx: Context, start: int, end: int) -> tuple[int, int]:
+        """Drop a first or last group that is glued to a word or to a decimal part."""
+        data = ctx.data
+        before = data[start - 1] if start else 0x20
+        joined = before in b"-./_:#" and start > 1 and ctx.is_glued_left(start - 1) and data[start] not in b"+("
+        if ctx.is_glued_left(start) or (joined and before not in b":/"):
+            first = _GROUPS.search(data, start)
+            cut = first.end() if first else end
+            following = _GROUPS.search(data, cut, end)
+            if following is None:
+                return end, end
+            start = following.start()
+        if ctx.is_glued_right(end):
+            end = len(data[start:end].rstrip(b"0123456789")) + start
+            end = len(data[start:end].rstrip(b" .-/:()_\xa0")) + start
+        return start, end
+
+    def _judge(self, ctx: Context, start: int, end: int, run: bytes, shape: bytes, *, whole: bool) -> bool:
+        """Report the run as one value if evidence suffices."""
+        digits = run.translate(None, _NON_DIGITS).decode()
+        for rule in self._strong.get(shape, ()):
+            if rule.check is None or rule.check(digits):
+                ctx.add(start, end, rule.name, rule.priority, STRONG)
+                return True
+        if self._phone and shape[0] in b"+(" and self._phone_by_shape(ctx, start, end, shape, digits):
+            return True
+        label = ctx.label(start) if whole else None
+        if label is not None and self._by_label(ctx, start, end, digits, label):
+            return True
+        if label is None or NEGATIVE not in label.kinds:
+            for rule in self._soft.get(shape, ()):
+                if rule.check is None or rule.check(digits):
+                    ctx.add(start, end, rule.name, rule.priority, SOFT)
+                    return True
+            return bool(self._phone) and self._phone_by_shape(ctx, start, end, shape, digits)
+        return False
+
+    def _by_label(self, ctx: Context, start: int, end: int, digits: str, label: Label) -> bool:
+        for rule in self._counted.get(len(digits), ()):
+            if rule.name in label.kinds and (rule.loose is None or rule.loose(digits)):
+                ctx.add(start, end, rule.name, rule.priority, LABELLED if rule.loose else WEAK)
+                return True
+        if "DATE_OF_BIRTH" in label.kinds and label.distance <= 26 and dates.is_calendar_date(ctx.data[start:end]):
+            ctx.add(start, end, "DATE_OF_BIRTH", 3, LABELLED)
+            return True
+        if self._phone and "PHONE" in label.kinds and phones.is_plausible(digits):
+            ctx.add(start, end, "PHONE", self._phone.priority, LABELLED)
+            return True
+        return False
+
+    def _phone_by_shape(self, ctx: Context, start: int, end: int, shape: bytes, digits: str) -> bool:
+        international = shape[:1] == b"+" or shape[:2] == b"(+"
+        if international and phones.is_international(digits):
+            ctx.add(start, end, "PHONE", 6, STRONG)
+            return True
+        if not international and phones.is_national_shape(shape, digits):
+            ctx.add(start, end, "PHONE", 6, SOFT)
+            return True
+        return False
+
+    def _windows(self, ctx: Context, start: int, run: bytes, shape: bytes) -> None:
+        """Try the group sequences inside a run that is no value as a whole, longest first, left to right."""
+        groups = [found.span() for found in _GROUPS.finditer(run)]
+        i = 0
+        while i < len(groups):
+            i = self._window_from(ctx, start, run, shape, groups, i)
+
+    def _window_from(
+        self, ctx: Context, start: int, run: bytes, shape: bytes, groups: list[tuple[int, int]], i: int
+    ) -> int:
+        first = groups[i][0]
+        if first and run[first - 1] in b"+(":
+            first -= 1
+            if first and run[first - 1] in b"+(":
+                first -= 1
+        for j in range(min(len(groups), i + _MAX_GROUPS) - 1, i - 1, -1):
+            last = groups[j][1]
+            if not 7 <= last - first <= 32 or not _stands_alone(run, groups, i, j):
+                continue
+            if self._judge(ctx, start + first, start + last, run[first:last], shape[first:last], whole=i == 0):
+                return j + 1
+        return i + 1
+
+
+def _stands_alone(run: bytes, groups: list[tuple[int, int]], i: int, j: int) -> bool:
+    """True when the groups beside the window do not look like its own continuation."""
+    if i and not _separates(run[groups[i - 1][1] : groups[i][0]], groups[i - 1], groups[i]):
+        return False
+    return j + 1 == len(groups) or _separates(run[groups[j][1] : groups[j + 1][0]], groups[j + 1], groups[j])
+
+
+def _separates(gap: bytes, outside: tuple[int, int], inside: tuple[int, int]) -> bool:
+    """A blank between groups of unlike length, or anything that opens or closes, separates."""
+    if gap.strip(b" \xa0") and gap[:1] not in b"/:" and b"(" not in gap:
+        return False
+    return outside[1] - outside[0] != inside[1] - inside[0] or outside[1] - outside[0] > 8
+
+
+Handler = Callable[[Context, int, int], int]
+__all__ = ["DIGIT_RUN", "SHAPE", "DigitRuns", "Handler", "Rule"]

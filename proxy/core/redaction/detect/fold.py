@@ -1,0 +1,45 @@
+"""Text to the bytes the automaton reads: one byte a character, so offsets need no conversion.
+
+Owns the look-alikes that people and other programs write (full-width digits, thin spaces, dashes, zero-width
+characters). Knows no detector.
+"""
+
+from __future__ import annotations
+
+import re
+
+_SPACES = "\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+_DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe63"
+_QUOTES = {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2028": "\n", "\u2029": "\n"}
+_INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+_DIGIT_BLOCKS = (0x0660, 0x06F0, 0x0966, 0x09E6, 0x0E50)
+
+_FOLDED: dict[str, str] = {
+    **dict.fromkeys(_SPACES, " "),
+    **dict.fromkeys(_DASHES, "-"),
+    **_QUOTES,
+    **{chr(0xFF01 + i): chr(0x21 + i) for i in range(94)},
+    **{chr(block + i): str(i) for block in _DIGIT_BLOCKS for i in range(10)},
+}
+_NEEDS_FOLDING = re.compile("[" + "".join(map(re.escape, _FOLDED)) + "]")
+
+
+def to_bytes(text: str) -> bytes:
+    """Return one byte a character: Latin-1 as it is, look-alikes as what they look like, the rest as ``?``."""
+    if text.isascii():
+        return text.encode()
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        raw = bytearray(text, "latin-1", "replace")
+    for found in _NEEDS_FOLDING.finditer(text):
+        raw[found.start()] = ord(_FOLDED[found[0]])
+    return bytes(raw)
+
+
+def without_invisible(text: str) -> tuple[str, list[int]] | None:
+    """Return the text without zero-width characters and where each one left stood, or None when it has none."""
+    if text.isascii() or not any([c in text for c in _INVISIBLE]):  # eight memory searches beat one regex
+        return None
+    kept = [i for i, c in enumerate(text) if c not in _INVISIBLE]
+    return "".join([text[i] for i in kept]), kept

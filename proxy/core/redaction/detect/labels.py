@@ -1,0 +1,127 @@
+"""Words that announce a value ("CPF:", "phone_number", "mi DNI es"): found in the text before it.
+
+Owns how a window of text is normalised and which label counts as standing beside a value. Knows no kind's rules:
+a label names kinds, what they accept is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from proxy.core.redaction.detect.engine import NextFrom, Scan, compile_union
+
+WINDOW = 64
+"""Characters looked at before a value; a label must end at most ``REACH`` before it."""
+REACH = 48
+NEGATIVE = "-"
+"""What words like "order" or "invoice" name: something that is no personal value."""
+
+_FOLD_FROM = "ÀÁÂÃÄÅàáâãäåÇçÈÉÊËèéêëÌÍÎÏìíîïÑñÒÓÔÕÖØòóôõöøÙÚÛÜùúûüÝýÿßº°ª"
+_FOLD_TO = "aaaaaaaaaaaacceeeeeeeeiiiiiiiinnoooooooooooouuuuuuuuyyysooa"
+
+
+def _normal_table() -> bytes:
+    table = bytearray(b" " * 256)
+    for c in b"abcdefghijklmnopqrstuvwxyz0123456789":
+        table[c] = c
+    for c in b"ABCDEFGHIJKLMNOPQRSTUVWXYZ":
+        table[c] = c + 32
+    for source, target in zip(_FOLD_FROM, _FOLD_TO, strict=True):
+        table[ord(source)] = ord(target)
+    return bytes(table)
+
+
+_NORMAL = _normal_table()
+_LATIN_EXTENDED = str.maketrans(
+    "ąćęłńśźżĄĆĘŁŃŚŹŻěščřžďťňůĚŠČŘŽĎŤŇŮğışĞİŞăâîșțőűŐŰ",
+    "acelnszzACELNSZZescrzdtnuESCRZDTNUgisGISaaistouOU",
+)
+_HUMP = re.compile(rb"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+class Label(NamedTuple):
+    """A label beside a value: the kinds it names and how many characters lie between."""
+
+    kinds: frozenset[str]
+    distance: int
+    gap: bytes
+
+
+class LabelIndex:
+    """All label words, compiled once; looks from a value to the left (or to the right, when asked)."""
+
+    def __init__(self, words: Mapping[str, Iterable[str]], engine: str = "auto") -> None:
+        """Take label -> kind names; labels are written as people write them, in any script."""
+        self._latin: dict[bytes, frozenset[str]] = {}
+        self._other: list[tuple[str, frozenset[str]]] = []
+        for label, kinds in words.items():
+            if label.translate(_LATIN_EXTENDED).encode("latin-1", "replace").count(b"?") > 1:
+                self._other.append((label, frozenset(kinds)))
+                continue
+            key = _squeeze(normalise(label.translate(_LATIN_EXTENDED).encode("latin-1", "replace")))
+            self._latin[key] = self._latin.get(key, frozenset()) | frozenset(kinds)
+        self._other.sort(key=lambda pair: -len(pair[0]))
+        alternatives = b"|".join(sorted((k[::-1].replace(b" ", b" +") for k in self._latin), key=lambda k: -len(k)))
+        self._scan: Scan = compile_union((rb"\b[0-9]{0,2}s?(?:" + alternatives + rb")\b",), engine)
+
+    def before(self, text: str, data: bytes, start: int) -> Label | None:
+        """Return the nearest label that ends within ``REACH`` characters before ``start``."""
+        window = data[max(0, start - WINDOW) : start]
+        if b"?" in window and not text.isascii():
+            other = self._other_before(text, start)
+            if other:
+                return other
+            window = _latin_window(text, start)
+        return self._nearest(window)
+
+    def _nearest(self, window: bytes) -> Label | None:
+        if not window.islower():
+            window = _HUMP.sub(b" ", window)
+        backwards = window.translate(_NORMAL)[::-1]
+        next_from = self._scan(backwards)
+        start, end = next_from(0)
+        if start < 0 or start > REACH:
+            return None
+        return Label(self._kinds(backwards[start:end]), start, window[len(window) - start :])
+
+    def _kinds(self, backwards: bytes) -> frozenset[str]:
+        key = _squeeze(backwards[::-1].rstrip(b"0123456789"))
+        return self._latin.get(key) or self._latin.get(key.removesuffix(b"s")) or frozenset()
+
+    def _other_before(self, text: str, start: int) -> Label | None:
+        """Labels in scripts without word boundaries: the last one in the window wins."""
+        window = text[max(0, start - 24) : start]
+        if window.isascii():
+            return None
+        best: tuple[int, int, frozenset[str]] | None = None
+        for label, kinds in self._other:
+            at = window.rfind(label)
+            if at >= 0 and (best is None or at + len(label) > best[0]):
+                best = (at + len(label), len(label), kinds)
+        if best is None:
+            return None
+        gap = window[best[0] :]
+        return Label(best[2], len(gap), gap.encode("latin-1", "replace"))
+
+    def named_by(self, label: str) -> frozenset[str]:
+        """Return the kinds a JSON key or column header names, empty when none."""
+        found = self.before(label + ":", (label + ":").encode("latin-1", "replace"), len(label) + 1)
+        return found.kinds if found else frozenset()
+
+
+def normalise(window: bytes) -> bytes:
+    """Return the window in lower case without accents, everything but letters and digits as a blank."""
+    return window.translate(_NORMAL)
+
+
+def _squeeze(words: bytes) -> bytes:
+    return b" ".join(words.split())
+
+
+def _latin_window(text: str, start: int) -> bytes:
+    return text[max(0, start - WINDOW) : start].translate(_LATIN_EXTENDED).encode("latin-1", "replace")
+
+
+__all__ = ["NEGATIVE", "REACH", "Label", "LabelIndex", "NextFrom", "normalise"]

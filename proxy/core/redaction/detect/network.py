@@ -1,0 +1,153 @@
+"""E-mail addresses (and, beside them, what only looks like one).
+
+Owns the rules of local parts and domains. Knows no label.
+"""
+
+from __future__ import annotations
+
+import re
+
+from proxy.core.redaction.detect.context import STRONG, Context
+
+EMAIL_TAIL = rb"(?:@|%40)[A-Za-z0-9\xc0-\xff][A-Za-z0-9\xc0-\xff.\-]*\.[A-Za-z]{2,}"
+"""From the at sign on; the local part is read backwards from it, so prose costs the automaton nothing."""
+EMAIL_PUNY = rb"(?:@|%40)[A-Za-z0-9\xc0-\xff][A-Za-z0-9\xc0-\xff.\-]*\.xn--[A-Za-z0-9\-]{2,}"
+
+_LOCAL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._%+-'&~" + bytes(range(0xC0, 0x100))
+_PERCENT = re.compile(rb"%(?:3[0-9A-Fa-f]|2[0-9AC-Fac-f]|0[0-9A-Fa-f])")
+_NOT_TLD = frozenset(b"png jpg jpeg gif webp svg ico bmp css js ts jsx tsx html htm json map woff ttf mp4".split())
+_VERSION = re.compile(rb"[vV]?[0-9]+\.[0-9]")
+_MAX_LOCAL = 64
+_MAX_DOMAIN = 253
+
+
+def email(ctx: Context, start: int, end: int) -> int:
+    """Judge the at sign and domain at [start, end); return where the scan goes on."""
+    data = ctx.data
+    at_end = start + (3 if data[start] == 0x25 else 1)
+    domain = data[at_end:end]
+    if b".." in domain:
+        domain = domain[: domain.index(b"..")]
+        if b"." not in domain:
+            return end
+        end = at_end + len(domain)
+    lead = data[max(0, start - _MAX_LOCAL) : start]
+    local = lead[len(lead.rstrip(_LOCAL)) :]
+    escape = None
+    for escape in _PERCENT.finditer(local):
+        pass
+    if escape is not None:
+        local = local[escape.end() :]
+    first = start - len(local)
+    if local and first and data[first - 1] == 0x5C and local[0] in b"nrt":
+        local = local[1:]
+    local = local.lstrip(b".-'&~%+")
+    if not local or local == b"git" or len(domain) > _MAX_DOMAIN or _is_no_domain(domain):
+        return end
+    ctx.add(start - len(local), end, "EMAIL", 2, STRONG)
+    return end
+
+
+def _is_no_domain(domain: bytes) -> bool:
+    top = domain[domain.rindex(b".") + 1 :].lower()
+    return top in _NOT_TLD or _VERSION.match(domain) is not None or b"-." in domain or b".-" in domain
+
+
+IPV4 = rb"\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?:/[0-9]{1,2})?"
+_HEX = rb"[0-9A-Fa-f]{1,4}"
+_V4_TAIL = rb"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}"
+_ZONE = rb"(?:%[A-Za-z0-9]{1,12})?(?:/[0-9]{1,3})?"
+IPV6 = (
+    rb"\b" + _HEX + rb"(?::" + _HEX + rb"){5}:(?:" + _HEX + rb":" + _HEX + rb"|" + _V4_TAIL + rb")" + _ZONE,
+    rb"(?:\b" + _HEX + rb"(?::" + _HEX + rb"){0,6})?::(?:" + _HEX + rb":){0,6}(?:" + _V4_TAIL + rb"|" + _HEX + rb")" + _ZONE,
+    rb"\b" + _HEX + rb"(?::" + _HEX + rb"){0,6}::" + _ZONE,
+)
+MAC = (
+    rb"\b[0-9A-Fa-f]{2}(?:[:\-][0-9A-Fa-f]{2}){5}\b",
+    rb"\b[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\b",
+)
+
+_V4 = re.compile(rb"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})(/(?:[12]?[0-9]|3[0-2])(?![0-9]))?")
+_VERSION_WORD = re.compile(
+    rb"(?i)(?:\b(?:version|vers?|v|release|rel|build|firmware|driver|revision|rev|chrome|safari|firefox|edge?|opera|webkit|python|java"
+    rb"|kernel|sdk|api|section|sec|chapter|clause|fig|oid|vers\xe3o|vers\xe3o)\.?|[A-Za-z]/)[ \t:=]{0,2}v?$"
+)
+_MAC = re.compile(rb"(?:[0-9A-Fa-f]{2}([:\-]))(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}")
+
+
+def ipv4(ctx: Context, start: int) -> int:
+    """Judge the dotted quad that starts here; return its end, or 0 when it is no quad at all."""
+    data = ctx.data
+    found = _V4.match(data, start)
+    if found is None or data[found.end(4) : found.end(4) + 1].isdigit():
+        return 0
+    end = found.end()
+    if data[end : end + 1] == b"." and data[end + 1 : end + 2].isdigit():
+        return 0
+    octets = found.group(1, 2, 3, 4)
+    if any([int(o) > 255 or (len(o) > 1 and o[0] == 0x30) for o in octets]):
+        return 0
+    if ctx.is_glued_left(start) or ctx.is_glued_right(end) or (start and data[start - 1] in b".-+"):
+        return end
+    if _is_no_host([int(o) for o in octets]) or _VERSION_WORD.search(data, max(0, start - 16), start):
+        return end
+    if all([len(o) == 1 for o in octets]) and not _is_called_address(ctx, start):
+        return end
+    ctx.add(start, end, "IP_ADDRESS", 3, STRONG)
+    return end
+
+
+def _is_called_address(ctx: Context, start: int) -> bool:
+    label = ctx.label(start)
+    return label is not None and "IP_ADDRESS" in label.kinds
+
+
+def _is_no_host(octets: list[int]) -> bool:
+    """Loopback, this host, and masks."""
+    return octets[0] in (0, 127) or (octets[0] == 255 and octets[1] in (0, 128, 192, 224, 240, 248, 252, 254, 255))
+
+
+def ipv6(ctx: Context, start: int, end: int) -> int:
+    """Judge what has the colons of an IPv6 address; return where the scan goes on."""
+    data = ctx.data
+    if ctx.is_glued_left(start) or ctx.is_glued_right(end) or (start and data[start - 1] in b":."):
+        return end
+    if data[end : end + 1] == b":" and data[end + 1 : end + 2].isalnum():
+        return end
+    body = data[start:end].split(b"/")[0].split(b"%")[0]
+    if b"/" in data[start:end] and not int(data[start:end].split(b"/")[1]) <= 128:
+        end = start + data[start:end].index(b"/")
+    if not _is_v6(body) or body in (b"::", b"::1") or not any([0x30 <= c <= 0x39 for c in body]) and body[:2] != b"fe":
+        return end
+    ctx.add(start, end, "IP_ADDRESS", 3, STRONG)
+    return end
+
+
+def _is_v6(body: bytes) -> bool:
+    if body.count(b"::") > 1 or b":::" in body:
+        return False
+    groups = [g for g in body.split(b":") if g]
+    words = len(groups)
+    if groups and b"." in groups[-1]:
+        quad = groups[-1].split(b".")
+        if any([int(q) > 255 for q in quad]):
+            return False
+        words += 1
+    return words <= 7 if b"::" in body else words == 8
+
+
+def mac(ctx: Context, start: int, end: int) -> int:
+    """Judge six pairs or three quadruples of hex digits; return where the scan goes on."""
+    data = ctx.data
+    value = data[start:end]
+    if _MAC.fullmatch(value) is None or ctx.is_glued_left(start) or ctx.is_glued_right(end):
+        return end
+    if data[start - 1 : start] in (b":", b"-", b".") and start > 1 and data[start - 2 : start - 1].isalnum():
+        return end
+    if data[end : end + 1] in (b":", b"-", b".") and data[end + 1 : end + 2].isalnum():
+        return end
+    digits = value.replace(b":", b"").replace(b"-", b"").replace(b".", b"").lower()
+    if len(set(digits)) == 1 or (value[4:5] == b"." and digits.isdigit()):
+        return end
+    ctx.add(start, end, "MAC_ADDRESS", 2, STRONG)
+    return end

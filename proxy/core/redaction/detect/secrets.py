@@ -1,0 +1,128 @@
+"""Secrets that show their form: issuers' keys, tokens, private keys, credentials in URLs.
+
+Owns placeholders (what only looks like a secret) and the entropy floor. Knows no label; see ``announced``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+
+from proxy.core.redaction.detect.context import STRONG, Context
+from proxy.core.redaction.detect.tables.issuers import FORMS, ISSUERS
+
+JWT = rb"\beyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{4,}\.[A-Za-z0-9_\-]{6,}"
+PEM = rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"
+URL_CREDENTIALS = rb"://[^\x00-\x20/:@\"'<>`|\\]*:[^\x00-\x20/@\"'<>`\\]+@"
+
+_ARMOUR = re.compile(rb"(?:[A-Za-z0-9+/=:,.\s]|\\+[nrt]|-[^-])*")
+_PLACEHOLDER = re.compile(
+    rb"(?i)x{4,}|\*{3,}|\.\.\.|example|placeholder|your[_\-]|changeme|redacted|dummy|(?:abcdefghij|1234567890|0123456789){1}"
+    rb"|^(?:a{8}|0{8}|1{8})"
+)
+_TEMPLATE = re.compile(rb"\$\{|\$\(|\{\{|\}\}|^<|>$|^%[A-Za-z_(]|^\$[A-Za-z_]+$|^\[[A-Za-z_ ]+\]$|^\{[A-Za-z_.]+\}$|^@@")
+_NO_SECRET = frozenset(b"password passwd pass pwd secret user username token key null none true false undefined".split())
+
+
+class IssuerRules:
+    """Issuers' patterns, by their first byte."""
+
+    def __init__(self) -> None:
+        self._by_first: dict[int, list[tuple[re.Pattern[bytes], str, float]]] = {}
+        for issuer in ISSUERS:
+            for prefix in issuer.prefixes:
+                pattern = re.compile(re.escape(prefix.encode()) + rb"(?:" + issuer.tail.encode() + rb")")
+                self._by_first.setdefault(ord(prefix[0]), []).append((pattern, issuer.sub, issuer.min_entropy))
+        self._forms = [(re.compile(form.encode()), sub) for sub, form in FORMS]
+
+    def __call__(self, ctx: Context, start: int) -> int:
+        """Report the key that starts here; return its end, or 0 when there is none."""
+        if ctx.is_glued_left(start):
+            return 0
+        best, sub = 0, ""
+        for pattern, name, floor in self._by_first.get(ctx.data[start], ()):
+            found = pattern.match(ctx.data, start)
+            if found and found.end() > best and not is_placeholder(found[0]) and entropy(found[0]) >= floor:
+                best, sub = found.end(), name
+        if not best:
+            for pattern, name in self._forms:
+                found = pattern.match(ctx.data, start)
+                if found and not is_placeholder(found[0]) and entropy(found[0]) >= 3.0:
+                    best, sub = found.end(), name
+                    break
+        if not best or (best < ctx.size and chr(ctx.data[best]).isalnum() and ctx.data[best] < 128):
+            return 0
+        best -= len(ctx.data[start:best]) - len(ctx.data[start:best].rstrip(b".,"))
+        ctx.add(start, best, "API_KEY", 1, STRONG, sub)
+        return best
+
+
+def union_patterns() -> tuple[bytes, ...]:
+    """Return what the automaton looks for: telling prefixes with a few characters, short prefixes in full."""
+    telling: list[bytes] = []
+    patterns: list[bytes] = []
+    for issuer in ISSUERS:
+        least = re.sub(r"\{(\d+),\d*\}", r"{\1}", issuer.tail).encode()
+        for prefix in issuer.prefixes:
+            escaped = re.escape(prefix.encode())
+            if len(prefix) >= 5:
+                telling.append(escaped)
+            else:
+                patterns.append((rb"\b" if prefix[0].isalnum() else b"") + escaped + rb"(?:" + least + rb")")
+    words = b"|".join(t for t in telling if t[:1] != b"\\")
+    other = b"|".join(t for t in telling if t[:1] == b"\\")
+    patterns.append(rb"\b(?:" + words + rb")[A-Za-z0-9_\-/+.]{8}")
+    if other:
+        patterns.append(rb"(?:" + other + rb")[A-Za-z0-9_\-/+.]{8}")
+    patterns.extend(re.sub(r"\{(\d+),\d*\}", r"{\1}", form).encode() for _, form in FORMS)
+    return (*patterns, JWT, PEM, URL_CREDENTIALS)
+
+
+def entropy(value: bytes) -> float:
+    """Return the Shannon entropy of the characters, in bits each."""
+    size = len(value)
+    return -sum([n / size * math.log2(n / size) for n in Counter(value).values()]) if size else 0.0
+
+
+def is_placeholder(value: bytes) -> bool:
+    """True for xxxx, EXAMPLE, 1234567890 and their kin."""
+    return _PLACEHOLDER.search(value) is not None
+
+
+def is_template(value: bytes) -> bool:
+    """True for ${VAR}, <token>, {{ value }}, %s and plain words that only name the field."""
+    return _TEMPLATE.search(value) is not None or value.lower() in _NO_SECRET
+
+
+def jwt(ctx: Context, start: int, end: int) -> int:
+    """Report a token of three base64url parts; the automaton has checked its form."""
+    if not ctx.is_glued_left(start):
+        ctx.add(start, end, "JWT", 1, STRONG)
+    return end
+
+
+def private_key(ctx: Context, start: int, end: int) -> int:
+    """Report the armour to its END line, or as far as it reads like armour."""
+    data = ctx.data
+    body = _ARMOUR.match(data, end)
+    stop = body.end() if body else end
+    if data.startswith(b"-----END", stop) or data.startswith(b"----END", stop):
+        close = data.find(b"-----", stop + 8, stop + 80)
+        stop = close + 5 if close >= 0 else stop + 8
+    else:
+        stop = len(data[:stop].rstrip()) if stop > end else end
+    ctx.add(start, stop, "PRIVATE_KEY", 0, STRONG)
+    return stop
+
+
+def url_credentials(ctx: Context, start: int, end: int) -> int:
+    """Report ``user:secret`` between :// and @, unless it is a template."""
+    first, last = start + 3, end - 1
+    user, _, secret = ctx.data[first:last].partition(b":")
+    if is_template(user) or is_template(secret) or is_placeholder(secret) or len(secret) < 3:
+        return end
+    if not start or not chr(ctx.data[start - 1]).isalpha():
+        return end
+    ctx.add(first, last, "URL_CREDENTIALS", 1, STRONG)
+    return end

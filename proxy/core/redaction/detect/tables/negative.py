@@ -1,0 +1,17 @@
+"""Words that announce numbers which are no personal values; they veto weak matches, never strong ones."""
+
+from __future__ import annotations
+
+NEGATIVE_WORDS: tuple[str, ...] = (
+    "order", "order id", "order number", "order no", "pedido", "commande", "bestellung", "bestellnummer", "ordine",
+    "invoice", "invoice no", "nota fiscal", "factura", "fatura", "facture", "rechnung", "rechnungsnummer", "fattura",
+    "tracking", "tracking number", "rastreio", "codigo de rastreio", "shipment", "parcel", "protocolo", "lote", "lot",
+    "sku", "ean", "gtin", "upc", "isbn", "issn", "doi", "build", "commit", "revision", "rev", "trace", "trace id",
+    "span id", "request id", "ticket", "seed", "created", "updated", "timestamp", "ts", "time", "epoch", "event", "expires",
+    "score", "amount", "total", "subtotal", "price", "valor", "quantity", "qty", "processo", "lei", "case", "job", "pid",
+    "version", "serial", "serial number", "part number", "batch", "transaction", "transaction id", "txid",
+    "receipt", "coupon", "po", "purchase order", "article", "item", "items", "product", "product id", "size", "bytes", "offset",
+    "port", "line", "page", "pages", "row", "count", "duration", "latency", "checksum", "hash", "sequence", "seq",
+    "index", "max tokens", "tokens",
+)  # fmt: skip
+"""Source: the hard negatives of redaction libraries' issue trackers and of everyday logs."""

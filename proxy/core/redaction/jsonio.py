@@ -1,0 +1,48 @@
+"""JSON in and out for redaction: strict and fast when possible, patient with half a surrogate pair when it must be.
+
+Owns the choice between the two parsers. Does not know what the documents mean.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import orjson
+
+_LONE = re.compile("[\ud800-\udfff]")
+
+
+def loads(data: bytes) -> Any:
+    r"""Parse strict UTF-8 JSON; lone surrogates written as escapes (``"\ud83d"``) are accepted as they are.
+
+    Raises:
+        ValueError: Not JSON, not UTF-8, a byte order mark, NaN or Infinity, or nested too deeply.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        if b"\\ud" not in data and b"\\uD" not in data:
+            raise
+    try:
+        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    except RecursionError as exc:
+        raise ValueError("nested too deeply") from exc
+
+
+def dumps(document: Any) -> bytes:
+    """Serialise compactly; a document with lone surrogates is written in ASCII with escapes."""
+    try:
+        return orjson.dumps(document)
+    except TypeError:
+        return json.dumps(document, ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def without_lone_surrogates(text: str) -> str:
+    """Return the text with each half surrogate pair replaced by U+FFFD; offsets stay the same."""
+    return text if text.isascii() else _LONE.sub("\ufffd", text)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

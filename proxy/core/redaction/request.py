@@ -1,0 +1,250 @@
+"""Redacts one request: gate, walk, actions, and the vault that takes the originals.
+
+Owns the order of these steps and the four possible answers. Does not know patterns, sockets or policies' files.
+Everything here is free of shared state: one redactor may serve any number of threads.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxy.core.dialect import Dialect
+from proxy.core.redaction import fields
+from proxy.core.redaction.actions import StandIns
+from proxy.core.redaction.jsonio import dumps, loads
+from proxy.core.redaction.normal import Allowlist
+from proxy.core.redaction.scan import Blind, Detector, Edit, Scan, Site, TooDeep, count_kinds, distinct
+from proxy.core.redaction.vault import Vault, folded_tags
+from proxy.terms.errors import ProxyError, RedactionFault
+from proxy.terms.redaction import Action, DirectionPlan, RedactionPlan, Unscanned
+
+UNSCANNED_KIND = "UNSCANNED"
+"""What ``Blocked.kinds`` says when the policy refuses content that cannot be read."""
+
+_KEYS = re.compile(rb'"(?:[^"\\]|\\.)*"[ \t\r\n]*(:)?')
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Untouched:
+    """The request goes on byte for byte."""
+
+    findings: dict[str, int] = field(default_factory=dict)
+    """Type -> distinct values seen and left alone (``observe``)."""
+    document: Any = None
+    """The parsed request when it had to be parsed."""
+    unscanned_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Redacted:
+    """The request goes on as ``body``."""
+
+    body: bytes
+    document: Any
+    """What ``body`` says, parsed."""
+    vault: Vault
+    findings: dict[str, int]
+    """Type -> distinct values seen, whatever was done with them."""
+    sanitized: dict[str, int]
+    """Type -> distinct values replaced."""
+    unscanned_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """The request must not leave."""
+
+    kinds: tuple[str, ...]
+    where: tuple[str, ...]
+    """Places in the document (``messages[0].content``), never values."""
+    findings: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """The gate fired, but the body is not the JSON it should be; the caller is told so with 400."""
+
+    reason: str
+
+
+Verdict = Untouched | Redacted | Blocked | Unreadable
+
+
+class RequestRedactor:
+    """The request side of one route's redaction plan, compiled once."""
+
+    __slots__ = ("_allow", "_detector", "_hash_key", "_observe_only", "_plan", "_unscanned")
+
+    def __init__(self, plan: RedactionPlan, detector: Detector, *, hash_key: bytes = b"") -> None:
+        """Compile the plan.
+
+        Args:
+            hash_key: Secret of the tenant for ``hash`` pseudonyms.
+
+        Raises:
+            ValueError: A pattern is not RE2, or ``hash`` is used without a key.
+        """
+        actions = {plan.request.default, *plan.request.actions.values()}
+        if Action.HASH in actions and not hash_key:
+            raise ValueError("action 'hash' needs a key")
+        self._plan: DirectionPlan = plan.request
+        self._detector = detector
+        self._hash_key = hash_key
+        self._observe_only = plan.observe_only
+        self._unscanned = plan.unscanned
+        self._allow = Allowlist(plan.request)
+
+    def redact(self, body: bytes, dialect: Dialect, document: Any = None) -> Verdict:
+        """Decide what may leave in place of ``body``.
+
+        About 5 µs per KiB when the gate is silent. From some 256 KiB on, call it in a worker thread.
+
+        Args:
+            document: The same body already parsed, to spare a second time; it is taken over and may be changed.
+
+        Raises:
+            RedactionFault: A detector or the walk failed; nothing may leave.
+        """
+        try:
+            return self._decide(body, dialect, document)
+        except ProxyError:
+            raise
+        except Exception as exc:
+            raise RedactionFault(f"redacting a request failed: {type(exc).__name__}") from exc
+
+    def _decide(self, body: bytes, dialect: Dialect, document: Any) -> Verdict:
+        fired = self._detector.may_contain(body)
+        is_escaped = not fired and (b"\\u" in body or b"\\/" in body)
+        has_opaque = fields.may_hold_opaque(body)
+        if not (fired or is_escaped or has_opaque):
+            return Untouched()
+        if document is None:
+            try:
+                document = loads(body)
+            except ValueError:
+                return Unreadable("the body is not valid JSON in UTF-8") if fired or is_escaped else Untouched()
+        is_suspect = fired or is_escaped
+        holder = [document]
+        try:
+            if is_escaped:
+                plain = dumps(document)
+                fired = b"\\u" in plain or self._detector.may_contain(plain)
+            scan = Scan(self._detector if fired else Blind(), self._plan, self._allow)
+            if fired or has_opaque:
+                scan.request(holder)
+        except (TooDeep, RecursionError):
+            return Unreadable("the body is nested too deeply")
+        findings = distinct(scan.sites)
+        if self._observe_only:
+            return Untouched(findings, document, scan.unscanned_bytes)
+        blocked = self._blocked(scan, findings)
+        if blocked is not None:
+            return blocked
+        return self._act(body, dialect, holder, scan, is_suspect=is_suspect)
+
+    def _act(self, body: bytes, dialect: Dialect, holder: list[Any], scan: Scan, *, is_suspect: bool) -> Verdict:
+        findings = distinct(scan.sites)
+        vault = Vault()
+        if any(self._plan.action_for(kind) is Action.RESTORE for kind in findings):
+            vault = Vault(tag for text in scan.bracketed for tag in folded_tags(text))
+        makes = StandIns(vault, self._hash_key, are_stable=dialect is Dialect.EMBEDDINGS)
+        sanitized: dict[tuple[str, str], None] = {}
+        for site in scan.sites:
+            if not site.is_key:
+                self._apply(site, makes, sanitized)
+        for site in scan.sites:
+            if site.is_key:  # last, because the other sites know their places by the old names
+                self._apply(site, makes, sanitized)
+        document = holder[0]
+        if not sanitized and not (is_suspect and _has_repeated_keys(body, document)):
+            return Untouched(findings, document, scan.unscanned_bytes)
+        return Redacted(dumps(document), document, vault, findings, count_kinds(sanitized), scan.unscanned_bytes)
+
+    def _blocked(self, scan: Scan, findings: dict[str, int]) -> Blocked | None:
+        kinds = [kind for kind in findings if self._plan.action_for(kind) is Action.BLOCK]
+        if kinds:
+            where = [self._place(site) for site in scan.sites if any(edit.kind in kinds for edit in site.edits)]
+            return Blocked(tuple(kinds), tuple(dict.fromkeys(where)), findings)
+        if scan.unscanned_at and self._unscanned is Unscanned.REFUSE:
+            where = [self._spell(path) for path in scan.unscanned_at]
+            return Blocked((UNSCANNED_KIND,), tuple(dict.fromkeys(where)), findings)
+        return None
+
+    def _apply(self, site: Site, makes: StandIns, sanitized: dict[tuple[str, str], None]) -> None:
+        """Put the stand-ins into one place of the document."""
+        pieces: list[str] = []
+        done = 0
+        for edit in site.edits:
+            stand_in = makes.for_value(self._plan.action_for(edit.kind), edit.kind, edit.value)
+            if stand_in is None:
+                continue
+            sanitized[edit.kind, edit.value] = None
+            pieces += (site.text[done : edit.start], "" if edit.is_rest else _as_source(stand_in, edit))
+            done = edit.end
+        if not pieces:
+            return
+        text = "".join(pieces) + site.text[done:]
+        if site.is_key:
+            _rename(site.parent, site.key, text)
+        else:
+            site.parent[site.key] = text
+
+    def _place(self, site: Site) -> str:
+        return self._spell(site.path) + (" (a key)" if site.is_key else "")
+
+    def _spell(self, path: tuple[Any, ...]) -> str:
+        """Write a path so that it can be shown: a key that is anything but a plain name is starred."""
+        spelled = ""
+        for step in path:
+            if isinstance(step, int):
+                spelled += f"[{step}]"
+            elif _PLAIN_NAME.match(step) and not self._detector.find(step):
+                spelled += f".{step}"
+            else:
+                spelled += ".*"
+        return spelled.removeprefix(".")
+
+
+def _as_source(stand_in: str, edit: Edit) -> str:
+    """Write a stand-in as the source at its place wants it: quoted for a number, escaped inside JSON strings."""
+    if edit.is_number:
+        stand_in = json.dumps(stand_in, ensure_ascii=False)
+    for _ in range(edit.depth):
+        stand_in = json.dumps(stand_in, ensure_ascii=False)[1:-1]
+    return stand_in
+
+
+def _rename(parent: dict[str, Any], old: str, new: str) -> None:
+    """Give a member another name, its place unchanged; two that would become one keep apart."""
+    name, again = new, 1
+    while name in parent:
+        again += 1
+        name = f"{new} ({again})"
+    members = [(name if key == old else key, value) for key, value in parent.items()]
+    parent.clear()
+    parent.update(members)
+
+
+def _has_repeated_keys(body: bytes, document: Any) -> bool:
+    """Tell whether some object of the body names a member twice, so that parsers may disagree about it."""
+    if body == dumps(document):
+        return False
+    written = sum(1 for found in _KEYS.finditer(body) if found[1])
+    return written != _count_members(document)
+
+
+def _count_members(document: Any) -> int:
+    count = 0
+    pending = [document]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            count += len(node)
+            pending.extend(node.values())
+        elif isinstance(node, list):
+            pending.extend(node)
+    return count

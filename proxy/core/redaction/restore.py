@@ -1,0 +1,141 @@
+"""Puts the values back into a whole answer: JSON of any shape, an error body, or plain text.
+
+Owns the walk over an answer's strings. Does not know streams (``stream.py``) nor how placeholders look (``vault.py``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.core.dialect import Dialect
+from proxy.core.redaction.jsonio import dumps, loads
+from proxy.core.redaction.lane import restore_whole
+from proxy.core.redaction.vault import Vault
+from proxy.terms.errors import ProxyError, RedactionFault
+
+JSON_KEYS = frozenset({"arguments", "partial_json"})
+"""Members whose text is JSON source by contract."""
+
+
+class AnswerRestorer:
+    """Restores whole answers of one exchange."""
+
+    __slots__ = ("_dialect", "_vault")
+
+    def __init__(self, vault: Vault, dialect: Dialect) -> None:
+        self._vault = vault
+        self._dialect = dialect
+
+    def whole(self, body: bytes) -> bytes:
+        """Return the answer with every placeholder replaced; the very same bytes when there is none.
+
+        A body that is no JSON is restored as text; bytes that are no UTF-8 stay as they are.
+
+        Raises:
+            RedactionFault: Something in here failed; the answer must not be trusted.
+        """
+        if self._vault.is_empty or self._dialect is Dialect.EMBEDDINGS or not may_hold_tag_bytes(body):
+            return body
+        try:
+            return self._restored(body)
+        except ProxyError:
+            raise
+        except Exception as exc:
+            raise RedactionFault(f"restoring an answer failed: {type(exc).__name__}") from exc
+
+    def _restored(self, body: bytes) -> bytes:
+        try:
+            document = loads(body)
+        except ValueError:
+            return restore_plain(self._vault, body)
+        restored, changed = restore_document(self._vault, document)
+        return dumps(restored) if changed else body
+
+
+def may_hold_tag_bytes(data: bytes) -> bool:
+    """Tell cheaply whether JSON text could hold a placeholder in any of its strings; false alarms only cost time.
+
+    An array that is a member's value opens right behind a quote and a colon. As long as every backslash belongs to a
+    line break's escape, no string can hold a quote, so these brackets are structure and can be counted away.
+    """
+    return (
+        data.count(b"[") != data.count(b'":[') + data.count(b'": [')
+        or data.count(b"\\") != data.count(b"\\n")
+        or b"\xef\xbc\xbb" in data
+    )
+
+
+def restore_plain(vault: Vault, data: bytes) -> bytes:
+    """Restore bytes that are no JSON."""
+    text = data.decode("utf-8", "surrogateescape")
+    restored = vault.restore_text(text)
+    return data if restored is text else restored.encode("utf-8", "surrogateescape")
+
+
+def restore_document(vault: Vault, document: Any) -> tuple[Any, bool]:
+    """Restore every string of a parsed document, keys included, in place; returns it and whether anything changed."""
+    if isinstance(document, str):
+        restored = restore_whole(vault, document, is_json=False)
+        return restored, restored != document
+    if isinstance(document, dict) and isinstance(document.get("choices"), list):
+        changed = _restore_choices(vault, document["choices"])
+        others = {key: value for key, value in document.items() if key != "choices"}
+        if _restore_node(vault, others):
+            document.update(others)
+            changed = True
+        return document, changed
+    return document, _restore_node(vault, document)
+
+
+def _restore_choices(vault: Vault, choices: list[Any]) -> bool:
+    """Restore the choices; the log probabilities of one that changed would disagree with its text, so they go."""
+    changed = False
+    for choice in choices:
+        if _restore_node(vault, choice):
+            changed = True
+            if isinstance(choice, dict) and choice.get("logprobs"):
+                choice["logprobs"] = None
+    return changed
+
+
+def _restore_node(vault: Vault, root: Any) -> bool:
+    changed = False
+    pending: list[Any] = [root]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            changed |= _restore_members(vault, node, pending)
+        elif isinstance(node, list):
+            for at, item in enumerate(node):
+                if isinstance(item, str):
+                    restored = restore_whole(vault, item, is_json=False)
+                    if restored != item:
+                        node[at] = restored
+                        changed = True
+                elif isinstance(item, (dict, list)):
+                    pending.append(item)
+    return changed
+
+
+def _restore_members(vault: Vault, node: dict[str, Any], pending: list[Any]) -> bool:
+    changed = False
+    renamed = False
+    for key, value in node.items():
+        if "[" in key or "\uff3b" in key:
+            renamed = True
+        if isinstance(value, str):
+            restored = restore_whole(vault, value, is_json=key in JSON_KEYS)
+            if restored != value:
+                node[key] = restored
+                changed = True
+                if node.get("logprobs"):
+                    node["logprobs"] = []
+        elif isinstance(value, (dict, list)):
+            pending.append(value)
+    if renamed:
+        members = [(vault.restore_text(key), value) for key, value in node.items()]
+        if [key for key, _ in members] != list(node):
+            node.clear()
+            node.update(members)
+            changed = True
+    return changed

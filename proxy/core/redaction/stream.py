@@ -1,0 +1,285 @@
+"""Puts the values back into a streamed answer while it streams.
+
+Owns the lanes of the stream and the events that carry what a lane still held when it ended. Events that do not change
+go on byte for byte. Does not know how placeholders look (``vault.py``) nor where an event begins (``core/sse``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.core.dialect import Dialect
+from proxy.core.redaction.jsonio import dumps, loads
+from proxy.core.redaction.lanes import Frame, Held, LaneBook, LaneKey
+from proxy.core.redaction.restore import JSON_KEYS, may_hold_tag_bytes, restore_document, restore_plain
+from proxy.core.redaction.vault import Vault
+from proxy.core.sse import MAX_EVENT_BYTES, EventDecoder, ServerEvent, encode
+from proxy.terms.errors import ProxyError, RedactionFault
+
+_VERBATIM = frozenset({
+    "role", "id", "type", "name", "object", "model", "finish_reason", "stop_reason", "data", "encrypted_content",
+    "signature", "format", "status", "call_id", "item_id",
+})  # fmt: skip
+"""Members of a delta that are no lane: names, ids, enumerations, opaque bytes."""
+_NO_TEXT_DELTAS = (".audio.delta", ".partial_image")
+_ENDINGS = (".completed", ".incomplete", ".failed", ".cancelled")
+
+
+class StreamRestorer:
+    """Restores one event stream, fed in any pieces.
+
+    Each choice and field (or Responses item, or Anthropic block) is a lane of its own; nothing crosses lanes. Held
+    back, per lane, is at most the longest placeholder plus a few characters.
+    """
+
+    __slots__ = ("_book", "_decoder", "_dialect", "_vault")
+
+    def __init__(self, vault: Vault, dialect: Dialect, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._vault = vault
+        self._dialect = dialect
+        self._decoder = EventDecoder(max_event_bytes)
+        self._book = LaneBook(vault)
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes of the answer and return the bytes for the caller, whole events only.
+
+        Raises:
+            EventTooLarge: The upstream sent an event beyond the limit.
+            RedactionFault: Something in here failed.
+        """
+        if self._passes_untouched(data):
+            return data
+        try:
+            return b"".join([self._restore(event) for event in self._decoder.feed(data)])
+        except ProxyError:
+            raise
+        except Exception as exc:
+            raise RedactionFault(f"restoring a stream failed: {type(exc).__name__}") from exc
+
+    def finish(self, broken: bool = False) -> bytes:
+        """Return what is left when the upstream closed.
+
+        Args:
+            broken: The stream was cut. Half an event is then dropped, because an error event follows it on the wire;
+                a last event that only lacks its blank line is completed.
+        """
+        try:
+            left = b"".join([self._last(event, broken) for event in self._decoder.flush()])
+            held = b"".join(self._book.flush_all())
+            return _completed(left) + held if held else left
+        except ProxyError:
+            raise
+        except Exception as exc:
+            raise RedactionFault(f"restoring a stream failed: {type(exc).__name__}") from exc
+
+    def _passes_untouched(self, data: bytes) -> bool:
+        """Tell whether whole events came that hold no trace of a placeholder while no lane holds anything."""
+        return (
+            not self._book.held
+            and not self._vault.needs_escaping
+            and self._decoder.is_idle
+            and data.endswith((b"\n\n", b"\r\n\r\n"))
+            and not may_hold_tag_bytes(data)
+        )
+
+    def _last(self, event: ServerEvent, broken: bool) -> bytes:
+        if event.data is not None and _is_whole(event.data):
+            restored = self._restore(event)
+            return _completed(restored) if broken else restored
+        if broken:
+            return b""
+        return b"".join(self._book.flush_all()) + event.raw
+
+    def _restore(self, event: ServerEvent) -> bytes:
+        data = event.data
+        if data is None:
+            return event.raw
+        if data.strip() == b"[DONE]":
+            return b"".join(self._book.flush_all()) + event.raw
+        try:
+            document = loads(data)
+        except ValueError:
+            return self._as_text(event, data)
+        if not isinstance(document, dict):
+            document, changed = restore_document(self._vault, document)
+            return _render(event, document) if changed else event.raw
+        if isinstance(document.get("choices"), list):
+            return self._choices(event, document)
+        kind = document.get("type")
+        if isinstance(kind, str):
+            if kind == "content_block_delta" and isinstance(document.get("delta"), dict):
+                return self._block_delta(event, document)
+            if kind.endswith(".delta") and isinstance(document.get("delta"), str):
+                return self._item_delta(event, document, kind)
+            return b"".join(self._flush_before(document, kind)) + self._whole(event, document)
+        return b"".join(self._book.flush_all()) + self._whole(event, document)
+
+    def _as_text(self, event: ServerEvent, data: bytes) -> bytes:
+        restored = restore_plain(self._vault, data)
+        return event.raw if restored is data else _encode(event, restored)
+
+    def _whole(self, event: ServerEvent, document: dict[str, Any]) -> bytes:
+        restored, changed = restore_document(self._vault, document)
+        return _render(event, restored) if changed else event.raw
+
+    # Chat and completions
+
+    def _choices(self, event: ServerEvent, document: dict[str, Any]) -> bytes:
+        before: list[bytes] = []
+        changed = False
+        frame = Frame(event.name, document, "choice")
+        for position, choice in enumerate(document["choices"]):
+            if not isinstance(choice, dict):
+                continue
+            index = _place(choice, position)
+            is_last = bool(choice.get("finish_reason"))
+            if self._choice(choice, (index,), frame, is_last):
+                changed = True
+                if choice.get("logprobs"):
+                    choice["logprobs"] = None
+            if is_last:
+                before += self._book.flush((index,))
+        others = {key: value for key, value in document.items() if key != "choices"}
+        if (not document["choices"] and document.get("usage")) or document.get("error"):
+            before += self._book.flush_all()
+        if restore_document(self._vault, others)[1]:
+            document.update(others)
+            changed = True
+        if not changed:
+            return b"".join(before) + event.raw
+        if _is_emptied(document, event):
+            return b"".join(before)
+        return b"".join(before) + _render(event, document)
+
+    def _choice(self, choice: dict[str, Any], key: LaneKey, frame: Frame, is_last: bool) -> bool:
+        changed = False
+        text = choice.get("text")
+        if isinstance(text, str):
+            restored = self._text(text, (*key, "text"), frame, is_last, is_json=False)
+            if restored != text:
+                choice["text"] = restored
+                changed = True
+        delta = choice.get("delta")
+        if isinstance(delta, dict):
+            changed |= self._members(delta, (*key, "delta"), frame, is_last)
+        message = choice.get("message")
+        if isinstance(message, dict):
+            changed |= restore_document(self._vault, message)[1]
+        return changed
+
+    def _members(self, node: dict[str, Any], key: LaneKey, frame: Frame, is_last: bool) -> bool:
+        """Feed each text of a delta to its lane; ``key`` is the way from the event's top to ``node``."""
+        changed = False
+        for name, value in node.items():
+            if isinstance(value, str):
+                if name in _VERBATIM:
+                    continue
+                restored = self._text(value, (*key, name), frame, is_last, is_json=name in JSON_KEYS)
+                if restored != value:
+                    node[name] = restored
+                    changed = True
+            elif isinstance(value, dict):
+                changed |= self._members(value, (*key, name), frame, is_last)
+            elif isinstance(value, list):
+                for position, item in enumerate(value):
+                    if isinstance(item, dict):
+                        place = _place(item, position)
+                        changed |= self._members(item, (*key, name, place), frame, is_last)
+        return changed
+
+    def _text(self, text: str, key: LaneKey, frame: Frame, is_last: bool, *, is_json: bool) -> str:
+        restored = self._book.feed(key, text, frame, is_json=is_json)
+        return restored + self._book.finish(key) if is_last else restored
+
+    # Anthropic
+
+    def _block_delta(self, event: ServerEvent, document: dict[str, Any]) -> bytes:
+        frame = Frame(event.name, document, "block")
+        delta: dict[str, Any] = document["delta"]
+        before = dict(delta)
+        if not self._members(delta, (_place(document, 0), "delta"), frame, False):
+            return event.raw
+        if any(before[name] and value == "" for name, value in delta.items()):
+            return b""
+        return _render(event, document)
+
+    # Responses and everything built like it
+
+    def _item_delta(self, event: ServerEvent, document: dict[str, Any], kind: str) -> bytes:
+        text: str = document["delta"]
+        if kind.endswith(_NO_TEXT_DELTAS):
+            return event.raw
+        base = kind.removesuffix(".delta")
+        frame = Frame(event.name, document, "item")
+        restored = self._book.feed(_item_key(document, base), text, frame, is_json="arguments" in base)
+        if restored == text:
+            return event.raw
+        if not restored:
+            return b""
+        document["delta"] = restored
+        if document.get("logprobs"):
+            document["logprobs"] = []
+        return _render(event, document)
+
+    def _flush_before(self, document: dict[str, Any], kind: str) -> list[bytes]:
+        """Return the events that carry what the lanes ended by this event still held."""
+        if kind == "content_block_stop":
+            return self._book.flush((_place(document, 0),))
+        if kind in ("message_delta", "message_stop", "error") or kind.endswith(_ENDINGS):
+            return self._book.flush_all()
+        if not kind.endswith(".done"):
+            return []
+        item = document.get("item")
+        if isinstance(item, dict):
+            return self._book.flush((str(item.get("id")),))
+        if kind == "response.content_part.done":
+            return self._book.flush((str(document.get("item_id")),))
+        return self._book.flush(_item_key(document, kind.removesuffix(".done")))
+
+
+def _is_whole(data: bytes) -> bool:
+    """Tell whether the data of an event without its blank line is all there."""
+    if data.strip() == b"[DONE]":
+        return True
+    try:
+        loads(data)
+    except ValueError:
+        return False
+    return True
+
+
+def _place(node: dict[str, Any], position: int) -> int:
+    """Return the ``index`` a list member declares, else its position."""
+    index = node.get("index")
+    return index if isinstance(index, int) else position
+
+
+def _item_key(document: dict[str, Any], base: str) -> LaneKey:
+    get = document.get
+    return (str(get("item_id")), base, *(str(get(name)) for name in ("output_index", "content_index", "summary_index")))
+
+
+def _is_emptied(document: dict[str, Any], event: ServerEvent) -> bool:
+    """Tell whether nothing is left to say: one choice, one field, and its whole text is held back."""
+    choices = document["choices"]
+    if len(choices) != 1 or document.get("usage") or event.id is not None or event.retry is not None:
+        return False
+    choice = choices[0]
+    if choice.get("finish_reason") or choice.get("message"):
+        return False
+    return choice.get("text", "") == "" and Held.is_blank(choice.get("delta"))
+
+
+def _render(event: ServerEvent, document: Any) -> bytes:
+    return _encode(event, dumps(document))
+
+
+def _encode(event: ServerEvent, data: bytes) -> bytes:
+    return encode(data, name=event.name, event_id=event.id, retry=event.retry)
+
+
+def _completed(raw: bytes) -> bytes:
+    """Return event bytes with the blank line that ends them."""
+    if not raw or raw.endswith((b"\n\n", b"\r\r", b"\r\n\r\n")):
+        return raw
+    return raw + (b"\n" if raw.endswith((b"\n", b"\r")) else b"\n\n")

@@ -1,0 +1,211 @@
+"""The vault of one exchange: which placeholder stands for which value, and how a placeholder is recognised.
+
+Owns the form of placeholders (``[EMAIL-1]``), their numbering and the tolerance towards models that rewrite them. It
+lives and dies with its exchange and never leaves memory. Does not know JSON documents, streams or policy.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+
+_MAX_BODY = 56
+"""Longest text between the brackets that is looked at, in characters."""
+SLACK = 8
+"""How many characters a model may add inside a placeholder (escapes, spaces) before it is no longer recognised."""
+
+_OPEN = r"(?:[\[\uff3b]|\\{1,4}u(?:005[bB]|[fF]{2}3[bB]))"
+_CLOSE = r"(?:[\]\uff3d]|\\{1,4}u(?:005[dD]|[fF]{2}3[dD]))"
+_BODY = rf"[ \u00a0]?[A-Za-z][A-Za-z0-9 \u00a0\\_\-\u2010-\u2014\u2212\uff0d]{{0,{_MAX_BODY}}}?"
+TAG = re.compile(
+    rf"(?P<lead>(?<!\\)\\(?=\[[^\]\[]{{1,{_MAX_BODY}}}\\\]))?(?P<open>{_OPEN})(?P<body>{_BODY}){_CLOSE}"
+)
+"""Anything that might be a placeholder as a model writes it; ``fold`` and a look-up decide."""
+_PARTIAL_ESCAPE = re.compile(r"\\+(?:u[0-9a-fA-F]{0,4})?\Z")
+_PARTIAL_BODY = re.compile(_BODY.removesuffix("?") + r"\Z")
+_OPENERS = re.compile(_OPEN)
+_DROPPED = dict.fromkeys(map(ord, " \u00a0\\_-\u2010\u2011\u2012\u2013\u2014\u2212\uff0d"))
+_NOT_IN_NAME = re.compile(r"[^A-Z0-9]+")
+_ESCAPED = re.compile(r'["\\\x00-\x1f]')
+_VARIANTS = "BCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def fold(body: str) -> str:
+    r"""Return what is left of a placeholder's inside when spelling does not count: ``email\-1`` -> ``EMAIL1``."""
+    return body.translate(_DROPPED).upper()
+
+
+def tag_name(kind: str) -> str:
+    """Return how a type is spelled inside a placeholder: no underscore (Markdown escapes it), a letter at the end."""
+    name = _NOT_IN_NAME.sub("-", kind.upper()).strip("-") or "VALUE"
+    return name if name[-1].isalpha() else name + "-X"
+
+
+def folded_tags(text: str) -> list[str]:
+    """Return the folded insides of everything in ``text`` that could be read as a placeholder."""
+    insides: list[str] = []
+    at = 0
+    while found := TAG.search(text, at):
+        insides.append(fold(found["body"]))
+        at = found.start("open") + 1
+    return insides
+
+
+class Vault:
+    """Placeholders and the values they stand for.
+
+    A value keeps its placeholder; another spelling of the same value (``52998224725`` for ``529.982.247-25``) gets the
+    same number with a letter (``[CPF-1b]``), so the model sees that they are kin and each comes back as it was.
+    """
+
+    __slots__ = ("_by_folded", "_by_value", "_counts", "_max_body", "_numbers", "_reserved", "_sorted", "needs_escaping")
+
+    def __init__(self, reserved: Iterable[str] = ()) -> None:
+        """``reserved`` are folded insides (``folded_tags``) that the exchange's own text already uses."""
+        self._by_folded: dict[str, str] = {}
+        self._by_value: dict[tuple[str, str], str] = {}
+        self._numbers: dict[tuple[str, str], list[int]] = {}
+        self._counts: dict[str, int] = {}
+        self._reserved = frozenset(reserved)
+        self._sorted: list[str] | None = None
+        self._max_body = 0
+        self.needs_escaping = False
+        """Some value holds a quote, a backslash or a control character."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._by_folded
+
+    def __len__(self) -> int:
+        return len(self._by_folded)
+
+    def __repr__(self) -> str:
+        return f"<Vault {len(self._by_folded)} placeholders>"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> str:
+        raise TypeError("a vault is never written down")
+
+    def tag(self, kind: str, value: str, normal: str) -> str:
+        """Return the placeholder of a value, making one at its first appearance.
+
+        ``normal`` is the value in the form that decides whether two spellings mean the same thing.
+        """
+        known = self._by_value.get((kind, value))
+        if known is not None:
+            return known
+        name = tag_name(kind)
+        tag = self._variant(name, (kind, normal)) or self._numbered(name, (kind, normal))
+        self._by_value[kind, value] = tag
+        self._by_folded[fold(tag[1:-1])] = value
+        self._max_body = max(self._max_body, len(tag) - 2 + SLACK)
+        self._sorted = None
+        if not self.needs_escaping and _ESCAPED.search(value):
+            self.needs_escaping = True
+        return tag
+
+    def _variant(self, name: str, identity: tuple[str, str]) -> str | None:
+        numbered = self._numbers.get(identity)
+        if numbered is None:
+            return None
+        number, used = numbered
+        while used < len(_VARIANTS):
+            letter = _VARIANTS[used]
+            used += 1
+            numbered[1] = used
+            if fold(f"{name}{number}{letter}") not in self._reserved:
+                return f"[{name}-{number}{letter.lower()}]"
+        return None
+
+    def _numbered(self, name: str, identity: tuple[str, str]) -> str:
+        number = self._counts.get(name, 0) + 1
+        while fold(f"{name}{number}") in self._reserved:
+            number += 1
+        self._counts[name] = number
+        self._numbers[identity] = [number, 0]
+        return f"[{name}-{number}]"
+
+    def value_of(self, body: str, depth: int = 0) -> str:
+        """Return the value behind a placeholder's inside (of ``tags_in``), escaped for ``depth`` levels of JSON strings."""
+        value = self._by_folded[fold(body)]
+        if not depth or not _ESCAPED.search(value):
+            return value
+        for _ in range(depth):
+            value = json.dumps(value, ensure_ascii=False)[1:-1]
+        return value
+
+    def restore_text(self, text: str) -> str:
+        """Put the values back into one plain text. What was put in is not read again."""
+        if not self._by_folded or not may_hold_tag(text):
+            return text
+        pieces: list[str] = []
+        done = 0
+        for start, end, body in self.tags_in(text):
+            pieces += (text[done:start], self.value_of(body))
+            done = end
+        return "".join(pieces) + text[done:] if pieces else text
+
+    def tags_in(self, text: str) -> Iterator[tuple[int, int, str]]:
+        """Yield start, end and inside of each placeholder of this vault, as written in ``text``."""
+        at = 0
+        while found := TAG.search(text, at):
+            body = found["body"]
+            if len(body) <= self._max_body and fold(body) in self._by_folded:
+                yield found.start(), found.end(), body
+                at = found.end()
+            else:
+                at = found.start("open") + 1
+
+    def hold_from(self, text: str) -> int:
+        """Return the offset in ``text`` from which it may still become a placeholder; ``len(text)`` when nothing may.
+
+        At most the length of the longest placeholder plus ``SLACK`` and two escaped brackets is ever held.
+        """
+        size = len(text)
+        at = max(0, size - self._max_body - 24)
+        while found := _OPENERS.search(text, at):
+            if self._may_grow(text[found.end() :]):
+                return _before_backslashes(text, found.start())
+            at = found.start() + 1
+        partial = _PARTIAL_ESCAPE.search(text, max(0, size - 12))
+        return partial.start() if partial else size
+
+    def _may_grow(self, body: str) -> bool:
+        """Tell whether the text after an opener is the beginning of a known placeholder's inside."""
+        closing = _PARTIAL_ESCAPE.search(body)
+        if closing:
+            body = body[: closing.start()]
+        if len(body) > self._max_body:
+            return False
+        if body.strip(" \u00a0\\") == "":
+            return len(body) <= 1
+        if not _PARTIAL_BODY.match(body):
+            return False
+        folded = fold(body)
+        if self._sorted is None:
+            self._sorted = sorted(self._by_folded)
+        at = bisect_left(self._sorted, folded)
+        return at < len(self._sorted) and self._sorted[at].startswith(folded)
+
+    def close(self) -> None:
+        """Forget everything; the vault is empty afterwards."""
+        self._by_folded.clear()
+        self._by_value.clear()
+        self._numbers.clear()
+        self._sorted = None
+
+
+def may_hold_tag(text: str) -> bool:
+    """Tell cheaply whether a text could hold the opening of a placeholder, or the first part of one."""
+    return "[" in text or "\\" in text or "\uff3b" in text
+
+
+def _before_backslashes(text: str, at: int) -> int:
+    """Step back over the backslashes in front of an opener, at most eight."""
+    floor = max(0, at - 8)
+    while at > floor and text[at - 1] == "\\":
+        at -= 1
+    return at

@@ -1,0 +1,161 @@
+"""What an upstream did, as one word: statuses, content types and transport faults to outcomes.
+
+Owns the classes. Knows neither what follows from them (``table``) nor how they were observed: the
+upstream hand reports facts.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from proxy.terms.outcomes import Outcome
+
+_OWN_KEY_STATUSES = frozenset({401, 402, 403})
+"""Refused, unpaid or forbidden: with a credential of ours, nothing the caller could mend."""
+_CONFLICT_STATUSES = frozenset({408, 409, 425})
+_BODILESS_STATUSES = frozenset({204, 205, 304})
+
+
+class TransportFault(StrEnum):
+    """What went wrong on the way to an answer or within it, as the upstream hand saw it."""
+
+    REFUSED = "refused"
+    """Refused, unreachable, no route."""
+    DNS = "dns"
+    TLS = "tls"
+    CONNECT_TIMEOUT = "connect_timeout"
+    FIRST_BYTE_TIMEOUT = "first_byte_timeout"
+    FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105 - a model's token, not a secret
+    IDLE_TIMEOUT = "idle_timeout"
+    TOTAL_TIMEOUT = "total_timeout"
+    CLOSED = "closed"
+    """The peer ended the connection in order, but too early."""
+    RESET = "reset"
+    """The connection was broken."""
+    PROTOCOL = "protocol"
+    """What came is not HTTP, or switches protocols unasked."""
+    BAD_EVENT = "bad_event"
+    """An event of the stream cannot be read."""
+    TOO_LARGE = "too_large"
+    CALLER_LEFT = "caller_left"
+    SHUTTING_DOWN = "shutting_down"
+
+
+_FAULTS: dict[TransportFault, Outcome] = {
+    TransportFault.REFUSED: Outcome.CONNECT_ERROR,
+    TransportFault.DNS: Outcome.DNS_ERROR,
+    TransportFault.TLS: Outcome.TLS_ERROR,
+    TransportFault.CONNECT_TIMEOUT: Outcome.CONNECT_TIMEOUT,
+    TransportFault.FIRST_BYTE_TIMEOUT: Outcome.TTFB_TIMEOUT,
+    TransportFault.FIRST_TOKEN_TIMEOUT: Outcome.FIRST_TOKEN_TIMEOUT,
+    TransportFault.IDLE_TIMEOUT: Outcome.STALLED,
+    TransportFault.TOTAL_TIMEOUT: Outcome.TOTAL_TIMEOUT,
+    TransportFault.CLOSED: Outcome.TRUNCATED,
+    TransportFault.RESET: Outcome.RESET,
+    TransportFault.PROTOCOL: Outcome.BAD_RESPONSE,
+    TransportFault.BAD_EVENT: Outcome.BAD_STREAM,
+    TransportFault.TOO_LARGE: Outcome.TOO_LARGE,
+    TransportFault.CALLER_LEFT: Outcome.CLIENT_CANCELLED,
+    TransportFault.SHUTTING_DOWN: Outcome.SHUTTING_DOWN,
+}
+
+
+def classify_fault(fault: TransportFault, *, response_bytes: int = 0, is_reused: bool = False) -> Outcome:
+    """Name a transport fault.
+
+    Args:
+        fault: What was seen.
+        response_bytes: Bytes of the answer that had come by then.
+        is_reused: The connection had carried an earlier exchange. One that dies without a byte of answer
+            was most likely closed by the provider before it saw the request.
+    """
+    if response_bytes == 0 and fault in (TransportFault.CLOSED, TransportFault.RESET):
+        return Outcome.STALE_CONNECTION if is_reused else Outcome.NO_RESPONSE
+    return _FAULTS[fault]
+
+
+def classify_answer(
+    status: int,
+    content_type: str,
+    is_stream_asked: bool,
+    is_own_key: bool,
+    has_error_body: bool = False,
+    *,
+    is_known_shape: bool = True,
+    is_body_empty: bool = False,
+) -> Outcome:
+    """Name an answer by its head and what is known of its body.
+
+    Args:
+        status: As received; not necessarily a valid one.
+        content_type: Media type with or without parameters, any case; empty when the header is missing.
+        is_stream_asked: The caller asked for an event stream.
+        is_own_key: The credential was ours, not the caller's.
+        has_error_body: The body is a JSON document whose top level says error.
+        is_known_shape: The path answers with JSON or events (chat, embeddings, …). False accepts any
+            content and none, as files, audio and unknown paths may have it.
+        is_body_empty: The whole body is there and has no bytes.
+    """
+    if 200 <= status < 300 or status == 304:
+        return _classify_success(
+            status, content_type, is_stream_asked, has_error_body, is_known_shape, is_body_empty=is_body_empty
+        )
+    if 300 <= status < 400:
+        return Outcome.REDIRECT
+    if 400 <= status < 500:
+        return _classify_refusal(status, is_own_key)
+    if 500 <= status < 600:
+        return Outcome.OVERLOADED if status == 529 else Outcome.UPSTREAM_5XX
+    return Outcome.BAD_RESPONSE
+
+
+def classify_error_event(error_type: str, error_code: str = "") -> Outcome:
+    """Name an error that came as the first event of a stream, before anything was handed on.
+
+    The caller's own mistakes and rate limits are what they would have been as a status; the rest is the
+    provider's failure.
+    """
+    words = f"{error_type} {error_code}".lower()
+    if "overloaded" in words:
+        return Outcome.OVERLOADED
+    if "rate_limit" in words or "429" in words:
+        return Outcome.RATE_LIMITED
+    if "invalid_request" in words or "content_filter" in words or "content_policy" in words:
+        return Outcome.UPSTREAM_4XX
+    return Outcome.UPSTREAM_ERROR_EVENT
+
+
+def _classify_refusal(status: int, is_own_key: bool) -> Outcome:
+    if status == 429:
+        return Outcome.RATE_LIMITED
+    if status in _CONFLICT_STATUSES:
+        return Outcome.UPSTREAM_CONFLICT
+    if is_own_key and status in _OWN_KEY_STATUSES:
+        return Outcome.OWN_KEY_REFUSED
+    return Outcome.UPSTREAM_4XX
+
+
+def _classify_success(
+    status: int,
+    content_type: str,
+    is_stream_asked: bool,
+    has_error_body: bool,
+    is_known_shape: bool,
+    *,
+    is_body_empty: bool,
+) -> Outcome:
+    if has_error_body:
+        return Outcome.ERROR_IN_200
+    if not is_known_shape:
+        return Outcome.OK
+    if is_body_empty or status in _BODILESS_STATUSES:
+        return Outcome.BAD_RESPONSE
+    if content_type in ("application/json", "text/event-stream"):
+        media = content_type
+    else:
+        media = content_type.partition(";")[0].strip().lower()
+    if not media:
+        return Outcome.OK
+    if is_stream_asked:
+        return Outcome.OK if media == "text/event-stream" else Outcome.BAD_CONTENT_TYPE
+    return Outcome.OK if media == "application/json" or media.endswith("+json") else Outcome.BAD_CONTENT_TYPE

@@ -1,0 +1,103 @@
+"""The policies in force, made ready for exchanges: one reference that is swapped, never changed in place.
+
+Owns the current ``Snapshot``. An exchange pins the snapshot it began with. Knows neither files nor HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from proxy.core.config.settings import ProviderSettings
+from proxy.core.policy.model import BudgetRule, NoRoute, RoutePlan, Target
+from proxy.core.policy.policy_set import PolicySet
+from proxy.core.redaction import RequestRedactor
+from proxy.terms.redaction import RedactionPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One link of a chain, ready to be dialled."""
+
+    name: str
+    """``provider:model``; the breaker's key. ``*`` stands for whatever model was asked for."""
+    provider: str
+    model: str | None
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route with everything compiled."""
+
+    plan: RoutePlan
+    redactor: RequestRedactor | None
+    deployments: tuple[Deployment, ...]
+    budgets: tuple[BudgetRule, ...]
+
+    @property
+    def is_transparent(self) -> bool:
+        """True when the chain has one link and no retries: what breaks is passed on as it broke."""
+        return len(self.deployments) == 1 and not self.plan.retries.same_target
+
+
+class Snapshot:
+    """Policies of one revision, with their routes compiled once and looked up per exchange."""
+
+    def __init__(self, policies: PolicySet, redactor_for: Callable[[RedactionPlan], RequestRedactor | None]) -> None:
+        self.policies = policies
+        self.revision = policies.revision
+        self._redactor_for = redactor_for
+        self._routes: dict[int, Route] = {}
+        for policy in policies.policies:
+            plans = [*policy.routes, *([policy.pass_through] if policy.pass_through is not None else [])]
+            for plan in plans:
+                self._routes[id(plan)] = self._compile(plan)
+
+    def _compile(self, plan: RoutePlan) -> Route:
+        deployments = tuple(
+            Deployment(f"{target.provider}:{target.model or '*'}", target.provider, target.model, target)
+            for target in plan.chain
+        )
+        redactor = None
+        if plan.redaction.request.is_active or plan.redaction.response.is_active:
+            redactor = self._redactor_for(plan.redaction)
+        return Route(plan, redactor, deployments, plan.budgets)
+
+    def route(self, app: str, model: str | None, path: str) -> Route | NoRoute:
+        """Choose the route of an exchange; ``path`` is what follows ``/v1``."""
+        chosen = self.policies.select(app, model, path)
+        if isinstance(chosen, NoRoute):
+            return chosen
+        return self._routes[id(chosen)]
+
+    def all_routes(self) -> tuple[Route, ...]:
+        """Every route of every policy."""
+        return tuple(self._routes.values())
+
+    def providers(self) -> frozenset[str]:
+        """Providers that some chain uses."""
+        return frozenset(d.provider for route in self._routes.values() for d in route.deployments)
+
+    def deployments(self) -> frozenset[str]:
+        """Names of all deployments."""
+        return frozenset(d.name for route in self._routes.values() for d in route.deployments)
+
+
+class Catalog:
+    """Owner of the snapshot in force."""
+
+    def __init__(self, providers: dict[str, ProviderSettings]) -> None:
+        self.providers = providers
+        self.generation = 0
+        self._snapshot: Snapshot | None = None
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The snapshot in force, or None before the first good one."""
+        return self._snapshot
+
+    def accept(self, snapshot: Snapshot) -> None:
+        """Put a snapshot in force for every exchange that begins from now on."""
+        self._snapshot = snapshot
+        self.generation += 1

@@ -1,0 +1,346 @@
+"""Handing a provider's answer to the caller: whole, streamed, raw, or as a tunnel.
+
+Owns the order that matters: restore, rename, account, write the row, and only then let the last byte go.
+Knows no chain; when an answer turns out bad before its first byte left, it says so and nothing was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from proxy.core.dialect import Dialect, StreamWatch, read_usage
+from proxy.core.policy.model import BrokenStream
+from proxy.core.redaction import AnswerRestorer, StreamRestorer
+from proxy.core.routing.problems import problem, render_event
+from proxy.core.routing.table import RULES
+from proxy.flow import headers as header_lines
+from proxy.flow.catalog import Route
+from proxy.flow.coding import Inflater, InflateTooLarge, is_inflatable
+from proxy.flow.exchange import Exchange, error_dialect
+from proxy.flow.intake import ModelRenamer, Request, rename_model
+from proxy.flow.outbox import Outbox
+from proxy.flow.ports import Answer, LiveBody, Upstream
+from proxy.flow.streaming import StreamPipe, Transform
+from proxy.terms.exchange import Usage
+from proxy.terms.http import AnswerHead
+from proxy.terms.outcomes import Fault, Outcome, Status
+
+DRAINING: Final = "draining"
+"""The message of the cancellation that a drain sends; any other cancellation means that the caller left."""
+
+_ACCOUNT_IDS = re.compile(rb"\b(org|proj|acct|user)[-_][A-Za-z0-9]{8,}")
+_ACCOUNT_HEADERS: Final = frozenset({b"openai-organization", b"openai-project"})
+_BREAKS_OF_THE_WIRE: Final = frozenset({Outcome.RESET, Outcome.TRUNCATED})
+_USAGE_MAX_BYTES: Final = 4 * 1024 * 1024
+
+Ended = Callable[[Outcome], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The answer was no good, and the caller has seen nothing of it."""
+
+    outcome: Outcome
+
+
+@dataclass(slots=True)
+class Delivery:
+    """Delivers answers; one per process."""
+
+    upstream: Upstream
+    outbox: Outbox
+    now_s: Callable[[], float]
+    demands_caller_key: bool
+    is_fsync: bool
+    max_body_bytes: int
+
+    async def deliver(
+        self, exchange: Exchange, route: Route, request: Request, answer: Answer, asked: str | None, ended: Ended
+    ) -> Failed | None:
+        """Hand ``answer`` on. ``asked`` is the model name to put back; ``ended`` accounts for the attempt, once."""
+        exchange.facts.http_status = answer.head.status
+        live = answer.live
+        if live is None:
+            return await self._whole(exchange, route, answer, asked, ended)
+        if answer.head.status == 101:
+            return await self._tunnel(exchange, answer.head, live, ended)
+        if answer.head.is_event_stream:
+            return await self._stream(exchange, route, request, answer.head, live, asked, ended)
+        if exchange.vault is not None and not exchange.vault.is_empty and b"json" in answer.head.content_type:
+            live.abort()
+            return Failed(Outcome.TOO_LARGE)
+        return await self._raw(exchange, answer.head, live, ended)
+
+    # --- whole ------------------------------------------------------------------------------------
+
+    async def _whole(
+        self, exchange: Exchange, route: Route, answer: Answer, asked: str | None, ended: Ended
+    ) -> Failed | None:
+        head, body = answer.head, answer.body
+        assert body is not None
+        facts = exchange.facts
+        is_decoded = False
+        coding = head.fields.get(b"content-encoding")
+        if coding is not None and exchange.dialect is not Dialect.OTHER and is_inflatable(coding):
+            try:
+                body = Inflater(coding, self.max_body_bytes).feed(body)
+            except (zlib.error, InflateTooLarge):
+                return Failed(Outcome.TOO_LARGE)
+            is_decoded = True
+        vault = exchange.vault
+        if vault is not None and not vault.is_empty:
+            if coding is not None and not is_decoded:
+                return Failed(Outcome.BAD_RESPONSE)
+            body = AnswerRestorer(vault, exchange.dialect).whole(body)
+        if asked is not None:
+            body = rename_model(body, asked)
+        if exchange.dialect is not Dialect.OTHER and b'"usage"' in body and len(body) <= _USAGE_MAX_BYTES:
+            facts.usage = _usage_of(body)
+        facts.response_bytes = len(body)
+        ended(Outcome.OK)
+        exchange.seal()
+        if self.is_fsync:
+            await self.outbox.durable()
+        block = exchange.header_block(head, is_decoded=is_decoded)
+        exchange.responder.send_whole(head.status, head.reason, block, body)
+        return None
+
+    def pass_error(self, exchange: Exchange, answer: Answer, provider: str) -> None:
+        """Pass a provider's own error with its status; our keys and account ids do not go with it."""
+        head, body = answer.head, answer.body or b""
+        facts = exchange.facts
+        drops: frozenset[bytes] = frozenset()
+        if exchange.vault is not None and not exchange.vault.is_empty:
+            body = AnswerRestorer(exchange.vault, exchange.dialect).whole(body)
+        if self.upstream.uses_own_key(provider):
+            drops = _ACCOUNT_HEADERS
+            masked = self.upstream.mask(provider, body.decode("utf-8", "surrogateescape"))
+            body = _ACCOUNT_IDS.sub(rb"\1-***", masked.encode("utf-8", "surrogateescape"))
+        facts.http_status = head.status
+        facts.response_bytes = len(body)
+        facts.error_code, facts.error_message = _error_words(body, facts.error_code)
+        exchange.seal()
+        block = exchange.header_block(head, drops=drops) + b"x-readygate-fault: provider\r\n"
+        exchange.responder.send_whole(head.status, head.reason, block, body)
+
+    # --- streams ----------------------------------------------------------------------------------
+
+    async def _stream(
+        self,
+        exchange: Exchange,
+        route: Route,
+        request: Request,
+        head: AnswerHead,
+        live: LiveBody,
+        asked: str | None,
+        ended: Ended,
+    ) -> Failed | None:
+        facts, dialect = exchange.facts, exchange.dialect
+        watch = StreamWatch(dialect, expected_choices=request.choices) if dialect is not Dialect.OTHER else None
+        transforms: list[Transform] = []
+        coding = head.fields.get(b"content-encoding")
+        is_decoded = coding is not None and watch is not None and is_inflatable(coding)
+        if exchange.vault is not None and not exchange.vault.is_empty:
+            transforms.append(StreamRestorer(exchange.vault, dialect))
+        if asked is not None:
+            transforms.append(ModelRenamer(asked))
+        if coding is not None and not is_decoded:
+            if transforms:
+                live.abort()
+                return Failed(Outcome.BAD_RESPONSE)
+            watch = None
+        began_s = self.now_s()
+
+        def terminal(outcome: Outcome) -> None:
+            if pipe.first_content_s is not None:
+                facts.first_token_ms = (pipe.first_content_s - exchange.arrived_s) * 1000.0
+            facts.response_bytes = pipe.bytes_out
+            if watch is not None:
+                facts.usage = watch.usage or _estimated(request, watch)
+            facts.outcome = outcome
+            ended(outcome)
+            exchange.seal()
+
+        pipe = StreamPipe(
+            live,
+            watch,
+            tuple(transforms),
+            terminal,
+            inflater=Inflater(coding) if is_decoded and coding is not None else None,
+            seals_on_finish=dialect in (Dialect.RESPONSES, Dialect.MESSAGES),
+        )
+        try:
+            live.attach(pipe)
+            failure = await pipe.committed()
+            if failure is not None:
+                live.abort()
+                return Failed(failure)
+            if self.is_fsync:
+                await self.outbox.durable()
+            exchange.responder.bind(live)
+            block = exchange.header_block(head, is_decoded=is_decoded)
+            exchange.responder.start(head.status, head.reason, block, None)
+            pipe.open(exchange.responder)
+            outcome = await pipe.ended()
+        except asyncio.CancelledError as exc:
+            live.abort()
+            self._cut_short(exchange, route, pipe, terminal, exc)
+            return None
+        if outcome is Outcome.OK:
+            exchange.responder.finish()
+        else:
+            self._broken(exchange, route, pipe, terminal, outcome)
+        facts.upstream_ms = max(facts.upstream_ms, (self.now_s() - began_s) * 1000.0)
+        return None
+
+    def _cut_short(
+        self, exchange: Exchange, route: Route, pipe: StreamPipe, terminal: Ended, exc: asyncio.CancelledError
+    ) -> None:
+        """The caller left, or the drain ran out of time in mid-stream."""
+        if exc.args and exc.args[0] == DRAINING and exchange.responder.has_started:
+            self._broken(exchange, route, pipe, terminal, Outcome.SHUTTING_DOWN)
+            return
+        exchange.cancelled()
+        terminal(Outcome.CLIENT_CANCELLED)
+
+    def _broken(
+        self, exchange: Exchange, route: Route, pipe: StreamPipe, terminal: Ended, outcome: Outcome
+    ) -> None:
+        """End a stream that the caller has seen the beginning of, so that it cannot be taken for complete."""
+        facts = exchange.facts
+        trouble = problem(RULES[outcome].code)
+        facts.status = Status.ERROR
+        facts.error_code, facts.error_message, facts.fault = trouble.code, trouble.message, trouble.fault
+        terminal(outcome)
+        responder = exchange.responder
+        if outcome is Outcome.UPSTREAM_ERROR_EVENT:
+            responder.write(pipe.flush_broken())
+        elif not self._mirrors_cuts(route, outcome):
+            event = render_event(trouble, facts.id, error_dialect(exchange.dialect))
+            if exchange.dialect is Dialect.RESPONSES:
+                event = b"event: error\n" + _responses_error(trouble.code, trouble.message, facts.id)
+            responder.write(pipe.flush_broken() + event)
+        responder.abort()
+
+    @staticmethod
+    def _mirrors_cuts(route: Route, outcome: Outcome) -> bool:
+        """True when a break of the provider's connection is passed on as a break of the caller's."""
+        mode = route.plan.broken_stream
+        if mode is BrokenStream.AUTO:
+            return route.is_transparent and outcome in _BREAKS_OF_THE_WIRE
+        return mode is BrokenStream.CUT
+
+    # --- everything else that is still arriving -----------------------------------------------------
+
+    async def _raw(self, exchange: Exchange, head: AnswerHead, live: LiveBody, ended: Ended) -> Failed | None:
+        """Pass a large or opaque body as it comes."""
+        facts = exchange.facts
+        length_text = head.fields.get(b"content-length")
+        length = int(length_text) if length_text is not None else None
+
+        def terminal(outcome: Outcome) -> None:
+            facts.response_bytes = pipe.bytes_out
+            facts.outcome = outcome
+            ended(outcome)
+            exchange.seal()
+
+        pipe = StreamPipe(live, None, (), terminal, seal_at_bytes=length)
+        try:
+            if self.is_fsync:
+                await self.outbox.durable()
+            exchange.responder.bind(live)
+            exchange.responder.start(head.status, head.reason, exchange.header_block(head), length)
+            pipe.open(exchange.responder)
+            live.attach(pipe)
+            outcome = await pipe.ended()
+        except asyncio.CancelledError:
+            live.abort()
+            exchange.cancelled()
+            terminal(Outcome.CLIENT_CANCELLED)
+            return None
+        if outcome is Outcome.OK:
+            exchange.responder.finish()
+            return None
+        facts.status, facts.fault = Status.ERROR, Fault.PROVIDER
+        facts.error_code = RULES[outcome].code.value
+        terminal(outcome)
+        exchange.responder.abort()
+        return None
+
+    async def _tunnel(self, exchange: Exchange, head: AnswerHead, live: LiveBody, ended: Ended) -> Failed | None:
+        """Join the two sockets after a websocket handshake; bytes are passed, not read."""
+        lines = header_lines.to_caller(head)
+        lines += [
+            b"connection: Upgrade\r\nupgrade: websocket\r\n",
+            header_lines.our_lines(exchange.facts, exchange.elapsed_ms(), b"x-request-id" in head.fields),
+        ]
+        status_line = b"HTTP/1.1 101 " + (head.reason or b"Switching Protocols") + b"\r\n"
+        responder = exchange.responder
+        sink = _TunnelSink(responder.tunnel_write)
+        responder.tunnel(status_line + b"".join(lines) + b"\r\n", live)
+        responder.bind(live)
+        try:
+            live.attach(sink)
+            await sink.ended
+        except asyncio.CancelledError:
+            pass  # either side may close a websocket at any time; both are its proper end
+        exchange.facts.response_bytes = sink.bytes_out
+        ended(Outcome.OK)
+        exchange.seal()
+        live.close()
+        responder.abort()
+        return None
+
+
+class _TunnelSink:
+    """Passes a provider's raw bytes to the caller."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write = write
+        self.bytes_out = 0
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def on_body(self, data: bytes) -> None:
+        self.bytes_out += len(data)
+        self._write(data)
+
+    def on_end(self, outcome: Outcome) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+def _usage_of(body: bytes) -> Usage | None:
+    try:
+        return read_usage(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _estimated(request: Request, watch: StreamWatch) -> Usage:
+    """Count what passed, for a stream whose provider reported no usage."""
+    return Usage(-(-len(request.body) // 4), -(-watch.text_bytes_estimate // 4), is_estimated=True)
+
+
+def _error_words(body: bytes, fallback: str) -> tuple[str, str]:
+    """Return the code of a provider's error and a message that cannot hold prompt text: its type."""
+    try:
+        document = orjson.loads(body)
+        error = document["error"]
+        code, kind = error.get("code"), error.get("type")
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return fallback, ""
+    return str(code or kind or fallback)[:100], str(kind or "")[:100]
+
+
+def _responses_error(code: str, message: str, request_id: str) -> bytes:
+    """Return the data of a Responses API error event that both of its readers understand."""
+    error = {"message": message, "type": "server_error", "param": None, "code": code, "request_id": request_id}
+    return b"data: " + orjson.dumps({"type": "error", "code": code, "message": message, "param": None, "error": error}) + b"\n\n"
+

@@ -1,0 +1,163 @@
+"""One exchange while it lasts: its facts, its answer's headers, its one end.
+
+Owns the ``ExchangeFacts`` and the promise that exactly one row is written, before the caller can take the
+answer for complete. Everything here is synchronous, so a cancelled exchange still ends in order. Knows no
+chain and no provider connection.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+from proxy.core.dialect import Dialect, dialect_of
+from proxy.core.redaction import Vault
+from proxy.core.routing.problems import Dialect as ErrorDialect
+from proxy.core.routing.problems import Problem, render
+from proxy.flow import headers as header_lines
+from proxy.flow.outbox import Outbox
+from proxy.flow.ports import Clock, Inbound, Responder, Witness
+from proxy.terms.exchange import AttemptFacts, ExchangeFacts
+from proxy.terms.http import AnswerHead
+from proxy.terms.outcomes import Fault, Outcome, Status
+
+_JSON: Final = b"content-type: application/json\r\n"
+_STREAM_HINTS: Final = (
+    (b"cache-control", b"cache-control: no-cache\r\n"),
+    (b"x-accel-buffering", b"x-accel-buffering: no\r\n"),
+)
+_REASONS: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+
+
+def error_dialect(dialect: Dialect) -> ErrorDialect:
+    """Return the error shape of a request's dialect."""
+    return ErrorDialect.ANTHROPIC if dialect is Dialect.MESSAGES else ErrorDialect.OPENAI
+
+
+class Exchange:
+    """The state of one exchange, from its head to its row."""
+
+    __slots__ = (
+        "_clock",
+        "_is_begun",
+        "_is_sealed",
+        "_outbox",
+        "_witness",
+        "arrived_s",
+        "dialect",
+        "facts",
+        "inbound",
+        "responder",
+        "vault",
+    )
+
+    def __init__(self, inbound: Inbound, responder: Responder, clock: Clock, outbox: Outbox, witness: Witness) -> None:
+        head = inbound.head
+        self.inbound = inbound
+        self.responder = responder
+        self.arrived_s = inbound.arrived_s
+        self.dialect = dialect_of(head.path)
+        self.vault: Vault | None = None
+        self.facts = ExchangeFacts(clock.new_id(), clock.unix_ms(), head.method, head.path[:2048])
+        if type(inbound.body) is bytes:
+            self.facts.request_bytes = len(inbound.body)
+        self._clock = clock
+        self._outbox = outbox
+        self._witness = witness
+        self._is_begun = False
+        self._is_sealed = False
+
+    def elapsed_ms(self) -> float:
+        """Milliseconds since the head was complete."""
+        return (self._clock.monotonic_s() - self.arrived_s) * 1000.0
+
+    def mark_begun(self) -> None:
+        """The outbox holds this exchange's BEGIN."""
+        self._is_begun = True
+
+    # --- answers of our own -------------------------------------------------------------------------
+
+    def refuse(self, refusal: Problem) -> None:
+        """Answer with a refusal; before any byte was sent as a whole answer, after it not at all."""
+        facts = self.facts
+        self.note_refusal(refusal)
+        facts.http_status = refusal.status
+        self.seal()
+        body = render(refusal, facts.id, error_dialect(self.dialect))
+        lines = _JSON + header_lines.our_lines(facts, self.elapsed_ms(), False) + header_lines.refusal_lines(refusal)
+        self.responder.send_whole(refusal.status, _REASONS.get(refusal.status, b"Error"), lines, body)
+
+    def note_refusal(self, refusal: Problem) -> None:
+        """Put a refusal into the facts."""
+        facts = self.facts
+        facts.error_code = refusal.code
+        facts.error_message = refusal.message
+        facts.fault = refusal.fault
+        if refusal.fault is Fault.POLICY:
+            facts.status = Status.RATE_LIMITED if refusal.status == 429 else Status.BLOCKED
+        else:
+            facts.status = Status.RATE_LIMITED if refusal.status == 429 else Status.ERROR
+
+    def answer_json(self, body: bytes) -> None:
+        """Answer 200 with a document of our own."""
+        self.facts.http_status = 200
+        self.facts.response_bytes = len(body)
+        self.seal()
+        self.responder.send_whole(200, b"OK", _JSON + header_lines.our_lines(self.facts, self.elapsed_ms(), False), body)
+
+    # --- answers of a provider ----------------------------------------------------------------------
+
+    def header_block(self, head: AnswerHead, *, is_decoded: bool = False, drops: frozenset[bytes] = frozenset()) -> bytes:
+        """Return the header lines of an answer passed on: the provider's, then ours."""
+        lines = header_lines.to_caller(head, is_decoded=is_decoded, drops=drops)
+        if head.is_event_stream:
+            lines += [line for name, line in _STREAM_HINTS if name not in head.fields]
+        lines.append(header_lines.our_lines(self.facts, self.elapsed_ms(), b"x-request-id" in head.fields))
+        return b"".join(lines)
+
+    def begin_attempt(self, provider: str, model: str) -> AttemptFacts:
+        """Note that an attempt begins."""
+        attempt = AttemptFacts(provider, model, self.elapsed_ms())
+        self.facts.attempts.append(attempt)
+        self.facts.provider = provider
+        self.facts.model_served = model
+        return attempt
+
+    def end_attempt(self, attempt: AttemptFacts, outcome: Outcome, http_status: int) -> float:
+        """Note how an attempt ended; return its milliseconds."""
+        attempt.outcome = outcome
+        attempt.http_status = http_status
+        attempt.ended_ms = self.elapsed_ms()
+        taken_ms = attempt.ended_ms - attempt.started_ms
+        self.facts.upstream_ms += taken_ms
+        return taken_ms
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    def seal(self) -> None:
+        """Write the row; the first call counts, and it comes before the answer's last byte."""
+        if self._is_sealed:
+            return
+        self._is_sealed = True
+        facts = self.facts
+        facts.latency_ms = self.elapsed_ms()
+        if self._is_begun:
+            self._outbox.end(facts)
+        else:
+            self._outbox.single(facts)
+        self._witness.exchange_ended(facts)
+
+    def cancelled(self) -> None:
+        """The caller left (or a drain ran out of time)."""
+        facts = self.facts
+        if not self._is_sealed:
+            facts.status = Status.CANCELLED
+            facts.outcome = Outcome.CLIENT_CANCELLED
+            facts.error_code = "client_cancelled"
+
+    def close(self) -> None:
+        """End whatever way it ended; the vault is emptied."""
+        self.seal()
+        if self.vault is not None:
+            self.vault.close()
+            self.vault = None

@@ -1,0 +1,174 @@
+"""Reading one request: what it asks for, and what may leave of it.
+
+Owns the few facts that routing, budgets and the record need from a body. Parses JSON only to read it;
+what goes on is the caller's own bytes unless policy changed something. Pure but for handing large bodies
+to a worker thread.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from proxy.core.dialect import Dialect
+from proxy.core.routing.problems import Code, Problem, problem
+
+OFFLOAD_ABOVE_BYTES: Final = 256 * 1024
+"""Bodies above this are read in a worker thread, so that the event loop does not stand still."""
+
+MULTIPART_PEEK_BYTES: Final = 64 * 1024
+_MULTIPART_MODEL = re.compile(rb'name="?model"?\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})\r\n', re.IGNORECASE)
+_MODEL_VALUE = re.compile(rb'"model"\s*:\s*"((?:[^"\\]|\\.)*)"')
+_MODEL_KEY: Final = b'"model"'
+_SPLICEABLE = re.compile(r"[ !#-\[\]-~]*")
+"""Printable ASCII without quote and backslash: a model name that needs no JSON escaping."""
+
+
+@dataclass(slots=True)
+class Request:
+    """A request body, read."""
+
+    body: bytes
+    document: Any = None
+    """The parsed JSON body, or None when it is not JSON (or was not parsed)."""
+    model: str | None = None
+    is_stream: bool = False
+    messages: int = 0
+    max_tokens: int | None = None
+    choices: int = 1
+    user: str = ""
+
+
+def read_json(body: bytes, dialect: Dialect) -> Request | Problem:
+    """Read the facts of a JSON body.
+
+    A body that is not strict UTF-8 JSON is refused where its dialect demands JSON; elsewhere it passes
+    unread and redaction decides.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        if dialect is Dialect.OTHER:
+            return Request(body)
+        return problem(Code.BODY_UNREADABLE, message=_why_unreadable(body))
+    if not isinstance(document, dict):
+        return Request(body, document)
+    if body.count(_MODEL_KEY) != 1 or b"\\u" in body:
+        refusal = _check_repeats(body)
+        if refusal is not None:
+            return refusal
+    return _facts(body, document)
+
+
+def _why_unreadable(body: bytes) -> str:
+    """Say what is wrong with a JSON body without repeating any of it."""
+    if not body.strip():
+        return "The request body is empty; JSON was expected."
+    if body[:3] == b"\xef\xbb\xbf" or b"\x00" in body[:4]:
+        return "The request body must be UTF-8 JSON without a byte order mark."
+    return "The request body is not valid JSON in UTF-8."
+
+
+def _facts(body: bytes, document: dict[str, Any]) -> Request:
+    model = document.get("model")
+    messages = document.get("messages") or document.get("input")
+    limit = document.get("max_completion_tokens") or document.get("max_tokens") or document.get("max_output_tokens")
+    choices = document.get("n")
+    return Request(
+        body,
+        document,
+        model if isinstance(model, str) else None,
+        document.get("stream") is True,
+        len(messages) if isinstance(messages, list) else 1,
+        limit if isinstance(limit, int) and limit > 0 else None,
+        choices if isinstance(choices, int) and 0 < choices <= 128 else 1,
+        _user_of(document),
+    )
+
+
+def _user_of(document: dict[str, Any]) -> str:
+    """Return the end user the body names, as OpenAI's API does."""
+    metadata = document.get("metadata")
+    named = (
+        document.get("safety_identifier")
+        or document.get("user")
+        or (metadata.get("user_id") if isinstance(metadata, dict) else None)
+    )
+    return named[:256] if isinstance(named, str) else ""
+
+
+def _check_repeats(body: bytes) -> Problem | None:
+    """Refuse a body whose top level names a deciding key twice: providers differ in which one they obey."""
+    try:
+        keys = json.loads(body, object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError):
+        return problem(Code.BODY_UNREADABLE)
+    names = [key for key, _ in keys] if isinstance(keys, _Pairs) else []
+    for key in ("model", "stream", "messages", "input", "prompt", "tools"):
+        if names.count(key) > 1:
+            return problem(Code.BODY_UNREADABLE, message=f"The key {key!r} occurs twice in the request body.", param=key)
+    return None
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object with its repeated keys."""
+
+
+def model_in_multipart(held: bytes) -> str | None:
+    """Return the ``model`` form field of the beginning of a multipart body, when it is there."""
+    found = _MULTIPART_MODEL.search(held)
+    if found is None:
+        return None
+    try:
+        return found.group(1).decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def with_model(body: bytes, document: Any, model: str) -> bytes:
+    """Return the body asking for another model, every other byte as it was.
+
+    Only when the one ``"model"`` in the bytes cannot be told for sure to be the top-level key is the parsed
+    document written anew.
+    """
+    if body.count(_MODEL_KEY) == 1 and b"\\u" not in body and _SPLICEABLE.fullmatch(model):
+        found = _MODEL_VALUE.search(body)
+        if found is not None:
+            return body[: found.start(1)] + model.encode("ascii") + body[found.end(1) :]
+    return orjson.dumps({**document, "model": model})
+
+
+class ModelRenamer:
+    """Puts the model name the caller asked for back into the events of a stream.
+
+    Works on whole events. A ``"model"`` key in the raw bytes is always a key of the envelope: inside text
+    its quotes are escaped.
+    """
+
+    __slots__ = ("_new", "_old")
+
+    def __init__(self, asked: str) -> None:
+        self._new = b'"model":' + orjson.dumps(asked)
+        self._old: bytes | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        """Rename in whole events."""
+        if self._old is None or self._old not in data:
+            found = _MODEL_VALUE.search(data)
+            if found is None:
+                return data
+            self._old = found.group(0)
+        return data.replace(self._old, self._new)
+
+    def finish(self, broken: bool = False) -> bytes:
+        """Nothing is held."""
+        return b""
+
+
+def rename_model(body: bytes, asked: str) -> bytes:
+    """Put the model name the caller asked for back into a whole answer."""
+    return ModelRenamer(asked).feed(body)

@@ -1,0 +1,301 @@
+"""The story of one exchange, from its request to the last byte of its answer.
+
+Read ``Relay.handle`` top to bottom: who calls, what may leave, the row's beginning, the walk along the chain,
+the answer, the row's end. Owns nothing that outlives the exchange; the owners of live state are its
+colleagues. Knows no socket: bytes come as an ``Inbound`` and go to a ``Responder``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxy.core.budget.estimate import estimate_tokens
+from proxy.core.dialect import Dialect
+from proxy.core.policy.model import NoRoute, NoRouteReason
+from proxy.core.redaction import Blocked, Redacted, Unreadable, Untouched
+from proxy.core.routing.problems import Code, Problem, problem, problem_of_fault
+from proxy.flow.attempts import Attempts, Plan
+from proxy.flow.callers import CallerBook
+from proxy.flow.catalog import Catalog, Route, Snapshot
+from proxy.flow.delivering import DRAINING
+from proxy.flow.exchange import Exchange
+from proxy.flow.intake import (
+    MULTIPART_PEEK_BYTES,
+    OFFLOAD_ABOVE_BYTES,
+    Request,
+    model_in_multipart,
+    read_json,
+)
+from proxy.flow.models import list_models
+from proxy.flow.outbox import Outbox, Refused
+from proxy.flow.ports import BodySource, Clock, Inbound, Responder, Witness
+from proxy.terms.errors import ProxyError
+from proxy.terms.http import RequestHead
+from proxy.terms.redaction import Action, Unscanned
+
+Offload = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+@dataclass(slots=True)
+class Relay:
+    """Carries exchanges; one per process."""
+
+    catalog: Catalog
+    callers: CallerBook
+    attempts: Attempts
+    outbox: Outbox
+    clock: Clock
+    witness: Witness
+    offload: Offload
+    """Runs a function in a worker thread and awaits its result."""
+    known_paths: frozenset[str] = field(default_factory=frozenset)
+
+    async def handle(self, inbound: Inbound, responder: Responder) -> None:
+        """Carry one exchange; see ``server.door.ExchangeHandler``."""
+        exchange = Exchange(inbound, responder, self.clock, self.outbox, self.witness)
+        try:
+            refusal = await self._carry(exchange)
+            if refusal is not None:
+                self._refuse(exchange, refusal)
+        except asyncio.CancelledError as exc:
+            if exc.args and exc.args[0] == DRAINING and not responder.has_started:
+                self._refuse(exchange, problem(Code.SHUTTING_DOWN))
+            else:
+                exchange.cancelled()
+        except ProxyError as exc:
+            self.witness.fault(exc.code, id=exchange.facts.id)
+            self._refuse(exchange, problem_of_fault(exc))
+        except Exception as exc:  # a bug of ours must still end as one honest answer and one row
+            self.witness.fault("relay", id=exchange.facts.id, error=type(exc).__name__, at=_place(exc))
+            self._refuse(exchange, problem(Code.INTERNAL_ERROR))
+        finally:
+            exchange.close()
+
+    @staticmethod
+    def _refuse(exchange: Exchange, refusal: Problem) -> None:
+        if exchange.responder.has_started:
+            exchange.note_refusal(refusal)
+            exchange.responder.abort()
+        else:
+            exchange.refuse(refusal)
+
+    async def _carry(self, exchange: Exchange) -> Problem | None:
+        """Do everything up to the answer; return why not, or None when the caller was answered."""
+        inbound, facts = exchange.inbound, exchange.facts
+        head = inbound.head
+        snapshot = self.catalog.snapshot
+        if snapshot is None:
+            return problem(Code.NOT_READY)
+        caller = self.callers.identify(head)
+        if caller is None:
+            return problem(Code.INVALID_API_KEY)
+        facts.app, facts.user, facts.conversation = caller.app, caller.user, caller.conversation
+        facts.caller = caller.key_name
+        facts.policy_revision = snapshot.revision
+        if head.path == "/v1/models" and head.method == "GET":
+            listing = list_models(snapshot, caller.app)
+            if listing is not None:
+                exchange.answer_json(listing)
+                return None
+        request = await self._read(exchange)
+        if isinstance(request, Problem):
+            return request
+        facts.model_asked = request.model or ""
+        facts.is_stream = request.is_stream
+        facts.user = facts.user or request.user
+        route = snapshot.route(caller.app, request.model, head.path[3:])
+        if isinstance(route, NoRoute):
+            return _no_route(route, request.model)
+        facts.route, facts.policy = route.plan.name, route.plan.policy
+        refusal = await self._redact(exchange, route, request)
+        if refusal is not None:
+            return refusal
+        admission = self.outbox.begin(facts)
+        if type(admission) is Refused and route.plan.audit.required:
+            return problem(Code(admission.code))
+        exchange.mark_begun()
+        plan = _plan(exchange, route, request)
+        return await self.attempts.walk(exchange, plan)
+
+    async def _read(self, exchange: Exchange) -> Request | Problem:
+        """Read what routing needs of the body; large bodies are parsed in a worker thread."""
+        body = exchange.inbound.body
+        head = exchange.inbound.head
+        if type(body) is not bytes:
+            return await self._peek(head, body)  # type: ignore[arg-type]
+        if not body and not head.has_body and exchange.dialect is Dialect.OTHER:
+            return Request(body)
+        if not body and head.method in ("GET", "HEAD", "DELETE", "OPTIONS"):
+            return Request(body)
+        content_type = head.fields.get(b"content-type", b"")
+        if exchange.dialect is Dialect.OTHER and b"json" not in content_type.lower():
+            return Request(body)
+        if len(body) > OFFLOAD_ABOVE_BYTES:
+            result: Request | Problem = await self.offload(lambda: read_json(body, exchange.dialect))
+            return result
+        return read_json(body, exchange.dialect)
+
+    @staticmethod
+    async def _peek(head: RequestHead, body: BodySource) -> Request:
+        """Look for the model in the beginning of an upload, without holding the upload up for more."""
+        request = Request(b"")
+        content_type = head.fields.get(b"content-type", b"").lower()
+        peek = getattr(body, "peek_until", None)
+        if peek is not None and content_type.startswith(b"multipart/form-data"):
+            held = await peek(lambda data: model_in_multipart(data) is not None, MULTIPART_PEEK_BYTES)
+            request.model = model_in_multipart(held)
+        return request
+
+    async def _redact(self, exchange: Exchange, route: Route, request: Request) -> Problem | None:
+        """Apply the policy's request rules; after this ``request.body`` is what may leave."""
+        redactor = route.redactor
+        if redactor is None:
+            return None
+        facts = exchange.facts
+        if type(exchange.inbound.body) is not bytes or exchange.inbound.head.is_websocket:
+            return _unscanned(exchange, route)
+        body = request.body
+        if not body:
+            return None
+        if exchange.dialect is Dialect.OTHER and b"json" not in exchange.inbound.head.fields.get(b"content-type", b"").lower():
+            return _unscanned(exchange, route)
+        if len(body) > OFFLOAD_ABOVE_BYTES:
+            result = await self.offload(lambda: redactor.redact(body, exchange.dialect, request.document))
+        else:
+            result = redactor.redact(body, exchange.dialect, request.document)
+        match result:
+            case Untouched():
+                facts.findings = dict(result.findings)
+                facts.unscanned_bytes = result.unscanned_bytes
+            case Redacted():
+                facts.findings, facts.sanitized = result.findings, result.sanitized
+                facts.unscanned_bytes = result.unscanned_bytes
+                request.body, request.document = result.body, result.document
+                exchange.vault = result.vault
+            case Blocked():
+                facts.findings = dict.fromkeys(result.kinds, 1)
+                return _blocked(result)
+            case Unreadable():
+                return problem(Code.BODY_UNREADABLE)
+        if facts.unscanned_bytes:
+            return _unscanned(exchange, route)
+        return None
+
+    # --- before an exchange -----------------------------------------------------------------------
+
+    def preflight(self, head: RequestHead) -> Problem | None:
+        """Say from the head alone why this request would be refused."""
+        snapshot = self.catalog.snapshot
+        if snapshot is None:
+            return problem(Code.NOT_READY)
+        caller = self.callers.identify(head)
+        if caller is None:
+            return problem(Code.INVALID_API_KEY)
+        return self._spent(snapshot, caller.app)
+
+    def _spent(self, snapshot: Snapshot, app: str) -> Problem | None:
+        """Refuse ahead when no route of the app has a provider left with budget for one more request."""
+        policy = snapshot.policies.policy_of(app)
+        routes = [route for route in snapshot.all_routes() if route.plan.policy == policy]
+        if not routes:
+            return None
+        return self.attempts.spent_everywhere(routes)
+
+    def refused_early(self, head: RequestHead | None, refusal: Problem, target: bytes) -> str:
+        """Record a request that never became an exchange; return its id."""
+        if head is None:
+            path = target.split(b"?", 1)[0][:2048].decode("ascii", "replace")
+            head = RequestHead("", target, path, [], {})
+        inbound = Inbound(head, b"", self.clock.monotonic_s())
+        exchange = Exchange(inbound, _NOWHERE, self.clock, self.outbox, self.witness)
+        exchange.note_refusal(refusal)
+        exchange.facts.http_status = refusal.status
+        exchange.seal()
+        return exchange.facts.id
+
+
+class _Nowhere:
+    """The responder of a request that was answered before it became an exchange."""
+
+    has_started = True
+
+    def send_whole(self, status: int, reason: bytes, headers: bytes, body: bytes) -> None: ...
+
+    def start(self, status: int, reason: bytes, headers: bytes, length: int | None) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def bind(self, live: object) -> None: ...
+
+    def tunnel(self, head: bytes, live: object) -> None: ...
+
+    def tunnel_write(self, data: bytes) -> None: ...
+
+
+_NOWHERE = _Nowhere()
+
+
+def _plan(exchange: Exchange, route: Route, request: Request) -> Plan:
+    """Settle what every attempt of this exchange shares."""
+    body = exchange.inbound.body if type(exchange.inbound.body) is not bytes else request.body
+    size = len(request.body) if type(body) is bytes else exchange.inbound.head.content_length or 0
+    tokens = 0
+    is_explicit = False
+    if route.budgets and exchange.dialect is not Dialect.OTHER:
+        estimate = estimate_tokens(size, request.messages, request.max_tokens, choices=request.choices)
+        tokens, is_explicit = estimate.tokens, estimate.is_explicit
+    return Plan(route, request, body, tokens, is_explicit)
+
+
+def _no_route(answer: NoRoute, model: str | None) -> Problem:
+    match answer.reason:
+        case NoRouteReason.NO_POLICY:
+            return problem(Code.PERMISSION_DENIED, "No policy applies to this app, so nothing is allowed.")
+        case NoRouteReason.UNKNOWN_PATH:
+            return problem(Code.NOT_FOUND, "No route takes this path, and there is no default provider.")
+        case NoRouteReason.UNKNOWN_MODEL:
+            known = ", ".join(answer.known_models[:12])
+            return problem(
+                Code.MODEL_NOT_FOUND,
+                f"No route takes the model {(model or '')[:100]!r}. Known models: {known or 'none'}.",
+                param="model",
+            )
+
+
+def _blocked(result: Blocked) -> Problem:
+    kinds = ", ".join(kind.lower() for kind in result.kinds)
+    places = ", ".join(result.where[:5])
+    return problem(
+        Code.CONTENT_POLICY_VIOLATION,
+        f"Policy blocks this content: {kinds} in {places}. Nothing was sent to a provider.",
+        param=result.where[0] if result.where else None,
+    )
+
+
+def _unscanned(exchange: Exchange, route: Route) -> Problem | None:
+    """Count what could not be read, and refuse it when policy says so."""
+    facts = exchange.facts
+    if not facts.unscanned_bytes:
+        facts.unscanned_bytes = exchange.inbound.head.content_length or 1
+    facts.notes.append("unscanned")
+    plan = route.plan.redaction
+    if plan.unscanned is Unscanned.REFUSE and not plan.observe_only and plan.request.default is not Action.OBSERVE:
+        return problem(Code.UNSCANNED_CONTENT)
+    return None
+
+
+def _place(exc: BaseException) -> str:
+    """Return file:line of the innermost frame, for the log: never the message, which may quote a body."""
+    traceback = exc.__traceback__
+    place = ""
+    while traceback is not None:
+        place = f"{traceback.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return place

@@ -1,0 +1,273 @@
+"""One streamed answer on its way from a provider to a caller.
+
+Owns what is held back: the prelude before the first content, the unfinished last event, and what the
+restorer keeps. Works on whole events, so that nothing half-sent ever precedes an error event. Knows no
+chain: it tells its relay when it is committed and how it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from proxy.flow.coding import Inflater, InflateTooLarge
+from proxy.flow.ports import LiveBody, Responder
+from proxy.terms.outcomes import Outcome
+
+PRELUDE_MAX_S: Final = 0.25
+PRELUDE_MAX_BYTES: Final = 16 * 1024
+PARTIAL_EVENT_MAX_BYTES: Final = 1024 * 1024
+
+
+class Watch(Protocol):
+    """What the pipe asks of a dialect's stream watch."""
+
+    saw_content: bool
+    saw_done: bool
+    is_finished: bool
+    error: bool
+
+    def feed(self, data: bytes) -> None: ...
+
+
+class Transform(Protocol):
+    """A codec between the provider's events and the caller's."""
+
+    def feed(self, data: bytes) -> bytes: ...
+
+    def finish(self, broken: bool = False) -> bytes: ...
+
+
+def last_event_end(data: bytes) -> int:
+    """Return the offset behind the last blank line of ``data``; 0 when no event ends in it."""
+    if data.endswith(b"\n\n"):
+        return len(data)
+    end = data.rfind(b"\n\n") + 2
+    if b"\r" in data:
+        end = max(end, data.rfind(b"\n\r\n") + 3 if b"\n\r\n" in data else 0)
+        end = max(end, data.rfind(b"\r\r") + 2 if b"\r\r" in data else 0)
+    return end if end >= 2 else 0
+
+
+class StreamPipe:
+    """A ``BodySink`` that watches, transforms and forwards one live answer.
+
+    Before ``open`` everything is held: a failure then is still invisible to the caller. ``on_terminal`` is
+    called once, before the bytes that tell the caller that the answer is complete are written.
+    """
+
+    __slots__ = (
+        "_committed",
+        "_ended",
+        "_held",
+        "_held_bytes",
+        "_inflater",
+        "_is_sealed",
+        "_live",
+        "_loop",
+        "_on_terminal",
+        "_outcome",
+        "_partial",
+        "_prelude_timer",
+        "_responder",
+        "_seal_at_bytes",
+        "_seals_on_finish",
+        "_transforms",
+        "_watch",
+        "bytes_out",
+        "first_content_s",
+    )
+
+    def __init__(
+        self,
+        live: LiveBody,
+        watch: Watch | None,
+        transforms: tuple[Transform, ...],
+        on_terminal: Callable[[Outcome], None],
+        *,
+        inflater: Inflater | None = None,
+        seals_on_finish: bool = False,
+        seal_at_bytes: int | None = None,
+    ) -> None:
+        """Stand between ``live`` and a responder.
+
+        Args:
+            watch: Facts of the events; None for bodies that are only passed.
+            on_terminal: Called once, before the bytes that complete the answer are written.
+            inflater: Undoes a content coding first.
+            seals_on_finish: The dialect's last event, not ``[DONE]``, completes the answer.
+            seal_at_bytes: This many bytes complete the answer.
+        """
+        self._live = live
+        self._watch = watch
+        self._transforms = transforms
+        self._on_terminal = on_terminal
+        self._inflater = inflater
+        self._seals_on_finish = seals_on_finish
+        self._seal_at_bytes = seal_at_bytes
+        self._loop = asyncio.get_running_loop()
+        self._responder: Responder | None = None
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._partial = b""
+        self._is_sealed = False
+        self._outcome: Outcome | None = None
+        self._committed: asyncio.Future[None] | None = None
+        self._ended: asyncio.Future[Outcome] | None = None
+        self._prelude_timer: asyncio.TimerHandle | None = None
+        self.first_content_s: float | None = None
+        self.bytes_out = 0
+
+    # --- BodySink ---------------------------------------------------------------------------------
+
+    def on_body(self, data: bytes) -> None:
+        """Take raw bytes from the provider; forward the whole events among them."""
+        if self._outcome is not None:
+            return
+        if self._watch is None:
+            self._forward(data)
+            return
+        if self._inflater is not None:
+            try:
+                data = self._inflater.feed(data)
+            except (zlib.error, InflateTooLarge):
+                self._stop(Outcome.BAD_STREAM)
+                return
+        if self._partial:
+            data = self._partial + data
+        end = last_event_end(data)
+        if end == len(data):
+            self._partial = b""
+        else:
+            self._partial = data[end:]
+            if len(self._partial) > PARTIAL_EVENT_MAX_BYTES:
+                self._stop(Outcome.BAD_STREAM)
+                return
+            if not end:
+                return
+            data = data[:end]
+        self._take_events(data, self._watch)
+
+    def _take_events(self, data: bytes, watch: Watch) -> None:
+        try:
+            watch.feed(data)
+            for transform in self._transforms:
+                data = transform.feed(data)
+        except Exception:  # any failure of ours or any nonsense of theirs ends the stream, in band
+            self._stop(Outcome.BAD_STREAM)
+            return
+        if self.first_content_s is None and watch.saw_content:
+            self.first_content_s = self._loop.time()
+        if watch.error and self._responder is None:
+            self._stop(Outcome.UPSTREAM_ERROR_EVENT)
+            return
+        if not self._is_sealed and (watch.saw_done or (self._seals_on_finish and watch.is_finished)):
+            self._seal(Outcome.UPSTREAM_ERROR_EVENT if watch.error else Outcome.OK)
+        self._forward(data)
+
+    def on_end(self, outcome: Outcome) -> None:
+        """The provider's body ended; decide what that means for the stream."""
+        if self._outcome is not None:
+            return
+        watch = self._watch
+        if watch is not None:
+            if self._partial and outcome is Outcome.OK:
+                # A last event without its blank line is still an event.
+                partial, self._partial = self._partial, b""
+                self._take_events(partial, watch)
+                if self._outcome is not None:
+                    return
+            if watch.error:
+                outcome = Outcome.UPSTREAM_ERROR_EVENT
+            elif outcome is Outcome.OK and not watch.is_finished:
+                outcome = Outcome.TRUNCATED
+            elif watch.saw_done:
+                outcome = Outcome.OK
+        self._conclude(outcome)
+
+    def _stop(self, outcome: Outcome) -> None:
+        self._live.abort()
+        self._conclude(outcome)
+
+    def _conclude(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+        if self._prelude_timer is not None:
+            self._prelude_timer.cancel()
+        if outcome is Outcome.OK:
+            rest = b"".join([transform.finish() for transform in self._transforms])
+            self._seal(outcome)
+            self._forward(rest)
+        self._commit()
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(outcome)
+
+    def _seal(self, outcome: Outcome) -> None:
+        if not self._is_sealed and self._responder is not None:
+            self._is_sealed = True
+            self._on_terminal(outcome)
+
+    # --- holding and forwarding -------------------------------------------------------------------
+
+    def _forward(self, data: bytes) -> None:
+        if not data:
+            return
+        responder = self._responder
+        if responder is not None:
+            self.bytes_out += len(data)
+            if self._seal_at_bytes is not None and self.bytes_out >= self._seal_at_bytes:
+                self._seal(Outcome.OK)
+            responder.write(data)
+            return
+        self._held.append(data)
+        self._held_bytes += len(data)
+        watch = self._watch
+        if watch is None or watch.saw_content or self._held_bytes > PRELUDE_MAX_BYTES:
+            self._commit()
+
+    def _commit(self) -> None:
+        if self._committed is not None and not self._committed.done():
+            self._committed.set_result(None)
+
+    async def committed(self) -> Outcome | None:
+        """Wait until the answer is worth starting; return None then, or why it failed before that."""
+        if self._outcome is None and not self._is_ready:
+            self._committed = self._loop.create_future()
+            self._prelude_timer = self._loop.call_later(PRELUDE_MAX_S, self._commit)
+            try:
+                await self._committed
+            finally:
+                self._prelude_timer.cancel()
+        if self._outcome is not None and self._outcome is not Outcome.OK:
+            return self._outcome
+        return None
+
+    @property
+    def _is_ready(self) -> bool:
+        watch = self._watch
+        return watch is None or watch.saw_content or self._held_bytes > PRELUDE_MAX_BYTES
+
+    def open(self, responder: Responder) -> None:
+        """Start to write; what was held goes first."""
+        self._responder = responder
+        held, self._held = self._held, []
+        watch = self._watch
+        if watch is not None and (watch.saw_done or (self._seals_on_finish and watch.is_finished)):
+            self._seal(Outcome.OK)
+        elif self._outcome is Outcome.OK:
+            self._seal(Outcome.OK)
+        for piece in held:
+            self.bytes_out += len(piece)
+            responder.write(piece)
+
+    async def ended(self) -> Outcome:
+        """Wait for the end and return how it came."""
+        if self._outcome is not None:
+            return self._outcome
+        self._ended = self._loop.create_future()
+        return await self._ended
+
+    def flush_broken(self) -> bytes:
+        """Return what the transforms still hold, for a stream that is about to end with an error."""
+        return b"".join([transform.finish(broken=True) for transform in self._transforms])

@@ -1,0 +1,211 @@
+"""How the sidecar is: its components, whether it is live, ready and started.
+
+Owns since-when each component has been in its state, and the settling of readiness. Asks the other owners
+and remembers only that. Liveness depends on nothing outside the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from proxy import __version__
+from proxy.flow.attempts import Attempts
+from proxy.flow.audit_ports import Condition, DeliveryState
+from proxy.flow.budgets import Budgets
+from proxy.flow.catalog import Catalog
+from proxy.flow.outbox import Outbox
+
+_WORSE = {"ok": 0, "degraded": 1, "failed": 2}
+
+
+class Vitals:
+    """Implements what the admin door shows."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        attempts: Attempts,
+        budgets: Budgets,
+        outbox: Outbox,
+        delivery_state: Callable[[], DeliveryState],
+        totals: Callable[[], dict[str, Any]],
+        now_s: Callable[[], float],
+    ) -> None:
+        self._catalog = catalog
+        self._attempts = attempts
+        self._budgets = budgets
+        self._outbox = outbox
+        self._delivery_state = delivery_state
+        self._totals = totals
+        self._now_s = now_s
+        self._since: dict[str, tuple[str, float]] = {}
+        self._ready_since: tuple[bool, float] | None = None
+        self._shown_ready = False
+        self.started_at_s = now_s()
+        self.is_started = False
+        self.is_draining = False
+        self.policy_trouble = ""
+        """Why the newest policy text was refused; empty when it is in force."""
+        self.unusable: dict[str, str] = {}
+        """Provider -> why it cannot be used (an unset key)."""
+        self.simulated: frozenset[str] = frozenset()
+        """Providers that the simulated provider stands in for."""
+
+    # --- probes -----------------------------------------------------------------------------------
+
+    def live(self) -> tuple[bool, dict[str, Any]]:
+        """The event loop turns, or nobody would be answering."""
+        return True, {"status": "live"}
+
+    def started(self) -> tuple[bool, dict[str, Any]]:
+        """Recovery is done and the listener is bound."""
+        return self.is_started, {"status": "started" if self.is_started else "starting"}
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Whether callers should be sent here, by the policy's readiness rule."""
+        missing = self._missing()
+        is_ready = self._settled(not missing)
+        detail: dict[str, Any] = {"status": "ready" if is_ready else "not ready"}
+        if missing:
+            detail["missing"] = missing
+        return is_ready, detail
+
+    def _missing(self) -> list[str]:
+        if self.is_draining:
+            return ["draining"]
+        snapshot = self._catalog.snapshot
+        if not self.is_started or snapshot is None:
+            return ["policy"] if self.is_started else ["starting"]
+        rule = snapshot.policies.readiness
+        components = self._components()
+        missing = [name for name in sorted(rule.components) if components[name]["state"] == "failed"]
+        missing += [
+            f"provider:{name}" for name in sorted(rule.providers) if components[f"provider:{name}"]["state"] == "failed"
+        ]
+        return missing
+
+    def _settled(self, is_well: bool) -> bool:
+        """Follow a change only after it has lasted; start-up and drain act at once."""
+        now_s = self._now_s()
+        if self._ready_since is None or self._ready_since[0] != is_well:
+            self._ready_since = (is_well, now_s)
+        snapshot = self._catalog.snapshot
+        rule = snapshot.policies.readiness if snapshot is not None else None
+        waits = rule is not None and bool(rule.providers or "audit_store" in rule.components) and not self.is_draining
+        if waits and rule is not None and self._shown_ready != is_well:
+            if now_s - self._ready_since[1] >= rule.settle_s or not self._shown_ready and now_s - self.started_at_s < 1.0:
+                self._shown_ready = is_well
+        else:
+            self._shown_ready = is_well
+        return self._shown_ready
+
+    # --- pages ------------------------------------------------------------------------------------
+
+    def health(self) -> dict[str, Any]:
+        """Every component with state, since when, and a reason; one aggregate."""
+        components = self._components()
+        worst = max((component["state"] for component in components.values()), key=_WORSE.__getitem__)
+        required = {"policy", "spool"}
+        is_failed = any(components[name]["state"] == "failed" for name in required)
+        status = "failed" if is_failed else "ok" if worst == "ok" else "degraded"
+        return {"status": status, "version": __version__, "draining": self.is_draining, "components": components}
+
+    def _components(self) -> dict[str, dict[str, Any]]:
+        rows: dict[str, dict[str, Any]] = {}
+        snapshot = self._catalog.snapshot
+        if snapshot is None:
+            rows["policy"] = self._row("policy", "failed", self.policy_trouble or "no policy loaded")
+        else:
+            state = "degraded" if self.policy_trouble else "ok"
+            rows["policy"] = self._row("policy", state, self.policy_trouble, revision=snapshot.revision)
+        outbox = self._outbox.state()
+        spool = outbox.spool
+        rows["spool"] = self._row(
+            "spool", outbox.condition.value, outbox.reason, used_bytes=spool.used_bytes, limit_bytes=spool.limit_bytes
+        )
+        delivery = self._delivery_state()
+        store_state = "ok" if delivery.condition is Condition.OK else "degraded"
+        rows["audit_store"] = self._row(
+            "audit_store",
+            store_state,
+            delivery.reason,
+            latency_ms=round(delivery.last_insert_ms, 2),
+            waiting_rows=delivery.lag.rows,
+            waiting_s=round(delivery.lag.seconds, 1),
+        )
+        rows["budget_store"] = self._row("budget_store", "ok", "in process")
+        by_provider: dict[str, list[dict[str, Any]]] = {}
+        for view in self._attempts.view():
+            by_provider.setdefault(view["provider"], []).append(view)
+        for name in self._catalog.providers:
+            rows[f"provider:{name}"] = self._provider_row(name, by_provider.get(name, []))
+        return rows
+
+    def _provider_row(self, name: str, views: list[dict[str, Any]]) -> dict[str, Any]:
+        key = f"provider:{name}"
+        if name in self.unusable:
+            return self._row(key, "degraded", self.unusable[name])
+        is_open = [view for view in views if view["state"] == "open"]
+        if views and len(is_open) == len(views):
+            return self._row(key, "failed", f"circuit breaker open after {is_open[0]['last_outcome']}")
+        troubled = next((view for view in views if view["state"] != "closed" or view["alarm"]), None)
+        if troubled is not None:
+            return self._row(key, "degraded", f"{troubled['deployment']}: {troubled['alarm'] or troubled['state']}")
+        return self._row(key, "ok", "simulated provider" if name in self.simulated else "")
+
+    def _row(self, name: str, state: str, reason: str, **more: Any) -> dict[str, Any]:
+        known = self._since.get(name)
+        now_s = self._now_s()
+        if known is None or known[0] != state:
+            known = self._since[name] = (state, now_s)
+        row: dict[str, Any] = {"state": state, "for_s": round(now_s - known[1], 1)}
+        if reason:
+            row["reason"] = reason
+        row.update(more)
+        return row
+
+    def providers(self) -> dict[str, Any]:
+        """Per provider: breaker, success, latency, budgets left, last 429."""
+        now_s = self._now_s()
+        budgets: dict[str, list[dict[str, Any]]] = {}
+        for budget in self._budgets.snapshot(now_s):
+            for dimension in budget.dimensions:
+                budgets.setdefault(budget.provider, []).append(
+                    {
+                        "budget": budget.budget_id,
+                        "dimension": dimension.dimension.value,
+                        "limit": dimension.limit,
+                        "used": dimension.used,
+                        "remaining": dimension.remaining,
+                        "reset_s": round(dimension.reset_s, 1),
+                        "when_exhausted": budget.when_exhausted,
+                    }
+                )
+        rows: dict[str, Any] = {}
+        views = self._attempts.view()
+        for name in self._catalog.providers:
+            own = [view for view in views if view["provider"] == name]
+            busiest = max(own, key=lambda view: int(view["attempts"]), default=None)
+            rows[name] = {
+                "state": self._provider_row(name, own)["state"] if busiest is None else busiest["state"],
+                "usable": name not in self.unusable,
+                "simulated": name in self.simulated,
+                "success_ratio": busiest["success_ratio"] if busiest else None,
+                "p50_ms": busiest["p50_ms"] if busiest else None,
+                "p95_ms": busiest["p95_ms"] if busiest else None,
+                "last_outcome": busiest["last_outcome"] if busiest else None,
+                "deployments": own,
+                "budgets": budgets.get(name, []),
+            }
+            if name in self.unusable:
+                rows[name]["reason"] = self.unusable[name]
+        return {"providers": rows}
+
+    def summary(self) -> dict[str, Any]:
+        """What the status page shows on top."""
+        snapshot = self._catalog.snapshot
+        revision = snapshot.revision if snapshot is not None else "none"
+        uptime_s = int(self._now_s() - self.started_at_s)
+        about = f"version {__version__}, policy revision {revision}, up {uptime_s} s"
+        return {"about": about, "traffic": self._totals()}

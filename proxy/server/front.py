@@ -1,0 +1,515 @@
+"""One caller connection: HTTP/1.1 framing on a C parser, written for the common exchange.
+
+Owns the connection's state from the first byte of a head to the last byte of an answer: one exchange at
+a time, the next ones queued in order, reading stopped when the queue or the socket is full. Every request
+passes ``gate`` before anything else sees it. Knows no policy and no provider; the door hands it a handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final, cast
+
+import httptools
+
+from proxy.core.routing.problems import Code, Problem, problem
+from proxy.flow.ports import Inbound, LiveBody
+from proxy.server import gate
+from proxy.server.body import BodyPipe
+from proxy.server.refusals import render_refusal
+from proxy.terms.http import Header, RequestHead
+
+if TYPE_CHECKING:
+    from proxy.server.door import DataDoor
+
+WRITE_HIGH_WATER_BYTES: Final = 256 * 1024
+LINGER_S: Final = 2.0
+"""How long a refused caller may go on sending before the connection is reset."""
+JOIN_BELOW_BYTES: Final = 64 * 1024
+
+_STATUS_LINES: Final[dict[tuple[int, bytes], bytes]] = {}
+_CLOSE = b"connection: close\r\n"
+
+
+def _status_line(status: int, reason: bytes) -> bytes:
+    key = (status, reason)
+    line = _STATUS_LINES.get(key)
+    if line is None:
+        line = b"HTTP/1.1 %d %s\r\n" % (status, reason)
+        if len(_STATUS_LINES) < 256:
+            _STATUS_LINES[key] = line
+    return line
+
+
+class FrontProtocol(asyncio.Protocol):
+    """One caller connection; also the ``Responder`` of the exchange that runs on it."""
+
+    __slots__ = (
+        "_answer_is_chunked",
+        "_body",
+        "_body_bytes",
+        "_body_pieces",
+        "_closes_after",
+        "_current",
+        "_door",
+        "_fields",
+        "_head",
+        "_head_bytes",
+        "_headers",
+        "_in_body",
+        "_is_answering",
+        "_is_deaf",
+        "_is_lingering",
+        "_live",
+        "_message_is_ignored",
+        "_omits_body",
+        "_parser",
+        "_peer",
+        "_problem",
+        "_queue",
+        "_redo_headers",
+        "_started",
+        "_target",
+        "_task",
+        "_transport",
+        "_tunnel",
+        "_tunnel_backlog",
+        "has_started",
+        "is_write_paused",
+        "last_read_s",
+        "phase_since_s",
+    )
+
+    _transport: asyncio.Transport
+    _current: Inbound
+
+    def __init__(self, door: DataDoor) -> None:
+        self._door = door
+        self._parser = httptools.HttpRequestParser(self)
+        self._queue: deque[Inbound] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._live: LiveBody | None = None
+        self._tunnel: LiveBody | None = None
+        self._tunnel_backlog: list[bytes] = []
+        self._is_lingering = False
+        self._is_deaf = False
+        self._is_answering = False
+        self._closes_after = False
+        self._answer_is_chunked = False
+        self._omits_body = False
+        self.has_started = False
+        self.is_write_paused = False
+        self.last_read_s = self.phase_since_s = door.now_s()
+        self._peer = ""
+        self._head_bytes = 0
+        self._redo_headers: list[Header] | None = None
+        self._reset_message()
+
+    def _reset_message(self) -> None:
+        self._target = b""
+        self._headers: list[Header] = []
+        self._fields: dict[bytes, bytes] = {}
+        self._head: RequestHead | None = None
+        self._body: BodyPipe | None = None
+        self._body_pieces: list[bytes] = []
+        self._body_bytes = 0
+        self._in_body = False
+        self._started = False
+        self._problem: Problem | None = None
+        self._message_is_ignored = False
+
+    # --- the connection -------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
+        transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
+        peer = transport.get_extra_info("peername")
+        self._peer = peer[0] if isinstance(peer, tuple) else ""
+        self._door.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._door.closed(self)
+        self._queue.clear()
+        if self._body is not None:
+            self._body.fail(ConnectionResetError("the caller left"))
+        if self._tunnel is not None:
+            self._tunnel.close()
+        task = self._task
+        if task is not None and not task.done():
+            task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        door = self._door
+        self.last_read_s = door.now_s()
+        if self._tunnel is not None:
+            self._tunnel.write(data)
+            return
+        if self._is_lingering or self._is_deaf:
+            return
+        if self._task is not None and self._head is not None and self._head.is_websocket:
+            self._hold_for_tunnel(data)
+            return
+        if not self._in_body:
+            if self._head_bytes == 0:
+                self.phase_since_s = self.last_read_s
+            self._head_bytes += len(data)
+        self._parse(data)
+        if not self._in_body and self._head_bytes > door.max_head_bytes:
+            self._refuse(problem(Code.HEADER_TOO_LARGE))
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as exc:
+            self._parse_after_upgrade(data[exc.args[0] :])
+        except httptools.HttpParserError as exc:
+            if isinstance(exc, httptools.HttpParserCallbackError) and exc.__context__ is not None:
+                self._door.report_fault("front_parser", exc.__context__)
+                self._refuse(problem(Code.INTERNAL_ERROR))
+            elif self._task is not None and not self._in_body:
+                # Garbage behind a request that is being served: serve it, hear nothing more, close.
+                self._is_deaf = True
+                self._closes_after = True
+            elif not self._is_lingering:
+                self._refuse(problem(Code.BAD_REQUEST, message="The request is not well-formed HTTP/1.1."))
+
+    def _parse_after_upgrade(self, rest: bytes) -> None:
+        """Go on after a head that asked to change protocols: a websocket waits, anything else is declined."""
+        if self._redo_headers is None:
+            if rest:
+                self._hold_for_tunnel(rest)
+            return
+        headers, self._redo_headers = self._redo_headers, None
+        head = gate.render_head(self._parser.get_method().decode("ascii"), self._target, headers)
+        self._reset_message()
+        self._parser = httptools.HttpRequestParser(self)
+        self._parse(head + rest)
+
+    def _hold_for_tunnel(self, data: bytes) -> None:
+        """Keep what a websocket caller sends before its handshake is answered (little, by the protocol)."""
+        self._tunnel_backlog.append(data)
+        if sum(map(len, self._tunnel_backlog)) > WRITE_HIGH_WATER_BYTES:
+            self._transport.abort()
+
+    def eof_received(self) -> bool:
+        """A half-closed caller counts as gone: nobody can tell it from one that left."""
+        return False
+
+    def pause_writing(self) -> None:
+        self.is_write_paused = True
+        self.phase_since_s = self._door.now_s()
+        if self._live is not None:
+            self._live.pause()
+
+    def resume_writing(self) -> None:
+        self.is_write_paused = False
+        if self._live is not None:
+            self._live.resume()
+
+    # --- the parser's callbacks -----------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._reset_message()
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:
+            return  # a trailer: read, counted against the body, never forwarded
+        lower = name.lower()
+        fields = self._fields
+        if gate.is_ambiguous_repeat(lower, fields) and self._problem is None:
+            shown = lower.decode("ascii", "replace")
+            self._problem = problem(Code.BAD_REQUEST, message=f"The header {shown} is ambiguous: repeated or misspelt.")
+        value = value.rstrip(b" \t")
+        fields[lower] = value
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = 0
+        if self._is_lingering:
+            return
+        self._in_body = True
+        self.phase_since_s = self.last_read_s
+        refusal = self._problem or self._accept_head()
+        if refusal is not None:
+            self._refuse(refusal)
+
+    def _accept_head(self) -> Problem | None:
+        """Build and check the head; start an exchange whose body streams."""
+        fields, parser = self._fields, self._parser
+        method = parser.get_method().decode("ascii")
+        version = parser.get_http_version()
+        refusal = gate.check_method(method) or gate.check_version(version, fields)
+        if refusal is not None:
+            return refusal
+        if len(self._headers) > gate.MAX_HEADER_LINES:
+            return problem(Code.HEADER_TOO_LARGE)
+        path = gate.split_target(self._target)
+        if isinstance(path, Problem):
+            return path
+        is_websocket = False
+        if b"upgrade" in fields and parser.should_upgrade():
+            is_websocket = method == "GET" and fields[b"upgrade"].lower() == b"websocket" and version == "1.1"
+            if not is_websocket:
+                self._redo_headers = gate.without_upgrade(self._headers)
+                self._message_is_ignored = True
+                return None
+        length = fields.get(b"content-length")
+        head = self._head = RequestHead(
+            method=method,
+            target=self._target,
+            path=path,
+            headers=self._headers,
+            fields=fields,
+            is_http_10=version == "1.0",
+            keep_alive=parser.should_keep_alive() and version == "1.1",
+            content_length=int(length) if length is not None else None,
+            is_chunked=b"transfer-encoding" in fields,
+            is_websocket=is_websocket,
+        )
+        return self._door.check_head(head) or self._prepare_body(head)
+
+    def _prepare_body(self, head: RequestHead) -> Problem | None:
+        """Decide how the body is taken, and answer ``Expect: 100-continue`` when the request may go on."""
+        collects = self._door.collects_body(head)
+        if collects and head.content_length is not None and head.content_length > self._door.max_body_bytes:
+            return problem(Code.BODY_TOO_LARGE, message=f"The body is larger than {self._door.max_body_bytes} bytes.")
+        if b"expect" in head.fields:
+            refusal = self._door.preflight(head)
+            if refusal is not None:
+                return refusal
+            if head.has_body and self._task is None:
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if head.has_body and not collects:
+            self._body = BodyPipe(self._transport.pause_reading, self._resume_reading)
+            self._begin(Inbound(head, self._body, self.last_read_s, self._peer))
+        return None
+
+    def on_body(self, data: bytes) -> None:
+        if self._is_lingering or self._message_is_ignored:
+            return
+        if self._body is not None:
+            self._body.feed(data)
+            return
+        self._body_bytes += len(data)
+        if self._body_bytes > self._door.max_body_bytes:
+            self._refuse(problem(Code.BODY_TOO_LARGE, message=f"The body is larger than {self._door.max_body_bytes} bytes."))
+            return
+        self._body_pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        if self._is_lingering or self._message_is_ignored:
+            return
+        if self._body is not None:
+            self._body.end()
+            return
+        head = self._head
+        if head is None or self._started:
+            return
+        pieces = self._body_pieces
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._body_pieces = []
+        self._begin(Inbound(head, body, self.last_read_s, self._peer))
+
+    # --- exchanges, one after the other ---------------------------------------------------------
+
+    def _begin(self, inbound: Inbound) -> None:
+        self._started = True
+        if self._task is not None:
+            self._queue.append(inbound)
+            self._transport.pause_reading()
+            return
+        self._run(inbound)
+
+    def _run(self, inbound: Inbound) -> None:
+        head = inbound.head
+        self.has_started = False
+        self._is_answering = True
+        self._omits_body = head.method == "HEAD"
+        self._closes_after = not head.keep_alive or self._door.is_draining
+        self._answer_is_chunked = False
+        self._current = inbound
+        self._task = self._door.start(self._exchange(inbound))
+
+    async def _exchange(self, inbound: Inbound) -> None:
+        try:
+            await self._door.handler.handle(inbound, self)
+        finally:
+            self._exchange_ended(inbound)
+
+    def _exchange_ended(self, inbound: Inbound) -> None:
+        self._task = None
+        self._live = None
+        self._door.ended()
+        transport = self._transport
+        if transport.is_closing() or self._tunnel is not None:
+            return
+        if self._is_answering:
+            # The handler returned without finishing the answer: never leave a caller waiting.
+            transport.abort()
+            return
+        body = inbound.body
+        if isinstance(body, BodyPipe) and not body.is_complete:
+            body.discard()
+            self._linger()
+            return
+        if self._closes_after:
+            transport.close()
+            return
+        self.phase_since_s = self._door.now_s()
+        if self._queue:
+            self._run(self._queue.popleft())
+        if not self._queue:
+            transport.resume_reading()
+
+    def _resume_reading(self) -> None:
+        if not self._queue:
+            self._transport.resume_reading()
+
+    def _refuse(self, refusal: Problem) -> None:
+        """Answer a request that never became an exchange, then close; its rest is read and dropped."""
+        if self._is_lingering:
+            return
+        self._head_bytes = 0
+        if self._body is not None:
+            self._body.fail(ConnectionResetError("the caller broke the framing"))
+        if self._task is not None:
+            # An earlier answer is still being written; the connection is not usable for anything after it.
+            self._task.cancel()
+            self._transport.abort()
+            return
+        status, reason, headers, body = self._door.refused_early(self._head, refusal, self._target)
+        wants_body = self._parser.get_method() != b"HEAD"
+        length = b"content-length: %d\r\n" % len(body)
+        self._transport.write(_status_line(status, reason) + headers + length + _CLOSE + b"\r\n" + (body if wants_body else b""))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close so that the answer arrives: stop writing, read on for a while, then reset."""
+        self._is_lingering = True
+        self.phase_since_s = self._door.now_s()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    # --- Responder ------------------------------------------------------------------------------
+
+    def send_whole(self, status: int, reason: bytes, headers: bytes, body: bytes) -> None:
+        """Write a complete answer in one piece (two when the body is large)."""
+        self.has_started = True
+        self._is_answering = False
+        parts = [_status_line(status, reason), headers, b"content-length: %d\r\n" % len(body)]
+        if self._closes_after:
+            parts.append(_CLOSE)
+        parts.append(b"\r\n")
+        if self._omits_body or status == 204 or status == 304:
+            if not self._omits_body:
+                parts.pop(2)
+        elif len(body) <= JOIN_BELOW_BYTES:
+            parts.append(body)
+        else:
+            self._transport.write(b"".join(parts))
+            self._transport.write(body)
+            return
+        self._transport.write(b"".join(parts))
+
+    def start(self, status: int, reason: bytes, headers: bytes, length: int | None) -> None:
+        """Write the head of an answer whose body follows."""
+        self.has_started = True
+        if length is not None:
+            framing = b"content-length: %d\r\n" % length
+        elif self._current.head.is_http_10:
+            framing = b""
+            self._closes_after = True
+        else:
+            framing = b"transfer-encoding: chunked\r\n"
+            self._answer_is_chunked = True
+        closing = _CLOSE if self._closes_after else b""
+        self._transport.write(b"".join((_status_line(status, reason), headers, framing, closing, b"\r\n")))
+
+    def write(self, data: bytes) -> None:
+        """Write a piece of the body."""
+        if not data or self._omits_body:
+            return
+        if self._answer_is_chunked:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        else:
+            self._transport.write(data)
+
+    def finish(self) -> None:
+        """End the body in order."""
+        self._is_answering = False
+        if self._answer_is_chunked and not self._omits_body:
+            self._transport.write(b"0\r\n\r\n")
+
+    def abort(self) -> None:
+        """Close without a proper end: what was written arrives, the end that would make it complete does not."""
+        self._is_answering = False
+        self._closes_after = True
+        self._transport.close()
+
+    def bind(self, live: LiveBody) -> None:
+        """Let the caller's back-pressure reach this body."""
+        self._live = live
+        if self.is_write_paused:
+            live.pause()
+
+    def tunnel(self, head: bytes, live: LiveBody) -> None:
+        """Switch to raw bytes both ways after a websocket handshake."""
+        self.has_started = True
+        self._is_answering = False
+        self._tunnel = live
+        live.throttle(self._transport.pause_reading, self._transport.resume_reading)
+        self._transport.write(head)
+        for piece in self._tunnel_backlog:
+            live.write(piece)
+        self._tunnel_backlog.clear()
+
+    def tunnel_write(self, data: bytes) -> None:
+        """Write raw bytes of the provider's side of a tunnel."""
+        self._transport.write(data)
+
+    # --- what the door's sweep asks ---------------------------------------------------------------
+
+    def expire(self, now_s: float) -> None:
+        """Close what has waited too long; called about once a second."""
+        door = self._door
+        waited_s = now_s - self.phase_since_s
+        if self._is_lingering:
+            if waited_s > LINGER_S:
+                self._transport.abort()
+        elif self.is_write_paused:
+            if waited_s > door.write_stall_s:
+                self._transport.abort()
+        elif self._tunnel is not None or self._task is not None:
+            if self._in_body and self._body is not None and not self._body.is_paused:
+                self._expire_body(now_s)
+        elif self._in_body:
+            self._expire_body(now_s)
+        elif self._head_bytes:
+            if waited_s > door.head_timeout_s:
+                self._refuse(problem(Code.BODY_TIMEOUT, message="The request head did not arrive in time."))
+        elif waited_s > door.keepalive_s:
+            self._transport.close()
+
+    def _expire_body(self, now_s: float) -> None:
+        if now_s - self.last_read_s > self._door.body_timeout_s:
+            if self._task is None:
+                self._refuse(problem(Code.BODY_TIMEOUT, message="The request body did not arrive in time."))
+            else:
+                self._transport.abort()
+
+    def drain(self) -> None:
+        """Let the running exchange be the last; close at once when there is none."""
+        self._closes_after = True
+        if self._task is None and not self._in_body and not self._head_bytes:
+            self._transport.close()
+
+    def cut(self) -> None:
+        """Reset the connection: the drain's deadline has passed."""
+        self._transport.abort()

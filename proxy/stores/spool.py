@@ -1,0 +1,388 @@
+"""The audit spool: an append-only queue on disk between the request path and the audit store.
+
+Owns the segments of one directory, the bytes they may use, and the promise that a row whose BEGIN was
+accepted can be written to its end. Knows frames and numbers, not what rows say. All methods run on the
+event loop's thread and finish with one ``pwrite``; only the sync happens elsewhere (``group_commit``).
+
+Room is counted in bytes: a BEGIN is accepted only when its own frame, the END of every open exchange and
+two gap records fit below the limit and onto the volume.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from proxy.core.audit.frames import FRAME_OVERHEAD, HEADER_BYTES, FrameType, SegmentHeader, encode_frame
+from proxy.core.audit.row import RESERVED_BYTES
+from proxy.flow.audit_ports import Batch, Condition, SpoolState
+from proxy.stores.group_commit import GroupCommit
+from proxy.stores.segment import Segment
+from proxy.stores.spool_reader import OpenBegin, SpoolReader
+from proxy.stores.spool_recovery import lock_directory, recover
+from proxy.terms.errors import SpoolFull, SpoolUnavailable
+
+SEGMENT_BYTES: Final = 16 * 1024 * 1024
+END_ROOM: Final = RESERVED_BYTES + FRAME_OVERHEAD
+"""Bytes set aside for the END of one open exchange."""
+
+_LEAST_SEGMENT: Final = 64 * 1024
+_GAP_ROOM: Final = 512
+_DEGRADED_RATIO: Final = 0.8
+_RETRY_S: Final = 1.0
+_SYNC_TROUBLE_S: Final = 60.0
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_BEGIN, _END, _GAP = int(FrameType.BEGIN), int(FrameType.END), int(FrameType.GAP)
+
+
+class DiskSpool:
+    """The spool of one sidecar; satisfies ``flow.audit_ports.Spool``."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        max_bytes: int,
+        syncs: GroupCommit | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Lock the directory and recover what is in it.
+
+        Args:
+            directory: Made when missing. Its volume is what the durability promise is about.
+            max_bytes: Hard limit of all segments together.
+            syncs: Given for ``durability: fsync``; without it a completed write is the promise.
+            segment_bytes: Upper bound of one segment; smaller when ``max_bytes`` is small.
+            now_s: Monotonic seconds, for the pace of retries on a failing disk.
+
+        Raises:
+            SpoolLocked: Another process owns the directory.
+            SpoolUnavailable: The directory cannot be read or written.
+        """
+        self._directory = directory
+        self._max_bytes = max(max_bytes, 2 * _LEAST_SEGMENT)
+        self._segment_bytes = min(segment_bytes, max(_LEAST_SEGMENT, max_bytes // 8))
+        self._now_s = now_s
+        self._syncs = syncs
+        self._open: set[str] = set()
+        self._reserved = 0
+        self._stranded: list[bytes] = []
+        self._failure = ""
+        self._failed_at_s = 0.0
+        self._sync_trouble_s = float("-inf")
+        self._sync_failures = 0
+        self._appended_rows = 0
+        self._active: Segment | None = None
+        self._lock_fd = lock_directory(directory)
+        found = recover(directory)
+        self._spool, self._epoch, self._seq = found.spool, found.epoch, found.next_seq
+        self._torn_bytes = found.torn_bytes
+        self._segments = found.segments
+        self._used = sum(segment.data_end for segment in found.segments)
+        self._reader = SpoolReader(self._segments, self._epoch, self._seq, self)
+        if syncs is not None:
+            syncs.bind(directory, self)
+        self._open_first_segment()
+
+    # -- the request path --------------------------------------------------------------------------
+
+    def begin(self, exchange_id: str, payload: bytes) -> None:
+        """Append a BEGIN and set aside room for its END; see the Protocol."""
+        size = len(payload) + FRAME_OVERHEAD
+        active = self._admit(size + END_ROOM)
+        seq = self._seq
+        self._write(active, encode_frame(_BEGIN, seq, payload))
+        self._seq = seq + 1
+        self._open.add(exchange_id)
+        self._reserved += END_ROOM
+
+    def end(self, exchange_id: str, payload: bytes) -> None:
+        """Append the END of an open exchange; see the Protocol."""
+        frame = encode_frame(_END, self._seq, payload)
+        self._seq += 1
+        if exchange_id in self._open:
+            self._open.remove(exchange_id)
+            self._reserved -= END_ROOM
+        self._appended_rows += 1
+        active = self._active
+        if active is None or self._stranded:
+            self._stranded.append(frame)
+            return
+        try:
+            self._write(active, frame)
+        except SpoolUnavailable:
+            self._stranded.append(frame)
+
+    def single(self, payload: bytes) -> None:
+        """Append an END without a BEGIN; see the Protocol."""
+        active = self._admit(len(payload) + FRAME_OVERHEAD)
+        self._write(active, encode_frame(_END, self._seq, payload))
+        self._seq += 1
+        self._appended_rows += 1
+
+    def gap(self, payload: bytes) -> None:
+        """Append a GAP; see the Protocol."""
+        if self._failure or self._stranded:
+            self._revive()
+        if self._active is None:
+            raise SpoolFull("no segment could be made")
+        self._write(self._active, encode_frame(_GAP, self._seq, payload))
+        self._seq += 1
+
+    def is_open(self, exchange_id: str) -> bool:
+        """True between ``begin`` and ``end``."""
+        return exchange_id in self._open
+
+    def has_room(self, extra_bytes: int) -> bool:
+        """True when an END may be this much larger than what was set aside for it."""
+        try:
+            self._admit(extra_bytes)
+        except SpoolUnavailable:
+            return False
+        return True
+
+    async def durable(self) -> None:
+        """Wait for the promise of the configured durability; see the Protocol."""
+        if self._syncs is not None:
+            await self._syncs.durable()
+
+    # -- the delivery ------------------------------------------------------------------------------
+
+    def read_batch(self, max_rows: int) -> Batch:
+        """Return the next rows; see the Protocol.
+
+        Raises:
+            OSError: The disk cannot be read.
+        """
+        if self._stranded:
+            self._try_revive()
+        return self._reader.read_batch(max_rows)
+
+    def acknowledge(self, token: int) -> None:
+        """The rows of this batch are in the store."""
+        self._reader.acknowledge(token)
+
+    def state(self) -> SpoolState:
+        """Return how the spool is; costs a few additions, for health and metrics."""
+        condition, reason = self._condition()
+        reader = self._reader
+        pending = self._appended_rows - len(self._stranded) - reader.acknowledged_rows
+        pending += reader.recovered_rows + reader.waiting_rows
+        return SpoolState(
+            condition=condition,
+            reason=reason,
+            used_bytes=self._used,
+            reserved_bytes=self._reserved,
+            limit_bytes=self._max_bytes,
+            segments=len(self._segments),
+            open_exchanges=len(self._open),
+            pending_rows=max(0, pending) + len(self._stranded),
+            pending_bytes=reader.unread_bytes + reader.handed_out_bytes,
+            appended_rows=self._appended_rows,
+            torn_bytes=self._torn_bytes,
+            damaged_stretches=reader.damaged_stretches,
+            unreadable_frames=reader.unreadable_frames,
+            sync_failures=self._sync_failures,
+        )
+
+    def close(self) -> None:
+        """Make everything safe, close the files and let go of the directory."""
+        try:
+            if self._syncs is not None:
+                self._syncs.close()
+        finally:
+            self._let_go()
+
+    # -- what the reader and group commit ask ------------------------------------------------------
+
+    def carry_forward(self, begins: dict[str, OpenBegin]) -> Segment | None:
+        """Copy BEGINs of exchanges that are still open into the active segment, numbers unchanged."""
+        if self._failure or not self._open.issuperset(begins):
+            return None
+        frames = [encode_frame(_BEGIN, begin.seq, begin.payload) for begin in begins.values()]
+        try:
+            active = self._admit(sum(len(frame) for frame in frames))
+            for frame in frames:
+                self._write(active, frame)
+        except SpoolUnavailable:
+            return None
+        if self._syncs is not None:
+            for begin in begins.values():
+                begin.segment.sync_mark = self._syncs.appended
+        return self._active
+
+    def may_remove(self, segment: Segment) -> bool:
+        """False while copies made from this segment are not yet synced."""
+        return self._syncs is None or self._syncs.synced >= segment.sync_mark
+
+    def removed(self, segment: Segment) -> None:
+        """Give the bytes of a removed segment back."""
+        self._used -= segment.data_end
+
+    def move(self, frames: list[bytes]) -> Segment:
+        """Write frames again, into a new segment, after their file could not be synced."""
+        size = sum(len(frame) for frame in frames)
+        active = self._rotate(size + self._reserved + _GAP_ROOM)
+        for frame in frames:
+            active.write(frame)
+        self._used += size
+        self._appended_rows += sum(frame[FRAME_OVERHEAD - 1] == _END for frame in frames)
+        return active
+
+    def sync_failed(self, reason: str, *, is_final: bool) -> None:
+        """Count a failed sync; the second in a row closes the spool for new exchanges."""
+        self._sync_failures += 1
+        self._sync_trouble_s = self._now_s()
+        if is_final:
+            self._fail(f"sync: {reason}")
+
+    def sync_worked(self) -> None:
+        """A sync worked: what had failed is safe now."""
+        if self._failure.startswith("sync: "):
+            self._failure = ""
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _admit(self, size: int) -> Segment:
+        """Return the segment that takes ``size`` more bytes beside everything set aside, or raise."""
+        if self._failure or self._stranded:
+            self._revive()
+        if self._used + self._reserved + size + _GAP_ROOM > self._max_bytes:
+            raise SpoolFull(f"the audit spool holds {self._used} of {self._max_bytes} bytes")
+        active = self._active
+        wanted = self._reserved + size + _GAP_ROOM
+        if active is not None and active.data_end + wanted <= active.room_end:
+            return active
+        try:
+            return self._make_room(wanted)
+        except OSError as exc:
+            raise self._fault(exc) from exc
+
+    def _make_room(self, wanted: int) -> Segment:
+        """Set aside more of the volume, in this segment or the next."""
+        if HEADER_BYTES + wanted > self._segment_bytes:
+            raise SpoolFull(f"{len(self._open)} open exchanges are all one segment can end")
+        active = self._active
+        if active is None or active.data_end + wanted > self._segment_bytes:
+            return self._rotate(wanted)
+        try:
+            active.make_room(active.data_end + wanted, self._segment_bytes)
+        except OSError as exc:
+            if exc.errno not in _NO_SPACE or self._open or not self._reader.has_finished(active):
+                raise
+            return self._start_over(active, wanted)
+        return active
+
+    def _start_over(self, active: Segment, wanted: int) -> Segment:
+        """On a full volume, trade a segment nobody needs any more for a new one."""
+        active.seal()
+        self._active = None
+        self._reader.collect()
+        return self._rotate(wanted)
+
+    def _rotate(self, room_bytes: int) -> Segment:
+        """Seal the active segment and go on in a new one. Raises OSError, leaving things as they were."""
+        old = self._active
+        self._seq += 1  # never the name of a file that an earlier failure may have left behind
+        header = SegmentHeader(self._spool, self._epoch, self._seq)
+        new = Segment.create(self._directory, header, room_bytes, self._segment_bytes)
+        if old is not None:
+            old.seal()
+        self._segments.append(new)
+        self._used += HEADER_BYTES
+        self._active = new
+        return new
+
+    def _write(self, segment: Segment, frame: bytes) -> None:
+        """Append a frame, on a disk error once more in a new segment.
+
+        Raises:
+            SpoolFull, SpoolUnavailable: It is nowhere on disk.
+        """
+        try:
+            segment.write(frame)
+        except OSError as exc:
+            if exc.errno in _NO_SPACE:
+                raise self._fault(exc) from exc
+            try:
+                segment = self._rotate(self._reserved + len(frame) + _GAP_ROOM)
+                segment.write(frame)
+            except OSError as second:
+                self._fail(f"write: {second.strerror}")
+                raise self._fault(second) from second
+        self._used += len(frame)
+        if self._syncs is not None:
+            self._syncs.note(segment, frame)
+
+    def _fault(self, exc: OSError) -> SpoolUnavailable:
+        if exc.errno in _NO_SPACE:
+            return SpoolFull(f"no space left for the audit spool in {self._directory}")
+        return SpoolUnavailable(f"audit spool in {self._directory}: {exc.strerror}")
+
+    def _fail(self, reason: str) -> None:
+        self._failure = reason
+        self._failed_at_s = self._now_s()
+
+    def _revive(self) -> None:
+        """Try the disk again, at most once a second.
+
+        Raises:
+            SpoolUnavailable: It still fails, or it is too soon to ask.
+        """
+        if self._now_s() - self._failed_at_s >= _RETRY_S:
+            self._failed_at_s = self._now_s()
+            self._try_revive()
+        if self._failure or self._stranded:
+            raise SpoolUnavailable(f"the audit spool failed: {self._failure or 'rows wait in memory'}")
+
+    def _try_revive(self) -> None:
+        """Write what waits in memory to a new segment, and sync again what could not be synced."""
+        if self._failure.startswith("sync: ") and self._syncs is not None:
+            self._syncs.retry()
+            return
+        try:
+            active = self._rotate(sum(map(len, self._stranded)) + self._reserved + _GAP_ROOM)
+        except OSError as exc:
+            self._fail(f"write: {exc.strerror}")
+            return
+        waiting, self._stranded = self._stranded, []
+        for index, frame in enumerate(waiting):
+            try:
+                self._write(active, frame)
+            except SpoolUnavailable:
+                self._stranded = waiting[index:]
+                return
+        self._failure = ""
+
+    def _condition(self) -> tuple[Condition, str]:
+        if self._failure:
+            return Condition.FAILED, self._failure
+        if self._stranded:
+            return Condition.DEGRADED, "rows_in_memory"
+        ratio = (self._used + self._reserved) / self._max_bytes
+        if ratio >= _DEGRADED_RATIO or self._active is None:
+            return Condition.DEGRADED, "nearly_full" if ratio >= _DEGRADED_RATIO else "volume_full"
+        if self._now_s() - self._sync_trouble_s < _SYNC_TROUBLE_S:
+            return Condition.DEGRADED, "sync_failed"
+        return Condition.OK, ""
+
+    def _open_first_segment(self) -> None:
+        """Start the segment of this opening; on a full volume the backlog must still be sent first."""
+        try:
+            self._rotate(_GAP_ROOM)
+        except OSError as exc:
+            if exc.errno not in _NO_SPACE:
+                self._let_go()
+                raise self._fault(exc) from exc
+
+    def _let_go(self) -> None:
+        if self._active is not None and not self._active.is_sealed:
+            self._active.seal()
+        for segment in self._segments:
+            segment.close()
+        os.close(self._lock_fd)

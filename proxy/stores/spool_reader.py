@@ -1,0 +1,311 @@
+"""The reading side of the spool: frames become batches of rows, acknowledged segments disappear.
+
+Owns the cursor, the batches handed out, and the BEGINs still waiting for their END. Does not write
+frames; when long exchanges hold on to a segment it asks the writer to copy their BEGINs forward.
+
+A segment goes when all of it has been read, no batch with its frames is unacknowledged, and no BEGIN in
+it still needs it. There is no ledger: after a restart whatever segments are left are read again, and the
+store's idempotence makes that harmless.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+
+from proxy.core.audit.frames import Frame, FrameType, scan
+from proxy.core.audit.row import ID_BYTES, Gap, Row, Stamp, merge, read_gap
+from proxy.flow.audit_ports import Batch
+from proxy.stores.segment import Segment
+
+_CHUNK_BYTES: Final = 256 * 1024
+_QUARANTINE: Final = "quarantine"
+_MAX_QUARANTINED: Final = 16
+
+
+class OpenBegin(NamedTuple):
+    """A BEGIN that was read and whose END was not."""
+
+    segment: Segment
+    seq: int
+    payload: bytes
+
+
+@dataclass(slots=True)
+class _HandedOut:
+    """What an unacknowledged batch holds on to."""
+
+    segments: list[Segment] = field(default_factory=list)
+    ended: list[Segment] = field(default_factory=list)
+    """The segment of each BEGIN whose END is in the batch."""
+    live_rows: int = 0
+    old_rows: int = 0
+    bytes: int = 0
+
+
+class SegmentKeeper(Protocol):
+    """What the reader asks of the writer."""
+
+    def carry_forward(self, begins: dict[str, OpenBegin]) -> Segment | None:
+        """Copy these BEGINs into the newest segment and return it, or None when that cannot be now."""
+        ...
+
+    def may_remove(self, segment: Segment) -> bool:
+        """False while copies made from this segment are not yet safe."""
+        ...
+
+    def removed(self, segment: Segment) -> None:
+        """The file of this segment is gone."""
+        ...
+
+
+class SpoolReader:
+    """Reads ``segments`` in order, those of earlier openings first; an unsealed one may still grow."""
+
+    def __init__(self, segments: list[Segment], epoch: int, next_seq: int, keeper: SegmentKeeper) -> None:
+        self._segments = segments
+        self._epoch = epoch
+        self._keeper = keeper
+        self._reading = 0
+        self._begins: dict[str, OpenBegin] = {}
+        self._orphans: list[str] = []
+        self._is_replaying = bool(segments)
+        self._handed_out: dict[int, _HandedOut] = {}
+        self._next_token = 1
+        self._is_collecting = False
+        self.acknowledged_rows = 0
+        self.recovered_rows = max(0, next_seq - segments[0].first_seq) // 2 if segments else 0
+        """Rows of earlier openings still to be sent; until they have been read, half their frames."""
+        self.damaged_stretches = 0
+        self.unreadable_frames = 0
+        self.interrupted_rows = 0
+
+    def read_batch(self, max_rows: int) -> Batch:
+        """Return the next rows, fewer when the spool holds fewer."""
+        rows: dict[str, Row] = {}
+        batch = Batch([], [], 0)
+        held = _HandedOut()
+        while len(rows) < max_rows:
+            segment = self._unfinished_segment()
+            if segment is None:
+                break
+            before = segment.cursor
+            frames = self._read_frames(segment, max_rows - len(rows))
+            batch.bytes += segment.cursor - before
+            if segment not in held.segments:
+                held.segments.append(segment)
+            for frame in frames:
+                self._take(frame, segment, rows, batch.gaps, held)
+        self._take_orphans(max_rows, rows, held)
+        batch.rows = list(rows.values())
+        return self._hand_out(batch, held)
+
+    def acknowledge(self, token: int) -> None:
+        """Forget a batch; unknown tokens (already acknowledged) are ignored."""
+        held = self._handed_out.pop(token, None)
+        if held is not None:
+            self._release(held)
+            self.collect()
+
+    def collect(self) -> None:
+        """Remove every segment nobody needs any more."""
+        if self._is_collecting:
+            return
+        self._is_collecting = True
+        try:
+            self._collect()
+        finally:
+            self._is_collecting = False
+
+    def _collect(self) -> None:
+        for index in range(len(self._segments) - 1, -1, -1):
+            segment = self._segments[index]
+            if not segment.is_sealed or segment.in_flight or segment.cursor < segment.data_end:
+                continue
+            if segment.pending and not self._try_carry(segment):
+                continue
+            if not self._keeper.may_remove(segment):
+                continue
+            try:
+                segment.delete()
+            except OSError:
+                continue  # stays listed and is tried again; sent rows on disk do no harm
+            del self._segments[index]
+            if index < self._reading:
+                self._reading -= 1
+            self._keeper.removed(segment)
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows of interrupted exchanges that are known and not yet handed out."""
+        return len(self._orphans)
+
+    def has_finished(self, segment: Segment) -> bool:
+        """True when nothing in this segment is needed any more."""
+        return segment.cursor >= segment.data_end and not segment.in_flight and not segment.pending
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes the reader has not come to yet."""
+        return sum(segment.data_end - segment.cursor for segment in self._segments[self._reading :])
+
+    @property
+    def handed_out_bytes(self) -> int:
+        """Bytes of batches not yet acknowledged."""
+        return sum(held.bytes for held in self._handed_out.values())
+
+    def _hand_out(self, batch: Batch, held: _HandedOut) -> Batch:
+        for segment in held.segments:
+            segment.in_flight += 1
+        if batch.is_empty:
+            self._release(held)
+            self.collect()
+            return batch
+        held.bytes = batch.bytes
+        batch.token = self._next_token
+        self._next_token += 1
+        self._handed_out[batch.token] = held
+        return batch
+
+    def _release(self, held: _HandedOut) -> None:
+        for segment in held.segments:
+            segment.in_flight -= 1
+        for segment in held.ended:
+            segment.pending -= 1
+        self.acknowledged_rows += held.live_rows
+        self.recovered_rows = max(0, self.recovered_rows - held.old_rows)
+        if not self._is_replaying and not any(batch.old_rows for batch in self._handed_out.values()):
+            self.recovered_rows = 0
+
+    def _unfinished_segment(self) -> Segment | None:
+        """Return the segment to read from, or None when everything written has been read."""
+        while self._reading < len(self._segments):
+            segment = self._segments[self._reading]
+            if self._is_replaying and segment.header.epoch == self._epoch:
+                self._end_replay()
+            if segment.cursor < segment.data_end:
+                return segment
+            if self._reading + 1 >= len(self._segments):
+                break
+            if segment.is_sealed:
+                segment.close()
+            self._reading += 1
+        if self._is_replaying and all(segment.is_sealed for segment in self._segments):
+            self._end_replay()
+        return None
+
+    def _end_replay(self) -> None:
+        """Everything of earlier openings has been read: what is still open was interrupted."""
+        self._is_replaying = False
+        self._orphans = [key for key, begin in self._begins.items() if begin.segment.header.epoch != self._epoch]
+
+    def _read_frames(self, segment: Segment, max_rows: int) -> list[Frame]:
+        """Read the next frames of a segment and move its cursor; damage is passed over and counted."""
+        data = segment.read(segment.cursor, _CHUNK_BYTES)
+        is_final = segment.cursor + len(data) >= segment.data_end
+        found = scan(data, is_final=is_final, max_frames=max_rows)
+        if found.consumed == 0 and not is_final:
+            data = segment.read(segment.cursor, segment.data_end - segment.cursor)
+            is_final = True
+            found = scan(data, is_final=True, max_frames=max_rows)
+        damaged = found.damaged + (found.torn_bytes > 0)
+        if damaged:
+            self.damaged_stretches += damaged
+            self._quarantine(segment)
+        if is_final and len(found.frames) < max_rows:
+            segment.cursor = segment.data_end
+        else:
+            segment.cursor += found.consumed
+        return found.frames
+
+    def _take(
+        self, frame: Frame, segment: Segment, rows: dict[str, Row], gaps: list[Gap], held: _HandedOut
+    ) -> None:
+        stamp = Stamp(segment.writer, segment.header.epoch, frame.seq)
+        try:
+            if frame.kind == FrameType.END:
+                self._take_end(frame, segment, stamp, rows, held)
+            elif frame.kind == FrameType.BEGIN:
+                self._take_begin(frame, segment)
+            elif frame.kind == FrameType.GAP:
+                gaps.append(read_gap(frame.payload, stamp))
+            else:
+                raise ValueError(f"frame type {frame.kind} is not known to this release")
+        except ValueError:
+            self.unreadable_frames += 1
+            self._quarantine(segment)
+
+    def _take_end(
+        self, frame: Frame, segment: Segment, stamp: Stamp, rows: dict[str, Row], held: _HandedOut
+    ) -> None:
+        row = merge(None, frame.payload, stamp)
+        begin = self._begins.pop(row.id, None)
+        if begin is not None:
+            held.ended.append(begin.segment)
+        _keep_latest(rows, row)
+        self._count(segment, held)
+
+    def _take_begin(self, frame: Frame, segment: Segment) -> None:
+        exchange_id = str(frame.payload[:ID_BYTES], "ascii")
+        earlier = self._begins.get(exchange_id)
+        if earlier is not None:
+            if earlier.segment is segment:
+                return
+            earlier.segment.pending -= 1
+        self._begins[exchange_id] = OpenBegin(segment, frame.seq, frame.payload)
+        segment.pending += 1
+
+    def _take_orphans(self, max_rows: int, rows: dict[str, Row], held: _HandedOut) -> None:
+        """Turn BEGINs of earlier openings that never met their END into rows of interrupted exchanges."""
+        while self._orphans and len(rows) < max_rows:
+            begin = self._begins.pop(self._orphans.pop(), None)
+            if begin is None:
+                continue
+            held.ended.append(begin.segment)
+            try:
+                row = merge(begin.payload, None, Stamp(begin.segment.writer, begin.segment.header.epoch, begin.seq))
+            except ValueError:
+                self.unreadable_frames += 1
+                self._quarantine(begin.segment)
+                continue
+            _keep_latest(rows, row)
+            held.old_rows += 1
+            self.interrupted_rows += 1
+
+    def _count(self, segment: Segment, held: _HandedOut) -> None:
+        if segment.header.epoch == self._epoch:
+            held.live_rows += 1
+        else:
+            held.old_rows += 1
+
+    def _try_carry(self, segment: Segment) -> bool:
+        """Move the open BEGINs of a segment to the newest one, so that long exchanges do not pin disk."""
+        waiting = {key: begin for key, begin in self._begins.items() if begin.segment is segment}
+        if len(waiting) != segment.pending:
+            return False
+        target = self._keeper.carry_forward(waiting)
+        if target is None:
+            return False
+        for key, begin in waiting.items():
+            self._begins[key] = begin._replace(segment=target)
+        segment.pending = 0
+        target.pending += len(waiting)
+        return True
+
+    def _quarantine(self, segment: Segment) -> None:
+        """Keep a second name for a damaged segment, so that it outlives its delivery; costs no disk now."""
+        folder = segment.path.parent / _QUARANTINE
+        try:
+            folder.mkdir(exist_ok=True, mode=0o700)
+            if len(os.listdir(folder)) < _MAX_QUARANTINED:
+                os.link(segment.path, folder / segment.path.name)
+        except OSError:
+            return  # kept already, or a volume without links: the count above still tells
+
+
+def _keep_latest(rows: dict[str, Row], row: Row) -> None:
+    known = rows.get(row.id)
+    if known is None or known.seq <= row.seq:
+        rows[row.id] = row
+

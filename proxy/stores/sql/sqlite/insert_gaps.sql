@@ -1,0 +1,2 @@
+INSERT INTO audit_gaps (writer, epoch, seq, ts, shed, reason) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (writer, epoch, seq) DO NOTHING;

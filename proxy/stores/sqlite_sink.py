@@ -1,0 +1,141 @@
+"""The embedded audit store: one SQLite file, written by one thread.
+
+Owns the connection and its thread. The event loop never waits for the disk; WAL mode lets the CLI read
+while rows arrive. Knows rows as tuples in the order of ``Row``; the SQL is in ``sql/sqlite``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from proxy.core.audit.row import Gap, Row
+from proxy.stores.migrations import migrations, statement
+from proxy.terms.errors import RowRefused, SinkUnavailable
+
+_T = TypeVar("_T")
+_BUSY_S: Final = 5.0
+_NAMED = ("readygate_schema (version INTEGER PRIMARY KEY, name TEXT NOT NULL)",)
+
+
+def sqlite_time(moment: Any) -> str:
+    """Return an aware UTC datetime as the store keeps it: ISO 8601, milliseconds, ``Z``."""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
+class SqliteSink:
+    """Stores rows in a SQLite file; satisfies ``flow.audit_ports.Sink``."""
+
+    def __init__(self, path: Path, *, may_migrate: bool = True) -> None:
+        """``may_migrate=False`` refuses to touch the schema of a file made by an older release."""
+        self._path = path
+        self._may_migrate = may_migrate
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="audit-sqlite")
+        self._connection: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        """Open the file, make its folder, bring the schema up to date. Raises SinkUnavailable."""
+        await self._run(self._open)
+
+    async def insert(self, rows: Sequence[Row], gaps: Sequence[Gap] = ()) -> None:
+        """Store all of these in one transaction; see the Protocol."""
+        await self._run(lambda: self._insert(rows, gaps))
+
+    async def ping(self) -> float:
+        """Return how long the file takes to answer, in milliseconds. Raises SinkUnavailable."""
+        started_s = time.perf_counter()
+        await self._run(lambda: self._connected().execute("SELECT 1 FROM audit LIMIT 1").fetchone())
+        return (time.perf_counter() - started_s) * 1000
+
+    async def close(self) -> None:
+        """Close the file; a sink may be opened again."""
+        await self._run(self._close)
+
+    async def _run(self, work: Callable[[], _T]) -> _T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError) as exc:
+            raise RowRefused(f"sqlite: {exc}") from exc
+        except (UnicodeEncodeError, OverflowError) as exc:
+            raise RowRefused(f"sqlite: {type(exc).__name__}") from exc
+        except (sqlite3.Error, OSError) as exc:
+            raise SinkUnavailable(f"sqlite {self._path}: {exc}") from exc
+
+    def _open(self) -> None:
+        if self._connection is not None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(
+            self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=16
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            # FULL, because an acknowledged row leaves the spool: one sync per batch, in this thread.
+            connection.execute("PRAGMA synchronous = FULL")
+            self._migrate(connection)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        self._connection = connection
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {_NAMED[0]}")
+            (version,) = connection.execute("SELECT coalesce(max(version), 0) FROM readygate_schema").fetchone()
+            missing = [step for step in migrations("sqlite") if step.version > version]
+            if missing and version and not self._may_migrate:
+                raise SinkUnavailable(
+                    f"sqlite {self._path}: schema is at {version}, this release needs {missing[-1].version}; "
+                    "run `readygate audit migrate`"
+                )
+            for step in missing:
+                for part in split_statements(step.sql):
+                    connection.execute(part)
+                connection.execute("INSERT INTO readygate_schema VALUES (?, ?)", (step.version, step.name))
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+    def _insert(self, rows: Sequence[Row], gaps: Sequence[Gap]) -> None:
+        connection = self._connected()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.executemany(
+                statement("sqlite", "insert_rows"), [(row.id, sqlite_time(row.ts), *row[2:]) for row in rows]
+            )
+            connection.executemany(
+                statement("sqlite", "insert_gaps"),
+                [(gap.writer, gap.epoch, gap.seq, sqlite_time(gap.ts), gap.shed, gap.reason) for gap in gaps],
+            )
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise SinkUnavailable(f"sqlite {self._path} is not open")
+        return self._connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def split_statements(sql: str) -> list[str]:
+    """Return the statements of a script one by one, so that they can share a transaction."""
+    statements, pending = [], ""
+    for line in sql.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            statements.append(pending)
+            pending = ""
+    return statements

@@ -1,0 +1,55 @@
+"""Audit rows as JSON lines on a stream, for platforms that collect standard output.
+
+Owns nothing but the stream it is given. A line that was written may be written again after a crash: whoever
+collects the lines removes repeats by ``id`` and ``seq``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import IO, Any, Final
+
+import orjson
+
+from proxy.core.audit.row import Gap, Row
+from proxy.terms.errors import SinkUnavailable
+
+JSON_COLUMNS: Final = frozenset(
+    {"attempts", "findings", "sanitized", "response_findings", "budget", "notes", "metadata"}
+)
+_OPTIONS: Final = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
+
+
+class StdoutSink:
+    """Writes one JSON object a line; satisfies ``flow.audit_ports.Sink``."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
+    async def insert(self, rows: Sequence[Row], gaps: Sequence[Gap] = ()) -> None:
+        """Write and flush all lines in one piece. Raises SinkUnavailable."""
+        lines = [orjson.dumps({"audit": _plain(row)}, option=_OPTIONS) for row in rows]
+        lines += [orjson.dumps({"audit_gap": gap._asdict()}, option=_OPTIONS) for gap in gaps]
+        try:
+            self._stream.write(b"".join(lines))
+            self._stream.flush()
+        except (OSError, ValueError) as exc:
+            raise SinkUnavailable("standard output cannot be written") from exc
+
+    async def ping(self) -> float:
+        """Return 0: a stream has no round trip."""
+        return 0.0
+
+    async def close(self) -> None:
+        """Leave the stream as it is."""
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    return {
+        name: orjson.Fragment(value) if name in JSON_COLUMNS else value
+        for name, value in row._asdict().items()
+        if name != "hash"
+    }

@@ -1,0 +1,186 @@
+"""Metrics, kept as plain numbers on the request path and turned into Prometheus families when scraped.
+
+Owns every series. Label values come from configuration or from enumerations only (providers, routes,
+outcomes, types of findings): a caller's input can never make a new series.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from proxy.terms.exchange import ExchangeFacts
+
+LATENCY_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+OWN_BOUNDS_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+
+Labels = tuple[str, ...]
+Sample = tuple[Labels, float]
+GaugeSource = Callable[[], Iterable[Sample]]
+
+
+class Histogram:
+    """Counts per bucket and a sum, for one label set."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return cumulative buckets in Prometheus form."""
+        total = 0
+        rows = []
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            total += count
+            rows.append((bound, float(total)))
+        return rows
+
+
+class Metrics:
+    """The process's counters; also a Prometheus collector."""
+
+    def __init__(self) -> None:
+        self._exchanges: dict[Labels, int] = {}
+        self._attempts: dict[Labels, int] = {}
+        self._findings: dict[Labels, int] = {}
+        self._refusals: dict[Labels, int] = {}
+        self._tokens: dict[Labels, int] = {}
+        self._faults: dict[Labels, int] = {}
+        self._unscanned_bytes = 0
+        self._latency: dict[Labels, Histogram] = {}
+        self._first_token: dict[Labels, Histogram] = {}
+        self._own = Histogram(OWN_BOUNDS_S)
+        self._gauges: list[tuple[str, str, tuple[str, ...], GaugeSource, bool]] = []
+
+    def exchange_ended(self, facts: ExchangeFacts) -> None:
+        """Count one exchange; about two microseconds."""
+        status = facts.status.value
+        key: Labels = (facts.route, facts.provider, status)
+        self._exchanges[key] = self._exchanges.get(key, 0) + 1
+        by_provider: Labels = (facts.provider,)
+        histogram = self._latency.get(by_provider)
+        if histogram is None:
+            histogram = self._latency[by_provider] = Histogram(LATENCY_BOUNDS_S)
+        histogram.observe(facts.latency_ms / 1000.0)
+        self._own.observe(max(0.0, facts.latency_ms - facts.upstream_ms) / 1000.0)
+        for attempt in facts.attempts:
+            key = (attempt.provider, attempt.outcome.value)
+            self._attempts[key] = self._attempts.get(key, 0) + 1
+        if facts.first_token_ms is not None:
+            first = self._first_token.get(by_provider)
+            if first is None:
+                first = self._first_token[by_provider] = Histogram(LATENCY_BOUNDS_S)
+            first.observe(facts.first_token_ms / 1000.0)
+        self._count_the_rest(facts)
+
+    def _count_the_rest(self, facts: ExchangeFacts) -> None:
+        """Count what most exchanges do not have."""
+        usage = facts.usage
+        if usage is not None:
+            for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
+                key: Labels = (facts.provider, kind)
+                self._tokens[key] = self._tokens.get(key, 0) + tokens
+        for kind, count in facts.findings.items():
+            done = "replaced" if kind in facts.sanitized else "seen"
+            self._findings[(kind.lower(), "request", done)] = (
+                self._findings.get((kind.lower(), "request", done), 0) + count
+            )
+        for kind, count in facts.response_findings.items():
+            self._findings[(kind.lower(), "response", "seen")] = (
+                self._findings.get((kind.lower(), "response", "seen"), 0) + count
+            )
+        if facts.fault is not None:
+            key = (facts.error_code, facts.fault.value)
+            self._refusals[key] = self._refusals.get(key, 0) + 1
+        self._unscanned_bytes += facts.unscanned_bytes
+
+    def fault(self, where: str) -> None:
+        """Count one failure of ours."""
+        self._faults[(where,)] = self._faults.get((where,), 0) + 1
+
+    def add_gauges(
+        self, name: str, documentation: str, labels: tuple[str, ...], source: GaugeSource, *, is_counter: bool = False
+    ) -> None:
+        """Ask ``source`` for samples at every scrape (state that somebody else owns)."""
+        self._gauges.append((name, documentation, labels, source, is_counter))
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family; called by the exposition, off the request path."""
+        counters: tuple[tuple[str, str, tuple[str, ...], dict[Labels, int]], ...] = (
+            ("exchanges", "Exchanges ended.", ("route", "provider", "status"), self._exchanges),
+            ("attempts", "Attempts at providers.", ("provider", "outcome"), self._attempts),
+            ("findings", "Values found by redaction.", ("type", "direction", "action"), self._findings),
+            ("refusals", "Answers of our own making.", ("code", "fault"), self._refusals),
+            ("tokens", "Tokens as the providers counted them.", ("provider", "kind"), self._tokens),
+            ("faults", "Failures of the sidecar itself.", ("where",), self._faults),
+        )
+        for name, documentation, labels, values in counters:
+            counter = CounterMetricFamily(f"readygate_{name}", documentation, labels=labels)
+            for key, value in values.items():
+                counter.add_metric(key, float(value))
+            yield counter
+        unscanned = CounterMetricFamily("readygate_unscanned_bytes", "Bytes that policy could not read.")
+        unscanned.add_metric((), float(self._unscanned_bytes))
+        yield unscanned
+        yield from self._histograms()
+        yield from self._asked()
+
+    def _histograms(self) -> Iterator[Metric]:
+        rows: tuple[tuple[str, str, dict[Labels, Histogram]], ...] = (
+            ("exchange_seconds", "Whole exchange, first byte in to last byte out.", self._latency),
+            ("first_token_seconds", "First content of a stream.", self._first_token),
+        )
+        for name, documentation, values in rows:
+            family = HistogramMetricFamily(f"readygate_{name}", documentation, labels=("provider",))
+            for key, histogram in values.items():
+                family.add_metric(key, histogram.buckets(), histogram.sum)
+            yield family
+        own = HistogramMetricFamily("readygate_own_seconds", "Time of an exchange not spent waiting for a provider.")
+        own.add_metric((), self._own.buckets(), self._own.sum)
+        yield own
+
+    def _asked(self) -> Iterator[Metric]:
+        for name, documentation, labels, source, is_counter in self._gauges:
+            family: CounterMetricFamily | GaugeMetricFamily
+            if is_counter:
+                family = CounterMetricFamily(f"readygate_{name}", documentation, labels=labels)
+            else:
+                family = GaugeMetricFamily(f"readygate_{name}", documentation, labels=labels)
+            for key, value in source():
+                family.add_metric(key, value)
+            yield family
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is described ahead; the registry then does not call collect at registration."""
+        return ()
+
+    def own_quantile_ms(self, ratio: float) -> float:
+        """Return an upper bound of a quantile of our own time, in milliseconds; 0 when nothing was seen."""
+        counts = self._own.counts
+        total = sum(counts)
+        if not total:
+            return 0.0
+        seen = 0
+        for bound, count in zip((*OWN_BOUNDS_S, float("inf")), counts, strict=True):
+            seen += count
+            if seen >= ratio * total:
+                return bound * 1000.0
+        return float("inf")
+
+    def totals(self) -> dict[str, int]:
+        """Return exchanges per status, for the status page."""
+        totals: dict[str, int] = {}
+        for (_, _, status), count in self._exchanges.items():
+            totals[status] = totals.get(status, 0) + count
+        return totals

@@ -1,0 +1,85 @@
+"""The vocabulary of redaction: what may be done, what was seen, what the plan of a route says.
+
+Knows no pattern and no JSON: detectors live in ``core/redaction``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Action(StrEnum):
+    """What is done with one finding; the words are those of the policy file."""
+
+    RESTORE = "restore"
+    """A reversible placeholder goes upstream; the caller gets the value back."""
+    REDACT = "redact"
+    """``[EMAIL_REDACTED]``: never restored."""
+    MASK = "mask"
+    """All but the last four letters or digits are starred."""
+    HASH = "hash"
+    """A keyed pseudonym, stable per tenant: ``[EMAIL:3f9ac01d]``."""
+    BLOCK = "block"
+    """The exchange is refused before anything leaves."""
+    OBSERVE = "observe"
+    """Counted and reported; the text goes on unchanged."""
+    OFF = "off"
+    """Not looked for."""
+
+
+class Unscanned(StrEnum):
+    """What happens to content that cannot be read as text (images, audio, opaque files)."""
+
+    PASS = "pass"
+    REFUSE = "refuse"
+
+
+class Finding(NamedTuple):
+    """One value seen in one text.
+
+    ``start`` and ``end`` are character offsets in the text that was searched, end exclusive.
+    ``kind`` is the type name in upper case (``EMAIL``); ``score`` is a confidence from 0 to 1;
+    ``sub`` names the issuer of a secret or is empty.
+    """
+
+    start: int
+    end: int
+    kind: str
+    score: float
+    sub: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionPlan:
+    """What redaction does in one direction (requests or answers) of a route.
+
+    ``actions`` maps a type name in upper case to its action; any type not in it gets ``default``.
+    """
+
+    default: Action = Action.OFF
+    actions: dict[str, Action] = field(default_factory=dict)
+    allow_values: frozenset[str] = frozenset()
+    allow_patterns: tuple[str, ...] = ()
+    min_score: float = 0.0
+
+    def action_for(self, kind: str) -> Action:
+        """Return the action for a type name in upper case."""
+        return self.actions.get(kind, self.default)
+
+    @property
+    def is_active(self) -> bool:
+        """True when some type could be acted on or counted."""
+        return self.default is not Action.OFF or any(a is not Action.OFF for a in self.actions.values())
+
+
+@dataclass(frozen=True, slots=True)
+class RedactionPlan:
+    """The redaction part of a policy, compiled for one route: both directions."""
+
+    request: DirectionPlan = DirectionPlan()
+    response: DirectionPlan = DirectionPlan()
+    unscanned: Unscanned = Unscanned.PASS
+    observe_only: bool = False
+    """``mode: observe`` of the policy: decide and count, change nothing."""

@@ -1,0 +1,253 @@
+"""The upstream hand: one endpoint per provider, its pool and its credential, and attempts sent through them.
+
+Owns every provider connection and the sweep that enforces attempt deadlines. Upstream addresses come from
+settings alone, never from a request. Knows no chain: one ``send`` is one attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from yarl import URL
+
+from proxy.core.config.settings import ProviderKind, ProviderSettings
+from proxy.flow.ports import Answer, AttemptFailed, BodySource, Call
+from proxy.terms.outcomes import Outcome
+from proxy.upstream.connection import UpstreamConnection
+from proxy.upstream.dialer import Address, Dialer
+
+SWEEP_EVERY_S: Final = 0.05
+JOIN_BELOW_BYTES: Final = 64 * 1024
+
+
+class Credentials(Protocol):
+    """Where provider keys come from; the values are never logged by anyone."""
+
+    def current(self, provider: str) -> str | None:
+        """Return the provider's key now, or None when it has none."""
+        ...
+
+    async def refresh(self, provider: str) -> bool:
+        """Re-read the key; True when it changed."""
+        ...
+
+    def mask(self, text: str) -> str:
+        """Star out every key this process holds."""
+        ...
+
+
+class Endpoint:
+    """One provider: its address, its fixed header lines, its idle connections (newest first)."""
+
+    __slots__ = ("_line_key", "_lines", "address", "base_path", "busy", "idle", "settings")
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        url = URL(settings.base_url)
+        self.settings = settings
+        self.address = Address(
+            url.origin(),
+            str(settings.ca_file) if settings.ca_file else None,
+            URL(settings.egress_proxy) if settings.egress_proxy else None,
+        )
+        self.base_path = url.raw_path.rstrip("/").encode("ascii")
+        self.idle: list[UpstreamConnection] = []
+        self.busy = 0
+        self._line_key: str | None = None
+        self._lines = b""
+
+    def own_lines(self, key: str | None) -> bytes:
+        """Return the rendered Host, credential and fixed header lines; rendered anew when the key changes."""
+        if not self._lines or key != self._line_key:
+            auth = self.settings.auth_header
+            rows = [("host", self.address.url.authority), *self.settings.headers.items()]
+            if key is not None:
+                rows.append((auth.name, auth.prefix + key))
+            self._lines = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in rows)
+            self._line_key = key
+        return self._lines
+
+    def path_for(self, call: Call) -> bytes:
+        """Return the raw target at the provider; Azure's deployment paths are made here."""
+        settings = self.settings
+        if settings.kind is not ProviderKind.AZURE or settings.api_version is None or not call.model:
+            return self.base_path + call.target
+        deployment = settings.deployments.get(call.model, call.model).encode("ascii", "replace")
+        path, _, query = call.target.partition(b"?")
+        version = b"api-version=" + settings.api_version.encode("ascii")
+        query = query if b"api-version=" in query else (query + b"&" + version if query else version)
+        return self.base_path + b"/openai/deployments/" + deployment + path + b"?" + query
+
+
+class Providers:
+    """Implements ``flow.ports.Upstream`` over pooled connections."""
+
+    def __init__(
+        self, settings: Mapping[str, ProviderSettings], credentials: Credentials, now_s: Callable[[], float]
+    ) -> None:
+        self._endpoints = {name: Endpoint(provider) for name, provider in settings.items()}
+        self._credentials = credentials
+        self._now_s = now_s
+        self._loop = asyncio.get_running_loop()
+        self._dialer = Dialer()
+        self._connections: dict[UpstreamConnection, Endpoint] = {}
+        self._sweep: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    @property
+    def open_connections(self) -> int:
+        """Provider connections now, idle and busy."""
+        return len(self._connections)
+
+    def uses_own_key(self, provider: str) -> bool:
+        """True when a key of ours goes to this provider."""
+        return self._credentials.current(provider) is not None
+
+    def mask(self, provider: str, text: str) -> str:
+        """Star out our keys."""
+        return self._credentials.mask(text)
+
+    async def refresh_credential(self, provider: str) -> bool:
+        """Re-read the provider's key; True when it changed."""
+        return await self._credentials.refresh(provider)
+
+    # --- one attempt ------------------------------------------------------------------------------
+
+    async def send(self, call: Call) -> Answer:
+        """Send one attempt; see ``flow.ports.Upstream.send``."""
+        endpoint = self._endpoints[call.provider]
+        key = self._credentials.current(call.provider)
+        head = self._render_head(endpoint, call, key)
+        connection = None if call.must_be_fresh or call.is_websocket else self._take_idle(endpoint)
+        if connection is None:
+            connection = await self._dial(endpoint, call)
+        waiter = connection.begin(
+            method=call.method,
+            collect_max_bytes=call.collect_max_bytes,
+            first_byte_timeout_s=call.first_byte_timeout_s,
+            idle_timeout_s=call.idle_timeout_s,
+            deadline_s=call.deadline_s,
+            is_websocket=call.is_websocket,
+        )
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(SWEEP_EVERY_S, self._expire_all)
+        try:
+            body = call.body
+            if isinstance(body, bytes):
+                if len(body) <= JOIN_BELOW_BYTES:
+                    connection.write(head + body)
+                else:
+                    connection.write(head)
+                    connection.write(body)
+            else:
+                connection.write(head)
+                upload = self._loop.create_task(self._upload(connection, body, call.body_length is None))
+                connection.upload_runs(upload)
+            return await waiter
+        except asyncio.CancelledError:
+            connection.abort()
+            raise
+
+    async def _dial(self, endpoint: Endpoint, call: Call) -> UpstreamConnection:
+        if endpoint.busy >= endpoint.settings.max_connections:
+            raise AttemptFailed(Outcome.CONNECT_ERROR)
+        connection = UpstreamConnection(self._now_s, self._became_idle, self._was_closed)
+        left_s = call.deadline_s - self._now_s()
+        if left_s <= 0:
+            raise AttemptFailed(Outcome.TOTAL_TIMEOUT)
+        endpoint.busy += 1
+        try:
+            await self._dialer.dial(endpoint.address, connection, min(call.connect_timeout_s, left_s))
+        except BaseException:
+            endpoint.busy -= 1
+            raise
+        if connection.transport.is_closing():
+            endpoint.busy -= 1
+            raise AttemptFailed(Outcome.NO_RESPONSE)
+        self._connections[connection] = endpoint
+        return connection
+
+    async def _upload(self, connection: UpstreamConnection, body: BodySource, is_chunked: bool) -> None:
+        """Send a streamed request body as it comes, no faster than the provider takes it."""
+        try:
+            while piece := await body.next_piece():
+                connection.write(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece)
+                await connection.drain()
+            if is_chunked:
+                connection.write(b"0\r\n\r\n")
+        except ConnectionError:
+            connection.fail(Outcome.CLIENT_CANCELLED)
+        else:
+            connection.upload_ended()
+
+    def _render_head(self, endpoint: Endpoint, call: Call, key: str | None) -> bytes:
+        parts = [call.method.encode("ascii"), b" ", endpoint.path_for(call), b" HTTP/1.1\r\n"]
+        parts.append(endpoint.own_lines(key))
+        if key is None and call.passes_caller_key and call.caller_authorization is not None:
+            parts.append(b"authorization: " + call.caller_authorization + b"\r\n")
+        for name, value in call.headers:
+            parts += (name, b": ", value, b"\r\n")
+        if call.is_websocket:
+            parts.append(b"connection: Upgrade\r\nupgrade: websocket\r\n")
+        elif not isinstance(call.body, bytes):
+            length = call.body_length
+            parts.append(b"transfer-encoding: chunked\r\n" if length is None else b"content-length: %d\r\n" % length)
+        elif call.body or call.method in ("POST", "PUT", "PATCH"):
+            parts.append(b"content-length: %d\r\n" % len(call.body))
+        parts.append(b"\r\n")
+        return b"".join(parts)
+
+    # --- the pool ---------------------------------------------------------------------------------
+
+    def _take_idle(self, endpoint: Endpoint) -> UpstreamConnection | None:
+        idle, limit_s = endpoint.idle, endpoint.settings.keepalive_s
+        while idle:
+            connection = idle.pop()
+            if connection.transport.is_closing():
+                continue
+            if self._now_s() - connection.idle_since_s > limit_s:
+                connection.transport.close()
+                continue
+            endpoint.busy += 1
+            return connection
+        return None
+
+    def _became_idle(self, connection: UpstreamConnection) -> None:
+        endpoint = self._connections.get(connection)
+        if endpoint is None or self._is_closed:
+            connection.transport.close()
+            return
+        endpoint.busy -= 1
+        endpoint.idle.append(connection)
+
+    def _was_closed(self, connection: UpstreamConnection) -> None:
+        endpoint = self._connections.pop(connection, None)
+        if endpoint is None:
+            return
+        if connection in endpoint.idle:
+            endpoint.idle.remove(connection)
+        else:
+            endpoint.busy -= 1
+
+    def _expire_all(self) -> None:
+        now_s = self._now_s()
+        busy = False
+        for connection, endpoint in tuple(self._connections.items()):
+            if connection.is_busy:
+                busy = True
+                connection.expire(now_s)
+            elif now_s - connection.idle_since_s > endpoint.settings.keepalive_s:
+                connection.transport.close()
+            else:
+                busy = True
+        self._sweep = self._loop.call_later(SWEEP_EVERY_S, self._expire_all) if busy else None
+
+    async def close(self) -> None:
+        """Close every connection."""
+        self._is_closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for connection in tuple(self._connections):
+            connection.abort()
+        await self._dialer.close()

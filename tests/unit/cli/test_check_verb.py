@@ -1,0 +1,106 @@
+"""``readygate check``: output and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from proxy.cli import check
+
+ROOT = Path(__file__).parents[3]
+CONFIG = 'version: 1\nproviders: {local: {base_url: "http://127.0.0.1:1/v1"}}\n'
+POLICY = 'version: 1\npolicy: p\nroutes: [{match: {models: ["*"]}, chain: [{provider: local}]}]\n'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "p.yaml").write_text(POLICY)
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    check.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["check", *arguments])
+    return int(args.run(args))
+
+
+def test_good_files_give_zero(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing to say is said in one line."""
+    assert 0 == run("-c", str(folder / "config.yaml"))
+    assert f"{folder}/config.yaml: good\n" == capsys.readouterr().out
+
+
+def test_files_of_the_repository_pass_without_any_key(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A newcomer without keys sees which are missing, and no error."""
+    for name in ("OPENAI", "GROQ", "CEREBRAS", "GEMINI", "OPENROUTER", "AZURE_OPENAI"):
+        monkeypatch.delenv(f"{name}_API_KEY", raising=False)
+
+    assert 0 == run("-c", str(ROOT / "config.yaml"), "--format", "json")
+    found = json.loads(capsys.readouterr().out)
+    assert (0, 6) == (found["errors"], found["lints"])
+    assert {"unset-secret"} == {problem["code"] for problem in found["problems"]}
+
+
+def test_every_problem_is_printed_with_its_place(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Editors and people jump to file:line:column."""
+    (folder / "policies" / "p.yaml").write_text(POLICY + "mode: x\naudt: {}\n")
+
+    assert 1 == run("-c", str(folder / "config.yaml"))
+    lines = capsys.readouterr().out.splitlines()
+    assert [
+        f"{folder}/policies/p.yaml:4:7: error[unknown-value]: `mode` expects one of enforce, observe, got 'x'",
+        f"{folder}/policies/p.yaml:5:1: error[unknown-key]: no key `audt` at the top of the file (did you mean `audit`?)",
+        f"{folder}/config.yaml: 2 errors",
+    ] == lines
+
+
+def test_json_holds_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For CI."""
+    (folder / "config.yaml").write_text(CONFIG + "lgo: {}\n")
+
+    assert 1 == run("-c", str(folder / "config.yaml"), "--format", "json")
+    assert {
+        "errors": 1,
+        "lints": 0,
+        "problems": [
+            {
+                "file": f"{folder}/config.yaml",
+                "line": 3,
+                "column": 1,
+                "severity": "error",
+                "code": "unknown-key",
+                "message": "no key `lgo` at the top of the file",
+                "suggestion": "did you mean `log`?",
+            }
+        ],
+    } == json.loads(capsys.readouterr().out)
+
+
+def test_missing_config_gives_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong -c is a usage error, not a finding."""
+    assert 2 == run("-c", str(tmp_path / "config.yaml"))
+    assert "error[missing-file]: there is no such config file" in capsys.readouterr().out
+
+
+def test_missing_policy_folder_is_a_finding(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a policy nothing may pass, so serve would not become ready."""
+    (folder / "policies").rename(folder / "away")
+
+    assert 1 == run("-c", str(folder / "config.yaml"))
+    assert "missing-folder" in capsys.readouterr().out
+
+
+def test_strict_lets_lints_fail(folder: Path) -> None:
+    """For pipelines that want no loose ends."""
+    (folder / "policies" / "old.yml").write_text("x")
+
+    assert 0 == run("-c", str(folder / "config.yaml"))
+    assert 1 == run("-c", str(folder / "config.yaml"), "--strict")

@@ -1,0 +1,152 @@
+"""Watching a stream: begun, ended, failed, counted, whatever the split."""
+
+import json
+from typing import Any
+
+import pytest
+
+from proxy.core.dialect import Dialect, StreamWatch
+from proxy.core.sse import EventTooLarge
+from proxy.terms.exchange import Usage
+
+DONE = b"data: [DONE]\n\n"
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None, index: int = 0, **more: Any) -> bytes:
+    choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+    event = {"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [choice], "usage": None, **more}
+    return b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
+
+
+CHAT = [
+    chunk({"role": "assistant", "content": ""}),
+    chunk({"content": 'He said "usage" and "error": fine'}),
+    chunk({"content": "lo"}),
+    chunk({}, "stop"),
+    b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n',
+    DONE,
+]
+
+
+def seen(dialect: Dialect, *pieces: bytes, **options: Any) -> StreamWatch:
+    watch = StreamWatch(dialect, **options)
+    for piece in pieces:
+        watch.feed(piece)
+    return watch
+
+
+def test_role_alone_is_no_content_and_text_is() -> None:
+    """First-token time and the commit point hang on this."""
+    assert not seen(Dialect.CHAT, CHAT[0]).saw_content
+    assert seen(Dialect.CHAT, *CHAT[:2]).saw_content
+    assert seen(Dialect.CHAT, chunk({"tool_calls": [{"index": 0, "function": {"arguments": ""}}]})).saw_content
+    assert seen(Dialect.CHAT, chunk({"reasoning_content": "hm"})).saw_content
+
+
+def test_chat_stream_ends_with_its_finish_reason_and_reports_usage() -> None:
+    """[DONE] is not sent by everyone; usage comes after the end."""
+    watch = seen(Dialect.CHAT, *CHAT[:3])
+    assert (False, None) == (watch.is_finished, watch.usage)
+
+    watch = seen(Dialect.CHAT, *CHAT[:4])
+    assert (True, False) == (watch.is_finished, watch.saw_done)
+
+    watch = seen(Dialect.CHAT, *CHAT)
+    assert (True, Usage(3, 2), 6, False) == (watch.saw_done, watch.usage, watch.events, watch.error)
+
+
+def test_any_cut_gives_the_same_facts() -> None:
+    """Reads end anywhere."""
+    stream = b"".join(CHAT)
+    crlf = stream.replace(b"\n", b"\r\n")
+    for data in (stream, crlf):
+        for at in range(0, len(data), 7):
+            watch = seen(Dialect.CHAT, data[:at], data[at:])
+            assert (True, True, Usage(3, 2), 6) == (watch.saw_content, watch.is_finished, watch.usage, watch.events), at
+        watch = seen(Dialect.CHAT, *(data[at : at + 1] for at in range(len(data))))
+        assert (True, True, Usage(3, 2), 6) == (watch.saw_content, watch.is_finished, watch.usage, watch.events)
+
+
+def test_stream_of_two_choices_ends_with_the_second() -> None:
+    """A cut between the two ends is a cut stream."""
+    first = (chunk({"content": "a"}), chunk({}, "stop", index=0))
+    assert not seen(Dialect.CHAT, *first, expected_choices=2).is_finished
+    assert seen(Dialect.CHAT, *first, chunk({}, "length", index=1), expected_choices=2).is_finished
+
+
+@pytest.mark.parametrize("kind", ["response.completed", "response.incomplete", "response.failed"])
+def test_responses_stream_ends_with_its_last_event(kind: str) -> None:
+    """Responses never send [DONE]."""
+    watch = seen(
+        Dialect.RESPONSES,
+        b'event: response.created\ndata: {"type":"response.created","response":{"error":null,"usage":null}}\n\n',
+        b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"hi"}\n\n',
+    )
+    assert (True, False, False) == (watch.saw_content, watch.is_finished, watch.error)
+
+    watch.feed(b'data: {"type":"%s","response":{"usage":{"input_tokens":4,"output_tokens":1}}}\n\n' % kind.encode())
+
+    assert (True, Usage(4, 1), kind == "response.failed") == (watch.is_finished, watch.usage, watch.error)
+
+
+def test_anthropic_stream_ends_with_message_stop() -> None:
+    """Its usage comes in two parts, the later completes the earlier."""
+    watch = seen(
+        Dialect.MESSAGES,
+        b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}\n\n',
+        b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"type":"text_delta","text":"x"}}\n\n',
+    )
+    assert (True, False) == (watch.saw_content, watch.is_finished)
+
+    watch.feed(b'event: message_delta\ndata: {"type":"message_delta","usage":{"output_tokens":5}}\n\n')
+    watch.feed(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
+
+    assert (True, Usage(9, 5)) == (watch.is_finished, watch.usage)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'data: {"error":{"message":"boom"}}\n\n',
+        b'data: {"error": {"message":"boom"}, "choices": []}\n\n',
+        b'event: error\ndata: {"message":"boom"}\n\n',
+        b'data: {"type":"error","message":"boom"}\n\n',
+    ],
+)
+def test_error_event_is_seen_before_and_after_content(event: bytes) -> None:
+    """Before content it is retried, after content it is told."""
+    assert seen(Dialect.CHAT, event).error
+    assert seen(Dialect.CHAT, *CHAT[:3], event).error
+    assert seen(Dialect.RESPONSES, event).error
+
+
+def test_text_estimate_is_near_the_text() -> None:
+    """It stands in for usage when a provider reports none."""
+    words = [f"word{at} " for at in range(200)]
+    watch = seen(Dialect.CHAT, *(chunk({"content": word}) for word in words))
+
+    assert len("".join(words)) * 0.9 <= watch.text_bytes_estimate <= len("".join(words)) * 1.1
+
+
+def test_half_a_surrogate_pair_is_content_and_no_failure() -> None:
+    """Emoji streamers cut pairs in two; strict parsers refuse the halves."""
+    watch = seen(Dialect.CHAT, b'data: {"choices":[{"index":0,"delta":{"content":"\\ud83d"}}]}\n\n')
+
+    assert (True, False, 1) == (watch.saw_content, watch.error, watch.events)
+
+
+def test_event_without_end_is_bounded() -> None:
+    """An upstream that never sends a blank line must not fill the memory."""
+    watch = StreamWatch(Dialect.CHAT, max_event_bytes=1000)
+
+    with pytest.raises(EventTooLarge):
+        for _ in range(20):
+            watch.feed(b"x" * 100)
+
+
+def test_last_event_without_blank_line_counts_when_the_stream_closes() -> None:
+    """Some servers close right behind [DONE]."""
+    watch = seen(Dialect.CHAT, CHAT[1], b"data: [DONE]")
+    watch.finish()
+
+    assert watch.saw_done

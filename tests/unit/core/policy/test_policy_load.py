@@ -1,0 +1,333 @@
+"""policies/*.yaml: what they become, and what is said of wrong ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from proxy.core.config.load import parse_settings
+from proxy.core.config.problem import Severity
+from proxy.core.config.schema import ListOf, MapOf, Table
+from proxy.core.config.settings import Settings
+from proxy.core.config.yaml_text import Map, Node, Sequence, parse_yaml
+from proxy.core.policy.load import PolicyResult, parse_policies
+from proxy.core.policy.model import (
+    NO_RETRIES,
+    AuditPlan,
+    BrokenStream,
+    BudgetRule,
+    ReadinessRule,
+    RetryPlan,
+    RoutePlan,
+    Target,
+    Timeouts,
+    WhenExhausted,
+)
+from proxy.core.policy.policy_table import POLICY
+from proxy.terms.redaction import Action, DirectionPlan, RedactionPlan, Unscanned
+from tests.support.mutants import mutants_of
+
+ROOT = Path(__file__).parents[4]
+FULL = (Path(__file__).parent / "samples" / "full_policy.yaml").read_text()
+SAMPLE = (ROOT / "policies" / "default.yaml").read_text()
+TYPES = frozenset({"EMAIL", "PHONE", "CPF", "CNPJ", "CREDIT_CARD", "CVV", "IP_ADDRESS"})
+
+
+def settings_with(default_provider: str | None = None) -> Settings:
+    text = "version: 1\nproviders:\n" + "".join(
+        f'  {name}: {{base_url: "http://127.0.0.1:1/v1"}}\n' for name in ("openai", "groq", "local")
+    )
+    if default_provider:
+        text += f"default_provider: {default_provider}\n"
+    settings = parse_settings(text, "config.yaml", Path("/etc/readygate")).settings
+    assert settings is not None
+    return settings
+
+
+def load(*texts: str, default_provider: str | None = None) -> PolicyResult:
+    files = [(f"p{index}.yaml", text) for index, text in enumerate(texts)]
+    return parse_policies(files, settings_with(default_provider), TYPES)
+
+
+HEAD = "version: 1\npolicy: p\n"
+ROUTE = 'routes: [{match: {models: ["*"]}, chain: [{provider: openai}]}]\n'
+GOOD = HEAD + ROUTE
+
+
+def test_sample_policy_is_free_of_problems() -> None:
+    """The policy in the repository is what people copy."""
+    result = load(SAMPLE)
+
+    assert () == result.problems
+    assert result.policies is not None
+
+
+def test_every_key_arrives_in_its_plan() -> None:
+    """A key that is read and dropped would be worse than one that is refused."""
+    policies = load(FULL).policies
+
+    assert policies is not None
+    policy = policies.policies[0]
+    assert ("shop-*", "shop") == policy.apps
+    redaction = RedactionPlan(
+        DirectionPlan(
+            Action.RESTORE,
+            {"CREDIT_CARD": Action.BLOCK, "CVV": Action.BLOCK, "IP_ADDRESS": Action.OBSERVE},
+            frozenset({"support@example.com"}),
+            (r"ORD-\d{8}",),
+            0.5,
+        ),
+        DirectionPlan(Action.OFF, {}),
+        Unscanned.REFUSE,
+        observe_only=True,
+    )
+    budget = BudgetRule("shop/groq-free", "groq", 30, 1000, 14400, 6000, 8, WhenExhausted.REFUSE)
+    assert [
+        RoutePlan(
+            name="fast",
+            policy="shop",
+            revision=policies.revision,
+            chain=(
+                Target("openai", "gpt-4o-mini", Timeouts(2.0, 20.0, 20.0, 120.0)),
+                Target("groq", "llama-3.3-70b-versatile", Timeouts(1.0, 5.0, 6.0, 30.0)),
+            ),
+            observe_only=True,
+            redaction=redaction,
+            budgets=(budget,),
+            audit=AuditPlan(required=False),
+            max_attempts=3,
+            total_s=120.0,
+            retries=RetryPlan(),
+            broken_stream=BrokenStream.CUT,
+        )
+    ] == list(policy.routes)
+    assert (budget,) == policies.budgets
+    assert ReadinessRule(frozenset({"policy", "spool", "audit_store"}), frozenset({"groq"}), 5.0) == policies.readiness
+
+
+def test_no_retries_leaves_one_try_per_link() -> None:
+    """A caller that retries by itself must be able to switch ours off."""
+    policies = load(HEAD + 'routes: [{match: {models: ["*"]}, chain: [{provider: openai}], retries: none}]\n').policies
+
+    assert policies is not None
+    plan = policies.policies[0].routes[0]
+    assert (NO_RETRIES, 1) == (plan.retries, plan.max_attempts)
+
+
+def test_well_known_type_names_are_taken_as_ours() -> None:
+    """People come with the names of other tools."""
+    text = GOOD + "redaction: {request: {rules: [{types: [EMAIL_ADDRESS, phone_number], action: redact}]}}\n"
+    policies = load(text).policies
+
+    assert policies is not None
+    assert {"EMAIL": Action.REDACT, "PHONE": Action.REDACT} == policies.policies[0].routes[0].redaction.request.actions
+
+
+def test_revision_follows_meaning_only() -> None:
+    """A comment is no new policy; a new limit is."""
+    one, commented, other = (load(text).policies for text in (GOOD, "# why\n" + GOOD, GOOD.replace("openai", "groq")))
+
+    assert one is not None
+    assert commented is not None
+    assert other is not None
+    assert one.revision == commented.revision
+    assert one.revision != other.revision
+    assert 12 == len(one.revision)
+
+
+def test_revision_does_not_depend_on_the_order_of_files() -> None:
+    """Two sidecars with the same policies must name them alike."""
+    special = GOOD.replace("policy: p", "policy: q\napplies_to: {apps: [shop]}")
+    one, other = load(GOOD, special).policies, load(special, GOOD).policies
+
+    assert one is not None
+    assert other is not None
+    assert one.revision == other.revision
+
+
+R = HEAD + "routes:\n  - "
+D = GOOD + "redaction:\n  request:\n    "
+BAD_FILES = [
+    ("", 1, 1, "empty-file", "version: 1"),
+    (HEAD, 1, 1, "no-route", "add a route"),
+    (GOOD + "mode: observ\n", 4, 7, "unknown-value", "did you mean `observe`?"),
+    (GOOD + "extends: base\n", 4, 1, "unsupported", "delete it"),
+    (GOOD + "providers: {}\n", 4, 1, "unknown-key", "it belongs in `config.yaml`"),
+    (GOOD.replace("policy: p", "policy: P"), 2, 9, "bad-value", "lower-case"),
+    (GOOD + "applies_to: {apps: []}\n", 4, 20, "out-of-range", ""),
+    (GOOD + "applies_to: {users: [a]}\n", 4, 14, "unsupported", ""),
+    # redaction
+    (D + "default: restor\n", 6, 14, "unknown-value", "did you mean `restore`?"),
+    (D + "default: off\n", 6, 14, "ambiguous-scalar", '"off"'),
+    (D + "rules: [{types: [emial], action: block}]\n", 6, 22, "unknown-type", "did you mean `email`?"),
+    (D + "rules: [{types: [email, EMAIL], action: block}]\n", 6, 29, "duplicate-type", ""),
+    (D + "rules: [{types: [], action: block}]\n", 6, 21, "out-of-range", ""),
+    (D + 'default: block\n    allow: {patterns: ["(a"]}\n', 7, 24, "bad-pattern", "RE2"),
+    (D + 'default: block\n    allow: {patterns: ["(a)\\\\1"]}\n', 7, 24, "bad-pattern", "no back-references"),
+    (D + 'default: block\n    allow: {patterns: ["(?=a)b"]}\n', 7, 24, "bad-pattern", "no look-around"),
+    (D + 'default: block\n    allow: {patterns: ["a*"]}\n', 7, 24, "bad-pattern", ""),
+    (D + 'default: block\n    allow: {patterns: [".+"]}\n', 7, 24, "unreachable-setting", "describe the values"),
+    (D + 'allow: {values: ["a"]}\n', 6, 12, "unreachable-setting", "an action"),
+    (D + 'default: block\n    allow: {values: ["a", "a"]}\n', 7, 27, "duplicate-value", ""),
+    (D + "min_score: 2\n", 6, 16, "out-of-range", ""),
+    (GOOD + "redaction: {response: {default: block}}\n", 4, 33, "unsupported", ""),
+    (GOOD + "redaction: {response: {default: observe}}\n", 4, 33, "unsupported", ""),
+    (GOOD + "redaction: {custom: []}\n", 4, 13, "unsupported", ""),
+    # budgets
+    (GOOD + "budgets: [{provider: opnai, concurrent: 1}]\n", 4, 22, "unknown-provider", "did you mean `openai`?"),
+    (GOOD + "budgets: [{provider: groq, concurrent: 1}]\n", 4, 22, "unused-budget", "route to it"),
+    (GOOD + "budgets: [{provider: openai}]\n", 4, 11, "empty-budget", "requests_per_minute"),
+    (GOOD + "budgets: [{provider: openai, cost_per_day_usd: 20}]\n", 4, 30, "unsupported", "delete it"),
+    (GOOD + "budgets: [{provider: openai, concurrent: 0}]\n", 4, 42, "out-of-range", ""),
+    (GOOD + "budgets: [{provider: openai, concurrent: 1, when_exhausted: wait}]\n", 4, 61, "unsupported", ""),
+    (GOOD + "budgets:\n- {id: a, provider: openai, concurrent: 1}\n- {id: a, provider: openai, concurrent: 1}\n",
+     6, 8, "duplicate-name", "another name"),
+    # routes
+    (R + "{match: {}, chain: [{provider: openai}]}\n", 4, 13, "no-match", '"*" is all'),
+    (R + "{match: {models: [a]}, chain: []}\n", 4, 35, "out-of-range", ""),
+    (R + "{match: {models: [*]}, chain: [{provider: openai}]}\n", 4, 24, "yaml-syntax", 'such as "*"'),
+    (R + "{match: {model: a}, chain: [{provider: openai}]}\n", 4, 14, "unknown-key", "did you mean `models`?"),
+    (R + "{match: {paths: [/v1/files]}, chain: [{provider: openai}]}\n", 4, 22, "bad-value", "leave /v1 out: /files"),
+    (R + "{match: {paths: [files]}, chain: [{provider: openai}]}\n", 4, 22, "bad-value", "start it with /"),
+    (R + "{match: {models: [a]}, chain: [{provider: opnai}]}\n", 4, 47, "unknown-provider", "did you mean `openai`?"),
+    (R + "{match: {models: [a]}, chain: [{provider: groq}, {provider: groq}]}\n", 4, 54, "duplicate-link", "once"),
+    (R + "{match: {models: [a]}, chain: [{provider: groq, weight: 1}]}\n", 4, 53, "unsupported", ""),
+    (R + "{match: {models: [a]}, chain: [{provider: groq}], rescue: resume}\n", 4, 63, "unsupported", ""),
+    (R + "{match: {models: [a]}, chain: [{provider: groq}], timeouts: {first_token: 1s}}\n", 4, 66, "unsupported", ""),
+    (R + "{match: {models: [a]}, chain: [{provider: groq}], timeouts: {idle: 20m}}\n", 4, 72, "unreachable-setting", ""),
+    (R + "{match: {models: [a]}, chain: [{provider: groq, timeouts: {total: 20m}}]}\n",
+     4, 71, "unreachable-setting", "raise the route's"),
+    (R + "{match: {models: [a]}, chain: [{provider: groq}, {provider: openai, model: x}], max_attempts: 1}\n",
+     4, 99, "unreachable-link", "make it 2"),
+    (R + "{match: {models: [a, a]}, chain: [{provider: groq}]}\n", 4, 26, "shadowed-route", ""),
+    (R + '{match: {models: ["a*"]}, chain: [{provider: groq}]}\n  - {match: {models: ["a*"]}, chain: [{provider: openai}]}\n',
+     5, 23, "shadowed-route", "more specific"),
+    (R + '{match: {models: ["ab*z"]}, chain: [{provider: groq}]}\n  - {match: {models: ["ab?z"]}, chain: [{provider: local}]}\n',
+     5, 23, "shadowed-route", "more specific"),
+    (R + "{match: {paths: [/a*]}, chain: [{provider: groq}]}\n  - {match: {paths: [/a*]}, chain: [{provider: local}]}\n",
+     5, 22, "shadowed-route", "more specific"),
+    (R + "{name: x, match: {models: [a]}, chain: [{provider: groq}]}\n  - {name: x, match: {models: [b]}, chain: [{provider: groq}]}\n",
+     5, 12, "duplicate-name", "another name"),
+    # the rest
+    (GOOD + "audit: {content: full}\n", 4, 18, "unsupported", ""),
+    (GOOD + "audit: {retention: 90d}\n", 4, 9, "unsupported", "delete it"),
+    (GOOD + "audit: {store: x}\n", 4, 9, "unknown-key", "audit of config.yaml"),
+    (GOOD + "readiness: {require: [polcy]}\n", 4, 23, "unknown-component", "did you mean `policy`?"),
+    (GOOD + "readiness: {require: [{route: any, healthy: 1}]}\n", 4, 24, "unsupported", "name the provider"),
+    (GOOD + "readiness: {require: [spool, spool]}\n", 4, 30, "duplicate-value", ""),
+    (GOOD + "audit: {required: yes}\n", 4, 19, "ambiguous-scalar", "true or false"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "code", "hint"), BAD_FILES, ids=[f"{i}-{b[3]}" for i, b in enumerate(BAD_FILES)]
+)
+def test_bad_policy_is_refused_at_its_place(text: str, line: int, column: int, code: str, hint: str) -> None:
+    """Each mistake of a policy author, with the place and the way out."""
+    result = load(text)
+
+    assert result.policies is None
+    found = {(p.line, p.column, p.code): p.suggestion for p in result.problems}
+    assert (line, column, code) in found
+    assert hint in found[line, column, code]
+
+
+LINTS = [
+    (GOOD + 'redaction: {request: {default: block, rules: [{types: [email], action: block}]}}\n', 4, 72, "no-effect"),
+    (GOOD + "budgets: [{provider: openai, requests_per_minute: 9, requests_per_hour: 9}]\n", 4, 51, "no-effect"),
+    (GOOD + "budgets: [{provider: openai, requests_per_minute: 9, requests_per_hour: 999}]\n", 4, 73, "no-effect"),
+    (R + "{match: {models: [a]}, chain: [{provider: openai}], max_attempts: 9}\n", 4, 71, "no-effect"),
+    (R + "{match: {models: [a]}, chain: [{provider: openai, model: b}, {provider: groq}]}\n", 4, 66, "unset-model"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "line", "column", "code"), LINTS, ids=[f"{i}-{b[3]}" for i, b in enumerate(LINTS)])
+def test_idle_rule_is_told_and_the_policy_still_loads(text: str, line: int, column: int, code: str) -> None:
+    """What is odd but harmless must not stop a roll-out."""
+    result = load(text)
+
+    assert result.policies is not None
+    assert [(line, column, code, Severity.LINT)] == [(p.line, p.column, p.code, p.severity) for p in result.problems]
+
+
+def test_two_policies_for_the_same_apps_are_refused() -> None:
+    """Which one decides must never be a matter of chance."""
+    other = GOOD.replace("policy: p", "policy: q")
+
+    assert [("p1.yaml", 2, 9, "policy-tie")] == [(p.file, p.line, p.column, p.code) for p in load(GOOD, other).problems]
+
+
+def test_overlapping_app_patterns_of_equal_weight_are_refused() -> None:
+    """`a*c` and `a?c` are as specific as each other and meet in `abc`."""
+    one = GOOD.replace("policy: p", 'policy: p\napplies_to: {apps: ["a*c"]}')
+    other = GOOD.replace("policy: p", 'policy: q\napplies_to: {apps: ["a?c"]}')
+
+    assert [("p1.yaml", 3, 21, "policy-tie")] == [(p.file, p.line, p.column, p.code) for p in load(one, other).problems]
+
+
+def test_two_policies_of_one_name_are_refused() -> None:
+    """Rows and metrics name the policy."""
+    other = GOOD.replace("policy: p", "policy: p\napplies_to: {apps: [shop]}")
+
+    assert [("p1.yaml", 2, "duplicate-name")] == [(p.file, p.line, p.code) for p in load(GOOD, other).problems]
+
+
+def test_problems_of_all_files_are_told_at_once() -> None:
+    """One run of the check is enough."""
+    problems = load("version: 1\npolicy: p\nmode: x\n" + ROUTE, "version: 1\npolicy: q\nmode: z\n" + ROUTE).problems
+
+    assert [("p0.yaml", 3), ("p1.yaml", 3)] == [(p.file, p.line) for p in problems if p.code == "unknown-value"]
+
+
+def test_no_policy_at_all_is_a_problem() -> None:
+    """An empty folder must not mean that everything passes."""
+    result = load()
+
+    assert result.policies is None
+    assert ["no-policy"] == [p.code for p in result.problems]
+
+
+def _names(node: Node | None) -> set[str]:
+    match node:
+        case Map():
+            return set(node.entries).union(*(_names(entry.node) for entry in node.entries.values()))
+        case Sequence():
+            return set[str]().union(*(_names(item) for item in node.items))
+        case _:
+            return set()
+
+
+def _keys(table: Table) -> set[str]:
+    found: set[str] = set()
+    for key in table.keys:
+        assert key.doc.endswith(".") or key.doc.endswith("?"), key.name
+        assert key.example, key.name
+        key.default_value()
+        found.add(key.name)
+        kind = key.kind
+        while isinstance(kind, ListOf | MapOf):
+            kind = kind.item if isinstance(kind, ListOf) else kind.value
+        if isinstance(kind, Table):
+            found |= _keys(kind)
+    return found
+
+
+def test_full_sample_holds_every_key() -> None:
+    """The mutation test below is only as good as the file it breaks."""
+    assert set() == _keys(POLICY) - _names(parse_yaml(FULL, "f")[0])
+
+
+@pytest.mark.parametrize("text", [SAMPLE, FULL], ids=["sample", "full"])
+def test_every_mutant_is_refused_at_its_line(text: str) -> None:
+    """Nothing in the file may be misspelt, repeated or mistyped without a word at the right line."""
+    mutants = list(mutants_of(text, frozenset()))
+    missed = []
+    for mutant in mutants:
+        result = load(mutant.text)
+        places = {(p.line, p.column) for p in result.problems} | {(p.line, 0) for p in result.problems}
+        if result.policies is not None or (mutant.line, mutant.column) not in places:
+            missed.append((mutant.what, mutant.line, [str(p) for p in result.problems]))
+
+    assert [] == missed
+    assert len(mutants) > 250
