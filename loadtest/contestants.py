@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
@@ -81,10 +82,16 @@ class Running:
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port nobody listens on at this moment.
+
+    Taken from below the range the kernel gives to outgoing connections (32768 and up, ip(7)): there, one of our own
+    connections might sit on the port when the gateway wants it, or a start-up check might connect to itself.
+    """
+    for port in random.sample(range(15_000, 32_000), 200):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise StartFailed("no free port below 32000")
 
 
 def launch(contestant: Contestant, core: int | None) -> Running:

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from locust import FastHttpUser, constant_throughput, events, task
+from locust import FastHttpUser, between, events, task
 from locust.env import Environment
 
 from loadtest.persons import person
@@ -38,7 +38,7 @@ _QUESTIONS = (
 class App(FastHttpUser):
     """One app. The numbers of the tasks are their shares."""
 
-    wait_time = constant_throughput(1)
+    wait_time = between(0.6, 1.2)  # a fixed beat would keep users in step, as they were started: ten at a time
 
     @task(6)
     def chat(self) -> None:

@@ -31,7 +31,7 @@ from proxy.flow.delivery import Delivery as RowDelivery
 from proxy.flow.delivery import DeliveryPace
 from proxy.flow.drain import drain
 from proxy.flow.fleet import Fleet
-from proxy.flow.outbox import Outbox, WhenFull
+from proxy.flow.outbox import Outbox
 from proxy.flow.relay import Relay
 from proxy.flow.reload import compile_snapshot, put_in_force
 from proxy.flow.vitals import Vitals
@@ -156,7 +156,7 @@ class App:
         )
         self.upstream = Providers(settings.providers, self._keys, time.monotonic)
         self._spool = open_spool(settings.audit)
-        self.outbox = Outbox(self._spool, WhenFull(settings.audit.when_full.value), clock.unix_ms)
+        self.outbox = Outbox(self._spool, settings.audit.when_full, clock.unix_ms)
         callers = CallerBook(settings.callers)
         delivery = Delivery(
             self.upstream,
@@ -186,7 +186,7 @@ class App:
         )
         self.vitals.simulated = self._simulated
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self.metrics)  # type: ignore[arg-type]
+        self._registry.register(self.metrics)
         self._add_gauges()
         self.admin = AdminDoor(settings.server.admin, self.vitals, self._registry, self._admin_token)
         self._redactors = Redactors(os.urandom(32))

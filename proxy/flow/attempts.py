@@ -12,17 +12,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from proxy.core.budget.ledger import Reservation
 from proxy.core.dialect import Dialect
 from proxy.core.health.breaker import Admission, BreakerState
+from proxy.core.health.breaker import Verdict as BreakerVerdict
 from proxy.core.routing.classify import classify_answer
 from proxy.core.routing.problems import Code, Problem, problem
 from proxy.core.routing.retry_after import parse_retry_after
 from proxy.core.routing.table import RULES
 from proxy.core.routing.walk import Commit, GiveUp, Try, TryNext, Walk, problem_of
 from proxy.flow import headers as header_lines
-from proxy.flow.budgets import Budgets, Denied, Granted, Reservation, TooLarge
+from proxy.flow.budgets import Budgets, Denied, Granted, TooLarge
 from proxy.flow.catalog import Deployment, Route
-from proxy.flow.delivering import Delivery, Failed
+from proxy.flow.delivering import Delivery
 from proxy.flow.exchange import Exchange
 from proxy.flow.fleet import Fleet
 from proxy.flow.intake import Request, with_model
@@ -92,12 +94,13 @@ class Attempts:
         """Try deployments until one answers; return a refusal, or None when the caller was answered."""
         route = plan.route
         deployments = route.deployments
-        deadline_s = exchange.arrived_s + deployments[0].target.timeouts.total_s
+        deadline_s = exchange.arrived_s + route.plan.total_s
         retries = route.plan.retries
         walk = Walk(
             len(deployments), route.plan.max_attempts, deadline_s, retries.same_target, retries.statuses or None
         )
         shown: Answer | None = None
+        has_refreshed = type(plan.body) is not bytes
         while True:
             step = walk.next(self.clock.monotonic_s())
             if isinstance(step, GiveUp):
@@ -107,11 +110,15 @@ class Attempts:
             deployment = deployments[step.target_index]
             result = await self._attempt(exchange, plan, deployment, step, deadline_s)
             if result.outcome is Outcome.OK:
-                result = await self._deliver(exchange, plan, deployment, result, walk)
-                if result is None:
+                if await self._deliver(exchange, plan, deployment, result):
                     return None
             elif result.answer is not None:
                 shown = result.answer
+            if result.outcome is Outcome.OWN_KEY_REFUSED and not has_refreshed:
+                has_refreshed = True
+                if await self.upstream.refresh_credential(deployment.provider):
+                    self._forget(exchange, deployment, result)
+                    continue
             verdict = self._record(exchange, walk, deployment, result)
             match verdict:
                 case TryNext():
@@ -161,6 +168,7 @@ class Attempts:
             self.budgets.settle(reservation, None, self.clock.monotonic_s())
             raise
         else:
+            exchange.head_came(attempt)
             self._judge(exchange, plan, deployment, answer, result)
             attempt.reused_connection = answer.reused_connection
         return result
@@ -227,10 +235,8 @@ class Attempts:
 
     # --- what came of it --------------------------------------------------------------------------
 
-    async def _deliver(
-        self, exchange: Exchange, plan: Plan, deployment: Deployment, result: _Result, walk: Walk
-    ) -> _Result | None:
-        """Hand a good answer on; return None when the caller has it, or why it was not good after all."""
+    async def _deliver(self, exchange: Exchange, plan: Plan, deployment: Deployment, result: _Result) -> bool:
+        """Hand a good answer on; False, with ``result`` corrected, when it was not good after all."""
         answer, attempt = result.answer, result.attempt
         assert answer is not None and attempt is not None
         is_first = len(exchange.facts.attempts) == 1
@@ -250,11 +256,20 @@ class Attempts:
 
         failed = await self.delivery.deliver(exchange, plan.route, plan.request, answer, asked, ended)
         if failed is None:
-            return None
-        if isinstance(failed, Failed):
-            result.outcome = failed.outcome
-            result.answer = None
-        return result
+            return True
+        result.outcome = failed.outcome
+        result.answer = None
+        return False
+
+    def _forget(self, exchange: Exchange, deployment: Deployment, result: _Result) -> None:
+        """Close the books on an attempt that is repeated because its credential had been rotated."""
+        now_s = self.clock.monotonic_s()
+        if result.attempt is not None:
+            exchange.end_attempt(result.attempt, result.outcome, 401)
+        if result.reservation is not None:
+            self.budgets.cancel(result.reservation, now_s)
+        if result.admission is not None and result.admission.verdict is BreakerVerdict.PROBE:
+            self.fleet.cancel_probe(deployment.name, now_s)
 
     def _record(self, exchange: Exchange, walk: Walk, deployment: Deployment, result: _Result) -> TryNext | Commit | GiveUp:
         """Tell fleet, budgets and walk how the attempt ended."""

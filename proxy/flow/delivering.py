@@ -146,7 +146,8 @@ class Delivery:
         watch = StreamWatch(dialect, expected_choices=request.choices) if dialect is not Dialect.OTHER else None
         transforms: list[Transform] = []
         coding = head.fields.get(b"content-encoding")
-        is_decoded = coding is not None and watch is not None and is_inflatable(coding)
+        inflater = Inflater(coding) if coding is not None and watch is not None and is_inflatable(coding) else None
+        is_decoded = inflater is not None
         if exchange.vault is not None and not exchange.vault.is_empty:
             transforms.append(StreamRestorer(exchange.vault, dialect))
         if asked is not None:
@@ -156,7 +157,6 @@ class Delivery:
                 live.abort()
                 return Failed(Outcome.BAD_RESPONSE)
             watch = None
-        began_s = self.now_s()
 
         def terminal(outcome: Outcome) -> None:
             if pipe.first_content_s is not None:
@@ -173,7 +173,7 @@ class Delivery:
             watch,
             tuple(transforms),
             terminal,
-            inflater=Inflater(coding) if is_decoded and coding is not None else None,
+            inflater=inflater,
             seals_on_finish=dialect in (Dialect.RESPONSES, Dialect.MESSAGES),
         )
         try:
@@ -197,7 +197,6 @@ class Delivery:
             exchange.responder.finish()
         else:
             self._broken(exchange, route, pipe, terminal, outcome)
-        facts.upstream_ms = max(facts.upstream_ms, (self.now_s() - began_s) * 1000.0)
         return None
 
     def _cut_short(

@@ -56,7 +56,8 @@ class Exchange:
         self.inbound = inbound
         self.responder = responder
         self.arrived_s = inbound.arrived_s
-        self.dialect = dialect_of(head.path)
+        # Only a POST makes a model speak; lists, look-ups and preflights of the same paths are just passed.
+        self.dialect = dialect_of(head.path) if head.method == "POST" else Dialect.OTHER
         self.vault: Vault | None = None
         self.facts = ExchangeFacts(clock.new_id(), clock.unix_ms(), head.method, head.path[:2048])
         if type(inbound.body) is bytes:
@@ -109,10 +110,15 @@ class Exchange:
 
     def header_block(self, head: AnswerHead, *, is_decoded: bool = False, drops: frozenset[bytes] = frozenset()) -> bytes:
         """Return the header lines of an answer passed on: the provider's, then ours."""
+        if self.facts.budget:
+            drops |= header_lines.RATE_LIMIT_HEADERS
         lines = header_lines.to_caller(head, is_decoded=is_decoded, drops=drops)
         if head.is_event_stream:
             lines += [line for name, line in _STREAM_HINTS if name not in head.fields]
-        lines.append(header_lines.our_lines(self.facts, self.elapsed_ms(), b"x-request-id" in head.fields))
+        facts = self.facts
+        lines.append(header_lines.our_lines(facts, self.elapsed_ms(), b"x-request-id" in head.fields))
+        if facts.budget:
+            lines.append(header_lines.budget_lines(facts.budget))
         return b"".join(lines)
 
     def begin_attempt(self, provider: str, model: str) -> AttemptFacts:
@@ -123,14 +129,21 @@ class Exchange:
         self.facts.model_served = model
         return attempt
 
+    def head_came(self, attempt: AttemptFacts) -> None:
+        """Note that an attempt's answer has begun (or is whole)."""
+        attempt.ended_ms = self.elapsed_ms()
+        self.facts.upstream_ms += attempt.ended_ms - attempt.started_ms
+
     def end_attempt(self, attempt: AttemptFacts, outcome: Outcome, http_status: int) -> float:
-        """Note how an attempt ended; return its milliseconds."""
+        """Note how an attempt ended; return its milliseconds. Streaming counts as the provider's time."""
         attempt.outcome = outcome
         attempt.http_status = http_status
-        attempt.ended_ms = self.elapsed_ms()
-        taken_ms = attempt.ended_ms - attempt.started_ms
-        self.facts.upstream_ms += taken_ms
-        return taken_ms
+        is_live = not attempt.ended_ms or self.responder.has_started
+        if is_live:
+            now_ms = self.elapsed_ms()
+            self.facts.upstream_ms += now_ms - (attempt.ended_ms or attempt.started_ms)
+            attempt.ended_ms = now_ms
+        return attempt.ended_ms - attempt.started_ms
 
     # --- the end --------------------------------------------------------------------------------------
 

@@ -18,6 +18,13 @@ _CACHE_MAX: Final = 1024
 _INSEPARABLE: Final = frozenset({b"content-type", b"content-length", b"authorization", b"host", b"transfer-encoding"})
 """Never dropped because a Connection header names them: that would be an attack, not hygiene."""
 
+RATE_LIMIT_HEADERS: Final = frozenset(
+    f"x-ratelimit-{what}-{unit}".encode("ascii")
+    for what in ("limit", "remaining", "reset")
+    for unit in ("requests", "tokens")
+)
+"""The provider's own view of its limits; replaced where a budget of ours applies."""
+
 IDENTITY: Final[Header] = (b"accept-encoding", b"identity")
 
 
@@ -132,3 +139,27 @@ def refusal_lines(refusal: Problem) -> bytes:
     if refusal.retry is Retry.NO:
         lines += "x-should-retry: false\r\n"
     return lines.encode("ascii")
+
+
+def _span(seconds: float) -> str:
+    """Write a duration as OpenAI does in its rate-limit headers: ``120ms``, ``7.5s``, ``6m0s``."""
+    if seconds < 1.0:
+        return f"{max(0, round(seconds * 1000))}ms"
+    if seconds < 60.0:
+        return f"{seconds:.3g}s"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}m{rest}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60}m{rest}s"
+
+
+def budget_lines(budget: dict[str, float]) -> bytes:
+    """Return ``x-ratelimit-*`` of the tightest budget of ours that applies, in OpenAI's notation."""
+    lines = []
+    for unit in ("requests", "tokens"):
+        limit = budget.get(f"limit_{unit}")
+        if limit is not None:
+            lines.append(
+                f"x-ratelimit-limit-{unit}: {limit:.0f}\r\n"
+                f"x-ratelimit-remaining-{unit}: {max(0.0, budget[f'remaining_{unit}']):.0f}\r\n"
+                f"x-ratelimit-reset-{unit}: {_span(budget[f'reset_{unit}_s'])}\r\n"
+            )
+    return "".join(lines).encode("ascii")

@@ -15,7 +15,8 @@ from typing import Any
 from proxy.core.budget.estimate import estimate_tokens
 from proxy.core.dialect import Dialect
 from proxy.core.policy.model import NoRoute, NoRouteReason
-from proxy.core.redaction import Blocked, Redacted, Unreadable, Untouched
+from proxy.core.redaction.request import UNSCANNED_KIND
+from proxy.core.redaction import Blocked, Redacted, Unreadable, Untouched, Verdict
 from proxy.core.routing.problems import Code, Problem, problem, problem_of_fault
 from proxy.flow.attempts import Attempts, Plan
 from proxy.flow.callers import CallerBook
@@ -162,6 +163,7 @@ class Relay:
             return None
         if exchange.dialect is Dialect.OTHER and b"json" not in exchange.inbound.head.fields.get(b"content-type", b"").lower():
             return _unscanned(exchange, route)
+        result: Verdict
         if len(body) > OFFLOAD_ABOVE_BYTES:
             result = await self.offload(lambda: redactor.redact(body, exchange.dialect, request.document))
         else:
@@ -270,6 +272,8 @@ def _no_route(answer: NoRoute, model: str | None) -> Problem:
 
 
 def _blocked(result: Blocked) -> Problem:
+    if result.kinds == (UNSCANNED_KIND,):
+        return problem(Code.UNSCANNED_CONTENT, param=result.where[0] if result.where else None)
     kinds = ", ".join(kind.lower() for kind in result.kinds)
     places = ", ".join(result.where[:5])
     return problem(

@@ -176,8 +176,8 @@ class StreamPipe:
             if self._partial and outcome is Outcome.OK:
                 # A last event without its blank line is still an event.
                 partial, self._partial = self._partial, b""
-                self._take_events(partial, watch)
-                if self._outcome is not None:
+                self._take_events(partial + b"\n\n", watch)
+                if self._has_ended():
                     return
             if watch.error:
                 outcome = Outcome.UPSTREAM_ERROR_EVENT
@@ -186,6 +186,9 @@ class StreamPipe:
             elif watch.saw_done:
                 outcome = Outcome.OK
         self._conclude(outcome)
+
+    def _has_ended(self) -> bool:
+        return self._outcome is not None
 
     def _stop(self, outcome: Outcome) -> None:
         self._live.abort()

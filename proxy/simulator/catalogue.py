@@ -17,6 +17,7 @@ from proxy.simulator.answers import Answer, Asked, anthropic_error, error_answer
 from proxy.simulator.anthropic import answer_count_tokens, answer_messages
 from proxy.simulator.chat import answer_chat, answer_completion
 from proxy.simulator.files import FileStore
+from proxy.simulator.forms import read_form
 from proxy.simulator.media import (
     answer_embeddings,
     answer_images,
@@ -87,7 +88,8 @@ def read_query(target: str) -> dict[str, str]:
 def read_body(place: Place, method: str, content_type: str, body: bytes) -> tuple[dict[str, object], str]:
     """Return the JSON object of a request and what is wrong with it (empty when nothing is)."""
     if place.path in _FORMS and content_type.lower().startswith("multipart/form-data"):
-        return {}, ""
+        form = read_form(content_type, body) or {}
+        return ({"model": form["model"].content.decode("utf-8", "replace")} if "model" in form else {}), ""
     is_known = place.path in _POSTS and method == "POST"
     if not body:
         return {}, "We could not parse the JSON body of your request: the body is empty." if is_known else ""

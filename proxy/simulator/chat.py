@@ -89,11 +89,15 @@ def wanted_calls(asked: Asked) -> tuple[ToolCall, ...]:
     return ()
 
 
+def _object(value: Any, default: dict[str, Any] | None = None) -> dict[str, Any]:
+    return value if isinstance(value, dict) else default or {}
+
+
 def _chosen_tool(tools: list[Any], choice: Any) -> tuple[str, Any]:
-    described = [tool.get("function", tool) for tool in tools if isinstance(tool, dict)] or [{}]
+    described = [_object(tool.get("function"), tool) for tool in tools if isinstance(tool, dict)] or [{}]
     wanted = ""
     if isinstance(choice, dict):
-        wanted = str(choice.get("name") or (choice.get("function") or {}).get("name") or "")
+        wanted = str(choice.get("name") or _object(choice.get("function")).get("name") or "")
     tool = next((t for t in described if t.get("name") == wanted), described[0])
     schema = tool.get("parameters", tool.get("input_schema"))
     return str(tool.get("name", "tool")), schema if isinstance(schema, dict) else {"type": "object"}

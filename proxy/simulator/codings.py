@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from functools import lru_cache
 from typing import Protocol
 
 CODINGS = ("gzip", "deflate", "zstd")
@@ -69,6 +70,14 @@ def coder_for(name: str) -> Coder | None:
     return _ZstdCoder() if name == "zstd" else None
 
 
-def gzip_of_zeros(size: int) -> bytes:
-    """Return a gzip member that inflates to ``size`` zero bytes."""
-    return _ZlibCoder(31).whole(bytes(size))
+@lru_cache(maxsize=4)
+def gzip_bomb(mebibytes: int) -> tuple[bytes, bytes, bytes]:
+    """Return head, block and tail of one gzip member: head, then ``mebibytes`` times the block, then the tail."""
+    zeros = bytes(1024 * 1024)
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = deflate.compress(zeros) + deflate.flush(zlib.Z_FULL_FLUSH)  # after a full flush the next block is the same
+    crc = 0
+    for _ in range(mebibytes):
+        crc = zlib.crc32(zeros, crc)
+    head = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+    return head, block, b"\x03\x00" + struct.pack("<II", crc, (mebibytes << 20) & 0xFFFFFFFF)

@@ -86,6 +86,8 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._switch(data[upgrade.args[0] :])
+        except httptools.HttpParserCallbackError as problem:
+            self._admit_mistake(problem.__context__ or problem)
         except httptools.HttpParserError as problem:
             self._refuse_nonsense(data, problem)
         if is_doomed and not self._transport.is_closing():
@@ -153,7 +155,7 @@ class Connection(asyncio.Protocol):
             return
         if not incoming.is_admin and self._answer_early(incoming, entry):
             return
-        if incoming.lower.get("expect", "").lower() == "100-continue":
+        if incoming.lower.get("expect", "").lower() == "100-continue" and not self._is_answering:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -229,9 +231,13 @@ class Connection(asyncio.Protocol):
             self._after_answer(fault)
         else:
             self._task = self._loop.create_task(self._deliver(plan, fault, keep), name="simulated-answer")
+            self._task.add_done_callback(self._look_at_task)
 
     async def _deliver(self, plan: Delivery, fault: Fault, keep: bool) -> None:
-        await deliver(plan, self, keep)
+        try:
+            await deliver(plan, self, keep)
+        except ConnectionResetError:
+            return  # the peer left; connection_lost writes it down
         self._after_answer(fault)
 
     def _after_answer(self, fault: Fault) -> None:
@@ -245,7 +251,7 @@ class Connection(asyncio.Protocol):
         if not header.startswith("early") and not self._world.board.may_be_early():
             return False
         try:
-            step = self._world.board.take_step(entry.path, "")
+            step = None if header else self._world.board.take_step(entry.path, "")
             fault = parse_fault(header) if header else step.fault if step else self._world.board.everyone
         except BadSetting:
             return False
@@ -355,6 +361,15 @@ class Connection(asyncio.Protocol):
             self._entry.fault = "race"
         self._end_entry(is_complete=False, closed=True)
         self.close_now(self._end_on_next)
+
+    def _look_at_task(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            self._admit_mistake(problem)
+
+    def _admit_mistake(self, problem: BaseException) -> None:
+        """A bug of the simulator: say so aloud and end the connection, so that no test waits for ever."""
+        self._loop.call_exception_handler({"message": "the simulated provider failed", "exception": problem})
+        self.close_now("reset")
 
     def _refuse_nonsense(self, data: bytes, problem: Exception) -> None:
         entry = self._incoming.entry

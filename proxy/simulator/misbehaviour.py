@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from proxy.simulator.answers import DONE, Answer, Asked, Event, Headers, Kind, anthropic_error, error_answer
-from proxy.simulator.codings import CODINGS, gzip_of_zeros
+from proxy.simulator.codings import CODINGS, gzip_bomb
 from proxy.simulator.delivery import Delivery, Drip, Ending, Framing, phrase_of, plain_bytes
 from proxy.simulator.faults import Fault
 from proxy.simulator.settings import BadSetting
@@ -282,10 +282,10 @@ def _encode(plan: Delivery, fault: Fault, _: Scene) -> None:
 
 
 def _bomb(plan: Delivery, fault: Fault, _: Scene) -> None:
-    size = fault.size("size", 300 * _MIB)
-    block = gzip_of_zeros(min(size, _MIB))
-    plan.answer = Answer(headers=[("content-encoding", "gzip")])
-    plan.repeat = (block, max(1, size // _MIB))
+    mebibytes = max(1, fault.size("size", 300 * _MIB) // _MIB)
+    head, block, plan.suffix = gzip_bomb(mebibytes)
+    plan.answer = Answer(headers=[("content-encoding", "gzip")], body=head)
+    plan.repeat = (block, mebibytes)
 
 
 def _huge(plan: Delivery, fault: Fault, _: Scene) -> None:

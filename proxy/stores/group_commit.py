@@ -111,6 +111,8 @@ class GroupCommit:
             SpoolUnavailable: as ``durable``.
         """
         while self.synced < self.appended:
+            if not self._dirty and not self._move():
+                raise SpoolUnavailable("the spool's disk refuses to be written")
             job = self._job(lambda callback: callback())
             self._finish(job, self._run(job))
             if self._failures >= 2:

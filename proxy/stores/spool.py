@@ -35,6 +35,7 @@ _GAP_ROOM: Final = 512
 _DEGRADED_RATIO: Final = 0.8
 _RETRY_S: Final = 1.0
 _SYNC_TROUBLE_S: Final = 60.0
+_REFUSAL_SHOWN_S: Final = 5.0
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _BEGIN, _END, _GAP = int(FrameType.BEGIN), int(FrameType.END), int(FrameType.GAP)
 
@@ -66,7 +67,7 @@ class DiskSpool:
         """
         self._directory = directory
         self._max_bytes = max(max_bytes, 2 * _LEAST_SEGMENT)
-        self._segment_bytes = min(segment_bytes, max(_LEAST_SEGMENT, max_bytes // 8))
+        self._segment_bytes = min(segment_bytes, max(_LEAST_SEGMENT, max_bytes // 4))
         self._now_s = now_s
         self._syncs = syncs
         self._open: set[str] = set()
@@ -76,6 +77,7 @@ class DiskSpool:
         self._failed_at_s = 0.0
         self._sync_trouble_s = float("-inf")
         self._sync_failures = 0
+        self._refused_at_s = float("-inf")
         self._appended_rows = 0
         self._active: Segment | None = None
         self._lock_fd = lock_directory(directory)
@@ -253,6 +255,7 @@ class DiskSpool:
         if self._failure or self._stranded:
             self._revive()
         if self._used + self._reserved + size + _GAP_ROOM > self._max_bytes:
+            self._refused_at_s = self._now_s()
             raise SpoolFull(f"the audit spool holds {self._used} of {self._max_bytes} bytes")
         active = self._active
         wanted = self._reserved + size + _GAP_ROOM
@@ -266,6 +269,7 @@ class DiskSpool:
     def _make_room(self, wanted: int) -> Segment:
         """Set aside more of the volume, in this segment or the next."""
         if HEADER_BYTES + wanted > self._segment_bytes:
+            self._refused_at_s = self._now_s()
             raise SpoolFull(f"{len(self._open)} open exchanges are all one segment can end")
         active = self._active
         if active is None or active.data_end + wanted > self._segment_bytes:
@@ -321,6 +325,7 @@ class DiskSpool:
 
     def _fault(self, exc: OSError) -> SpoolUnavailable:
         if exc.errno in _NO_SPACE:
+            self._refused_at_s = self._now_s()
             return SpoolFull(f"no space left for the audit spool in {self._directory}")
         return SpoolUnavailable(f"audit spool in {self._directory}: {exc.strerror}")
 
@@ -367,6 +372,8 @@ class DiskSpool:
         ratio = (self._used + self._reserved) / self._max_bytes
         if ratio >= _DEGRADED_RATIO or self._active is None:
             return Condition.DEGRADED, "nearly_full" if ratio >= _DEGRADED_RATIO else "volume_full"
+        if self._now_s() - self._refused_at_s < _REFUSAL_SHOWN_S:
+            return Condition.DEGRADED, "full"
         if self._now_s() - self._sync_trouble_s < _SYNC_TROUBLE_S:
             return Condition.DEGRADED, "sync_failed"
         return Condition.OK, ""
@@ -381,8 +388,11 @@ class DiskSpool:
                 raise self._fault(exc) from exc
 
     def _let_go(self) -> None:
-        if self._active is not None and not self._active.is_sealed:
-            self._active.seal()
+        active = self._active
+        if active is not None and not active.is_sealed:
+            if not self._open and self._reader.has_finished(active):
+                active.data_end = active.start  # all of it was sent: nothing to send again at the next start
+            active.seal()
         for segment in self._segments:
             segment.close()
         os.close(self._lock_fd)

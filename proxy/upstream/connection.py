@@ -235,7 +235,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.is_raw:
             self._deliver(data)
             return
-        if not self.is_busy or self._is_complete:
+        if self._is_over():
             # Bytes nobody asked for: the connection cannot be trusted any more.
             self.transport.abort()
             return
@@ -246,17 +246,21 @@ class UpstreamConnection(asyncio.Protocol):
         except httptools.HttpParserUpgrade as exc:
             self._switch_to_raw(data[exc.args[0] :])
         except httptools.HttpParserError:
-            if self.is_busy and not self._is_complete:
-                self.fail(Outcome.BAD_RESPONSE if not self._in_body else Outcome.TRUNCATED)
-            else:
+            if self._is_over():
                 self.transport.abort()
+            else:
+                self.fail(Outcome.TRUNCATED if self._in_body else Outcome.BAD_RESPONSE)
         else:
-            if self._is_complete:
+            if self._is_over():
                 return
             if self._is_head_request and self._answer_head is not None:
                 self._complete()
             elif not self._in_body and self._head_bytes > MAX_HEAD_BYTES:
                 self.fail(Outcome.TOO_LARGE)
+
+    def _is_over(self) -> bool:
+        """True when no attempt waits for anything on this connection."""
+        return not self.is_busy or self._is_complete
 
     # --- the parser's callbacks -------------------------------------------------------------------
 

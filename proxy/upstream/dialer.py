@@ -87,8 +87,9 @@ class Dialer:
             proxy=address.egress_proxy,
         )
         connection = await self._connector.connect(request, [], aiohttp.ClientTimeout(total=None))
-        transport = connection.transport
-        assert transport is not None
+        connected = connection.transport
+        assert connected is not None
+        transport = connected
         handler = connection.protocol
         transport.set_protocol(protocol)
         protocol.connection_made(transport)

@@ -26,7 +26,7 @@ providers:
   mock: {{base_url: "{upstream}/v1"}}
 default_provider: mock
 audit: {{store: "sqlite:///audit.db", spool: spool}}
-log: {{level: warning, format: text}}
+log: {{level: info, format: text}}
 """
 
 # The kit counts attempts and broken ends itself, so the policy must neither retry nor soften a cut stream.
@@ -40,7 +40,7 @@ routes:
     retries: none
     broken_stream: cut
 """
-REDACTING = PLAIN + "redaction: {request: {default: restore}, response: {default: observe}}\n"
+REDACTING = PLAIN + "redaction: {request: {default: restore}}\n"
 
 
 @pytest.fixture(scope="module")
@@ -113,4 +113,5 @@ def test_clients_pass_through_the_sidecar(kit_home: Path, sidecar: SidecarProces
     """An app that changes its base URL notices nothing, with redaction or without."""
     well, failed = verdict(kit_home, sidecar.base_url)
 
+    assert sidecar.process.poll() is None, sidecar.log()[-4000:]
     assert ([], CHECKS) == (failed, well), sidecar.log()[-4000:]

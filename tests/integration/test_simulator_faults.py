@@ -206,7 +206,7 @@ def joined_chunks(framed: bytes) -> bytes:
 
 
 async def test_coded_bodies_decode_to_the_plain_ones() -> None:
-    """gzip in one or several members, deflate, and gzip flushed after every event (UF-16)."""
+    """Gzip in one or several members, deflate, and gzip flushed after every event (UF-16)."""
     async with running_simulator() as sim:
         plain = json.loads((await ask(sim, "ok")).rest)["choices"]
         once = await ask(sim, "encode:as=gzip")
@@ -384,9 +384,8 @@ async def test_trailers_and_cookies_are_sent() -> None:
 
 async def test_black_hole_and_refusal_are_what_they_say() -> None:
     """Two addresses for connect timeouts and refused connections."""
-    with black_hole() as origin:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await asyncio.open_connection("127.0.0.1", int(origin.rpartition(":")[2]))
+    with black_hole() as origin, pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await asyncio.open_connection("127.0.0.1", int(origin.rpartition(":")[2]))
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", int(refused_origin().rpartition(":")[2]))

@@ -27,10 +27,10 @@ ECHO = [{"role": "user", "content": "echo: Olá, Zoë 🎉"}]
 
 
 async def post(sim: Simulator, path: str, data: object, base: str = "/v1", **headers: str) -> tuple[int, object]:
-    async with aiohttp.ClientSession() as session:
-        async with session.post(f"{sim.origin}{base}{path}", json=data, headers=headers) as answer:
-            text = await answer.text()
-            return answer.status, text if "event-stream" in answer.content_type else json.loads(text)
+    url = f"{sim.origin}{base}{path}"
+    async with aiohttp.ClientSession() as session, session.post(url, json=data, headers=headers) as answer:
+        text = await answer.text()
+        return answer.status, text if "event-stream" in answer.content_type else json.loads(text)
 
 
 def said(stream: object, *keys: str | int) -> str:
@@ -90,7 +90,7 @@ async def test_tool_calls_carry_the_arguments_spelled_out() -> None:
 
 
 async def test_several_choices_and_usage_chunk() -> None:
-    """n answers, and the usage chunk with no choices at the end when asked for."""
+    """N answers, and the usage chunk with no choices at the end when asked for."""
     async with running_simulator(prompt_tokens=11, completion_tokens=22) as sim:
         data = {"messages": ECHO, "n": 3, "stream": True, "stream_options": {"include_usage": True}}
         _, stream = await post(sim, "/chat/completions", data)
@@ -241,11 +241,13 @@ async def test_stream_keeps_its_pace() -> None:
 @pytest.mark.parametrize("eol", ["lf", "crlf", "cr"])
 async def test_wire_may_be_cut_anywhere(split: int, eol: str) -> None:
     """Cut every byte, in every line end, the bytes are the same in the end."""
-    async with running_simulator(split=split, eol=eol, comments=True, bom=True) as sim:
-        async with aiohttp.ClientSession() as session:
-            data = {"messages": ECHO, "stream": True}
-            async with session.post(f"{sim.base_url}/chat/completions", json=data) as answer:
-                body = await answer.read()
+    data = {"messages": ECHO, "stream": True}
+    async with (
+        running_simulator(split=split, eol=eol, comments=True, bom=True) as sim,
+        aiohttp.ClientSession() as session,
+        session.post(f"{sim.base_url}/chat/completions", json=data) as answer,
+    ):
+        body = await answer.read()
 
     assert body.startswith(b"\xef\xbb\xbf: ping 0")
     assert body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").endswith(b"data: [DONE]\n\n")

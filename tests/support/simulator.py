@@ -75,6 +75,10 @@ class Simulator:
         """Go wrong like this for one model."""
         self.provider.board.by_model[model] = parse_fault(text)
 
+    def fault_for_provider(self, prefix: str, text: str) -> None:
+        """Go wrong like this for requests below ``/prefix/…/v1``."""
+        self.provider.board.by_provider[prefix] = parse_fault(text)
+
     def reset(self) -> None:
         """Forget journal, script and faults."""
         self.provider.world.reset()

@@ -29,8 +29,9 @@ MAX_ROW_BYTES: Final = 8192
 
 _VERSION: Final = 1
 _NUL = b"\\u0000"
-_TEXT_LIMITS: Final = (1024, 512, 256, 96, 40)
-"""Byte limits of one text, tried in order until the payload fits."""
+_TEXT_LIMITS: Final = (1024, 512, 256, 96, 40, 4)
+"""Byte limits of one text, tried in order until the payload fits; the last fits even when every byte is a
+control character, which JSON spells with six."""
 _MIN_TS_MS: Final = -62_135_596_800_000
 _MAX_TS_MS: Final = 253_402_300_799_999
 _dumps = orjson.dumps
@@ -355,7 +356,7 @@ class _Cleaner:
         return kept
 
     def counts(self, counts: dict[str, int] | dict[str, float]) -> dict[str, float]:
-        kept, bits = clean_counts(counts, self._items)
+        kept, bits = clean_counts(counts, self._items, min(self._limit, 64))
         self.bits |= bits
         return kept
 

@@ -36,12 +36,14 @@ def clean_text(text: str, max_bytes: int) -> tuple[str, int]:
     return text, bits
 
 
-def clean_counts(counts: dict[str, int] | dict[str, float], max_items: int) -> tuple[dict[str, float], int]:
+def clean_counts(
+    counts: dict[str, int] | dict[str, float], max_items: int, max_bytes: int
+) -> tuple[dict[str, float], int]:
     """Return a name -> number mapping with storable names and numbers, and the flag bits it earned."""
     bits = CUT if len(counts) > max_items else 0
     kept: dict[str, float] = {}
     for name, value in list(counts.items())[:max_items]:
-        text, name_bits = clean_text(name, 64)
+        text, name_bits = clean_text(name, max_bytes)
         kept[text], value_bits = clean_number(value)
         bits |= name_bits | value_bits
     return kept, bits

@@ -1,9 +1,11 @@
 """Units, speech settings, and the small language of faults."""
 
+from pathlib import Path
+
 import pytest
 
 from proxy.simulator.faults import CATALOGUE, FaultBoard, parse_fault, parse_step
-from proxy.simulator.settings import BadSetting, Speech, parse_duration, parse_size, speech_with
+from proxy.simulator.settings import SPEECH_KEYS, BadSetting, Speech, parse_duration, parse_size, speech_with
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("200ms", 0.2), ("1.5s", 1.5), ("2m", 120.0), ("3", 3.0), ("0", 0.0)])
@@ -98,3 +100,11 @@ def test_unknown_script_field_is_refused() -> None:
     """Nothing is ignored silently."""
     with pytest.raises(BadSetting, match="did you mean 'times'"):
         parse_step({"fault": "500", "time": 2})
+
+
+def test_readme_lists_every_fault_and_setting() -> None:
+    """What is not written down is not found."""
+    readme = (Path(__file__).resolve().parents[3] / "proxy/simulator/README.md").read_text()
+
+    assert [] == [name for name in (*CATALOGUE, *SPEECH_KEYS) if f"`{name}`" not in readme]
+    assert [] == [name for name in CATALOGUE if f"| `{name}` |" not in readme]

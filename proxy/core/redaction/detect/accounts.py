@@ -18,6 +18,7 @@ from proxy.core.redaction.detect.validators_europe import IBAN_LENGTHS, VAT_LENG
 UUID = rb"\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b"
 CNPJ_ALNUM = (
     rb"\b[0-9A-Za-z]{2}\.[0-9A-Za-z]{3}\.[0-9A-Za-z]{3}/[0-9A-Za-z]{4}-[0-9]{2}\b",
+    rb"\b[0-9A-Z]{8}/[0-9A-Z]{4}-[0-9]{2}\b",
     rb"\b[0-9A-Z]{12}[0-9]{2}\b",
 )
 WALLET = (
@@ -31,7 +32,7 @@ VAT = rb"\b(?:" + b"|".join(sorted(c.encode() for c in VAT_LENGTHS)) + rb")[ \-\
 
 _UUID = re.compile(UUID)
 _V4_UUID = re.compile(rb"(?i)[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-_CNPJ = re.compile(CNPJ_ALNUM[0] + b"|" + CNPJ_ALNUM[1])
+_CNPJ = re.compile(b"|".join(CNPJ_ALNUM))
 _WALLET = re.compile(b"|".join(WALLET))
 _IBAN_START = re.compile(rb"(?i:" + _COUNTRIES + rb")[0-9]{2}")
 _VAT_START = re.compile(VAT)
@@ -94,15 +95,16 @@ class Accounts:
         if not (strong or soft or labelled) or _is_inside(ctx, start, end):
             return False
         plain = value.translate(None, _PUNCTUATION).upper().decode()
+        several = len(strong) + len(soft) + len(labelled) > 1
+        label = ctx.label(start) if several or not strong else None
+        named = label.kinds if label else frozenset()
+        for rule in (*strong, *soft, *labelled) if named else ():
+            if rule.name in named and (rule.loose is None or rule.loose(plain)):
+                ctx.add(start, end, rule.name, rule.priority, LABELLED if rule.loose else WEAK)
+                return True
         for rule in strong:
             if rule.check is None or rule.check(plain):
                 ctx.add(start, end, rule.name, rule.priority, STRONG)
-                return True
-        label = ctx.label(start) if soft or labelled else None
-        named = label.kinds if label else frozenset()
-        for rule in (*soft, *labelled):
-            if rule.name in named and (rule.loose is None or rule.loose(plain)):
-                ctx.add(start, end, rule.name, rule.priority, LABELLED if rule.loose else WEAK)
                 return True
         for rule in soft if NEGATIVE not in named else ():
             if rule.check is not None and rule.check(plain):
@@ -122,7 +124,7 @@ class Accounts:
         rule: Rule | None = self._cnpj
         if rule is None or rule.check is None or not rule.check(plain) or _is_inside(ctx, start, end):
             return False
-        if b"." not in value:
+        if b"-" not in value:
             label = ctx.label(start)
             if label is None or rule.name not in label.kinds:
                 return False

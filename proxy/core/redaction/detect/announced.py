@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from proxy.core.redaction.detect.context import LABELLED, Context
-from proxy.core.redaction.detect.secrets import entropy, is_placeholder, is_template
+from proxy.core.redaction.detect.secrets import IssuerRules, entropy, is_placeholder, is_template
 
 PASSWORD_WORDS = (
     "passwords?", "passwd", "passphrase", "passcode", "pwd", "senhas?", "contrase(?:\xf1a|na|\\?a)", "clave", "mot de passe", "mdp",
@@ -55,11 +55,15 @@ _BARE_KEY = re.compile(rb"(?i)(?:public|primary|foreign|partition|sort|cache|ind
 _CODE = re.compile(
     rb"^(?:[A-Za-z_]\w*(?:\.|->|::)[A-Za-z_][\w.]*|os\.environ.*|process\.env.*|[A-Za-z_]\w*[(\[].*|function|return|string|String|null|None)$"
 )
+_HAS_FORM = re.compile(rb"eyJ[A-Za-z0-9_\-]{8,}\.eyJ")
 _REACH_BACK = 24
 
 
 class Announced:
-    """The handler of secret labels."""
+    """The handler of secret labels; a value with a form of its own is left to the handler of that form."""
+
+    def __init__(self, issuers: IssuerRules) -> None:
+        self._issuers = issuers
 
     def __call__(self, ctx: Context, start: int, end: int) -> int:
         """Judge what follows the label stem at [start, end); return where the scan goes on."""
@@ -70,8 +74,14 @@ class Announced:
             if found and found.end() > end and self._password(ctx, found):
                 return found.end("value")
             found = _TOKEN_AT.match(data, at, at + 520)
-            if found and found.end() > end and self._token(ctx, found):
-                return found.end("value")
+            if found is None or found.end() <= end:
+                continue
+            if _HAS_FORM.match(found["value"]):
+                return max(end, found.start("value"))
+            stop = self._issuers(ctx, found.start("value"))
+            if stop or self._token(ctx, found):
+                return stop or found.end("value")
+        ctx.orphans = True
         return end
 
     def _password(self, ctx: Context, found: re.Match[bytes]) -> bool:
@@ -81,7 +91,7 @@ class Announced:
             return False
         has_digit = any(48 <= c <= 57 for c in value)
         has_letter = any(chr(c).isalpha() for c in value)
-        has_symbol = any(c in b"!@#$%^&*()_-+=[]{}|;:,.?/~" for c in value[:-1])
+        has_symbol = any(c in b"!@#$%^&*()_-+=[]{}|;:,.?/~" for c in value)
         mixed = value.lower() != value and value.upper() != value
         good = (has_digit and (has_letter or has_symbol)) or (has_symbol and has_letter and mixed and explicit)
         if not explicit:

@@ -5,6 +5,8 @@ Owns the findings of one search. Knows no family.
 
 from __future__ import annotations
 
+import re
+
 from proxy.core.redaction.detect.labels import Label, LabelIndex
 from proxy.terms.redaction import Finding
 
@@ -12,19 +14,22 @@ STRONG, SOFT, LABELLED, WEAK = 0.95, 0.85, 0.9, 0.7
 """Confidence of a finding: shape and check; bare digits and check; label and check; label alone."""
 
 _IS_WORD = bytes(1 if chr(c).isalnum() or c == 0x5F else 0 for c in range(128)) + bytes(128)
+_ANOTHER_KEY = re.compile(rb"[:=,;{][^:=]{0,40}[A-Za-z_]{2,}[\"'\\)\]]{0,4}[ \t]?[:=]")
 _ESCAPED = frozenset(b"nrtbf")
 
 
 class Context:
     """One search over one text."""
 
-    __slots__ = ("_labels", "data", "found", "size", "text")
+    __slots__ = ("_labels", "data", "found", "orphans", "size", "text")
 
     def __init__(self, text: str, data: bytes, labels: LabelIndex) -> None:
         self.text = text
         self.data = data
         self.size = len(data)
         self.found: list[tuple[int, int, int, Finding]] = []
+        self.orphans = False
+        """True once something looked like a value but for a label: a header row may have it."""
         self._labels = labels
 
     def add(self, start: int, end: int, kind: str, priority: int, score: float, sub: str = "") -> None:
@@ -35,6 +40,7 @@ class Context:
         """Return the nearest label before ``start``, if it may belong to the value there."""
         found = self._labels.before(self.text, self.data, start)
         if found is None or (found.distance and not _joins(found.gap)):
+            self.orphans = True
             return None
         return found
 
@@ -58,7 +64,7 @@ def _is_word(char: int) -> bool:
 
 def _joins(gap: bytes) -> bool:
     """True when the text between a label and a value leaves no other value or key in between."""
-    if gap.count(b"=") + gap.count(b":") > 1 and b"::" not in gap:
+    if _ANOTHER_KEY.search(gap):
         return False
     digits = 0
     for char in gap:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import re
 
-from proxy.core.redaction.detect import accounts, dates, network, secrets
+from proxy.core.redaction.detect import accounts, dates, layout, network, secrets
 from proxy.core.redaction.detect.announced import LABEL_STEM, Announced
-from proxy.core.redaction.detect.catalog import KNOWN_KINDS, build_catalog
-from proxy.core.redaction.detect.context import Context, resolve
+from proxy.core.redaction.detect.catalog import KIND_BY_NAME, KNOWN_KINDS, build_catalog
+from proxy.core.redaction.detect.context import SOFT, Context, resolve
 from proxy.core.redaction.detect.digits import DIGIT_RUN, DigitRuns, Handler
 from proxy.core.redaction.detect.engine import compile_union
 from proxy.core.redaction.detect.fold import to_bytes, without_invisible
 from proxy.core.redaction.detect.kinds import CustomType
-from proxy.core.redaction.detect.labels import LabelIndex
+from proxy.core.redaction.detect.labels import NEGATIVE, LabelIndex
 from proxy.terms.redaction import Finding
 
 _LETTERS = re.compile(
@@ -26,6 +26,7 @@ _MIXED = re.compile(rb"(?P<named>" + dates.DAY_FIRST + b"|" + dates.CJK + rb")|(
     rb"|(?P<six>" + b"|".join(network.IPV6) + rb")|(?P<quad>" + network.IPV4 + rb")")
 _STEM = re.compile(LABEL_STEM)
 _RUN = re.compile(DIGIT_RUN)
+_WORD = re.compile(rb"[A-Za-z]+")
 
 
 class Detector:
@@ -47,7 +48,7 @@ class Detector:
         self._digits = DigitRuns(catalog)
         self._accounts = accounts.Accounts(catalog)
         self._issuers = secrets.IssuerRules()
-        self._announced = Announced()
+        self._announced = Announced(self._issuers)
         self._handlers: list[Handler] = [self._letters] * 256
         for char in b"0123456789":
             self._handlers[char] = self._mixed
@@ -70,7 +71,8 @@ class Detector:
             f._replace(start=kept[f.start], end=kept[f.end - 1] + 1) for f in self._find(visible, to_bytes(visible))
         ]
 
-    def _find(self, text: str, data: bytes) -> list[Finding]:
+    def _find(self, text: str, data: bytes | None = None, *, local: bool = False) -> list[Finding]:
+        data = to_bytes(text) if data is None else data
         next_from = self._scan(data)
         start, end = next_from(0)
         if start < 0:
@@ -79,10 +81,32 @@ class Detector:
         handlers = self._handlers
         while start >= 0:
             start, end = next_from(handlers[data[start]](ctx, start, end))
+        if ctx.orphans and not local:
+            self._tables(ctx)
         if not ctx.found:
             return []
         found = [item for item in ctx.found if item[3].kind in self.kinds]
         return resolve(found) if found else []
+
+    def _tables(self, ctx: Context) -> None:
+        """Search the cells of tables again, each under its header, which outweighs what was guessed without it."""
+        if b"\n" not in ctx.data and b"nsert" not in ctx.data and b"NSERT" not in ctx.data:
+            return
+        for start, end, header in layout.cells(ctx.text, self._names_kind):
+            shift = start - len(header) - 2
+            under = self._find(f"{header}: {ctx.text[start:end]}", local=True)
+            found = [f for f in under if f.start + shift >= start]
+            if found:
+                ctx.found = [
+                    item for item in ctx.found if item[3].end <= start or item[3].start >= end or item[3].score > SOFT
+                ]
+                for f in found:
+                    ctx.add(f.start + shift, f.end + shift, f.kind, KIND_BY_NAME[f.kind].priority, f.score, f.sub)
+
+    def _names_kind(self, header: str) -> bool:
+        """True when a JSON key or column header announces values of some kind."""
+        named = self._labels.named_by(header)
+        return bool(named - {NEGATIVE}) or _STEM.search(to_bytes(header)) is not None
 
     def _mixed(self, ctx: Context, start: int, end: int) -> int:
         """A candidate that begins with a digit."""
@@ -127,7 +151,10 @@ class Detector:
         if stop:
             return stop
         stem = _STEM.match(data, start)
-        return self._announced(ctx, start, stem.end()) if stem else end
+        if stem is not None:
+            return self._announced(ctx, start, stem.end())
+        word = _WORD.match(data, start, end)
+        return word.end() if word else start + 1
 
     def _dash(self, ctx: Context, start: int, end: int) -> int:
         if ctx.data.startswith(b"-----BEGIN", start):
@@ -141,7 +168,7 @@ class Detector:
 
     def find_labelled(self, text: str, label: str) -> list[Finding]:
         """Return the values seen in a text that stands under a JSON key or column header."""
-        if not self._labels.named_by(label) and not _STEM.search(to_bytes(label)):
+        if not self._names_kind(label):
             return self.find(text)
         shift = len(label) + 2
         found = self.find(f"{label}: {text}")

@@ -25,6 +25,7 @@ SHAPE = bytes(
 _NON_DIGITS = bytes(c for c in range(256) if not 0x30 <= c <= 0x39)
 _GROUPS = re.compile(rb"[0-9]+")
 _MAX_GROUPS = 8
+_EXTENSION = re.compile(rb"(?i) ?(?:x|ext\.?|extension|ramal) ?[0-9]{1,6}(?![0-9A-Za-z])")
 _BENIGN = re.compile(rb"[0-9]{1,6}\.[0-9]{2,}|97[89][ -]?[0-9][0-9 \-]{8,13}")
 """Decimals and ISBN-13: runs that are none of our values."""
 _SPECIAL = re.compile(
@@ -44,11 +45,14 @@ class DigitRuns:
     def __init__(self, catalog: Catalog) -> None:
         self._strong = catalog.strong
         self._soft = catalog.soft
+        self._labelled = catalog.labelled
         self._counted = catalog.counted
         self._phone = catalog.rules.get("PHONE")
 
     def __call__(self, ctx: Context, start: int, end: int) -> int:
         """Judge the run at [start, end); return where the scan goes on."""
+        if ctx.data[start] == 0x28 and b")" not in ctx.data[start:end]:
+            return start + 1  # an opening bracket that is not the number's own
         first, stop = self._trim(ctx, start, end)
         resume = end if stop == end else max(stop, start + 1)
         if stop <= first:
@@ -86,7 +90,7 @@ class DigitRuns:
             if following is None:
                 return end, end
             start = following.start()
-        if ctx.is_glued_right(end):
+        if ctx.is_glued_right(end) and not _EXTENSION.match(data, end):
             end = len(data[start:end].rstrip(b"0123456789")) + start
             end = len(data[start:end].rstrip(b" .-/:()_\xa0")) + start
         return start, end
@@ -101,7 +105,7 @@ class DigitRuns:
         if self._phone and shape[0] in b"+(" and self._phone_by_shape(ctx, start, end, shape, digits):
             return True
         label = ctx.label(start) if whole else None
-        if label is not None and self._by_label(ctx, start, end, digits, label):
+        if label is not None and self._by_label(ctx, start, end, shape, digits, label):
             return True
         if label is None or NEGATIVE not in label.kinds:
             for rule in self._soft.get(shape, ()):
@@ -111,8 +115,8 @@ class DigitRuns:
             return bool(self._phone) and self._phone_by_shape(ctx, start, end, shape, digits)
         return False
 
-    def _by_label(self, ctx: Context, start: int, end: int, digits: str, label: Label) -> bool:
-        for rule in self._counted.get(len(digits), ()):
+    def _by_label(self, ctx: Context, start: int, end: int, shape: bytes, digits: str, label: Label) -> bool:
+        for rule in (*self._labelled.get(shape, ()), *self._counted.get(len(digits), ())):
             if rule.name in label.kinds and (rule.loose is None or rule.loose(digits)):
                 ctx.add(start, end, rule.name, rule.priority, LABELLED if rule.loose else WEAK)
                 return True
@@ -120,30 +124,32 @@ class DigitRuns:
             ctx.add(start, end, "DATE_OF_BIRTH", 3, LABELLED)
             return True
         if self._phone and "PHONE" in label.kinds and phones.is_plausible(digits):
-            ctx.add(start, end, "PHONE", self._phone.priority, LABELLED)
+            ctx.add(start, _with_extension(ctx, end), "PHONE", self._phone.priority, LABELLED)
             return True
         return False
 
     def _phone_by_shape(self, ctx: Context, start: int, end: int, shape: bytes, digits: str) -> bool:
         international = shape[:1] == b"+" or shape[:2] == b"(+"
         if international and phones.is_international(digits):
-            ctx.add(start, end, "PHONE", 6, STRONG)
+            ctx.add(start, _with_extension(ctx, end), "PHONE", 6, STRONG)
             return True
         if not international and phones.is_national_shape(shape, digits):
-            ctx.add(start, end, "PHONE", 6, SOFT)
+            ctx.add(start, _with_extension(ctx, end), "PHONE", 6, SOFT)
             return True
         return False
 
     def _windows(self, ctx: Context, start: int, run: bytes, shape: bytes) -> None:
         """Try the group sequences inside a run that is no value as a whole, longest first, left to right."""
         groups = [found.span() for found in _GROUPS.finditer(run)]
-        i = 0
+        i = taken = 0
         while i < len(groups):
-            i = self._window_from(ctx, start, run, shape, groups, i)
+            j = self._window_from(ctx, start, run, shape, groups, i, taken)
+            i, taken = (i + 1, taken) if j < 0 else (j + 1, j + 1)
 
     def _window_from(
-        self, ctx: Context, start: int, run: bytes, shape: bytes, groups: list[tuple[int, int]], i: int
+        self, ctx: Context, start: int, run: bytes, shape: bytes, groups: list[tuple[int, int]], i: int, taken: int
     ) -> int:
+        """Return the last group of the value that starts with group ``i``, or -1; groups before ``taken`` are values."""
         first = groups[i][0]
         if first and run[first - 1] in b"+(":
             first -= 1
@@ -151,25 +157,31 @@ class DigitRuns:
                 first -= 1
         for j in range(min(len(groups), i + _MAX_GROUPS) - 1, i - 1, -1):
             last = groups[j][1]
-            if not 7 <= last - first <= 32 or not _stands_alone(run, groups, i, j):
+            if not 7 <= last - first <= 32 or not _stands_alone(run, groups, i, j, taken):
                 continue
             if self._judge(ctx, start + first, start + last, run[first:last], shape[first:last], whole=i == 0):
-                return j + 1
-        return i + 1
+                return j
+        return -1
 
 
-def _stands_alone(run: bytes, groups: list[tuple[int, int]], i: int, j: int) -> bool:
+def _with_extension(ctx: Context, end: int) -> int:
+    extension = _EXTENSION.match(ctx.data, end)
+    return extension.end() if extension else end
+
+
+def _stands_alone(run: bytes, groups: list[tuple[int, int]], i: int, j: int, taken: int) -> bool:
     """True when the groups beside the window do not look like its own continuation."""
-    if i and not _separates(run[groups[i - 1][1] : groups[i][0]], groups[i - 1], groups[i]):
+    inner = run[groups[i][1] : groups[i + 1][0]] if j > i else b""
+    if i > taken and not _separates(run[groups[i - 1][1] : groups[i][0]], inner, groups[i - 1], groups[i]):
         return False
-    return j + 1 == len(groups) or _separates(run[groups[j][1] : groups[j + 1][0]], groups[j + 1], groups[j])
+    return j + 1 == len(groups) or _separates(run[groups[j][1] : groups[j + 1][0]], inner, groups[j + 1], groups[j])
 
 
-def _separates(gap: bytes, outside: tuple[int, int], inside: tuple[int, int]) -> bool:
-    """A blank between groups of unlike length, or anything that opens or closes, separates."""
-    if gap.strip(b" \xa0") and gap[:1] not in b"/:" and b"(" not in gap:
-        return False
-    return outside[1] - outside[0] != inside[1] - inside[0] or outside[1] - outside[0] > 8
+def _separates(gap: bytes, inner: bytes, outside: tuple[int, int], inside: tuple[int, int]) -> bool:
+    """A blank between groups of unlike length or where another separator is used inside; brackets, slash, colon."""
+    if gap.strip(b" \xa0"):
+        return gap[:1] in b"/:" or b"(" in gap
+    return inner not in (gap, b"") or outside[1] - outside[0] != inside[1] - inside[0] or outside[1] - outside[0] > 8
 
 
 Handler = Callable[[Context, int, int], int]

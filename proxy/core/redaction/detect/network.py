@@ -110,13 +110,16 @@ def _is_no_host(octets: list[int]) -> bool:
 def ipv6(ctx: Context, start: int, end: int) -> int:
     """Judge what has the colons of an IPv6 address; return where the scan goes on."""
     data = ctx.data
+    slash = data.find(b"/", start, end)
+    if slash >= 0 and (int(data[slash + 1 : end]) > 128 or ctx.is_glued_right(end)):
+        end = slash
     if ctx.is_glued_left(start) or ctx.is_glued_right(end) or (start and data[start - 1] in b":."):
         return end
-    if data[end : end + 1] == b":" and data[end + 1 : end + 2].isalnum():
+    if data[end : end + 1] == b":" and (data[end + 1 : end + 2].isalnum() or data[end + 1 : end + 2] == b":"):
+        return end
+    if data[end : end + 1] == b"." and data[end + 1 : end + 2].isdigit():
         return end
     body = data[start:end].split(b"/")[0].split(b"%")[0]
-    if b"/" in data[start:end] and not int(data[start:end].split(b"/")[1]) <= 128:
-        end = start + data[start:end].index(b"/")
     if not _is_v6(body) or body in (b"::", b"::1") or not any([0x30 <= c <= 0x39 for c in body]) and body[:2] != b"fe":
         return end
     ctx.add(start, end, "IP_ADDRESS", 3, STRONG)

@@ -63,7 +63,7 @@ def union_patterns() -> tuple[bytes, ...]:
     telling: list[bytes] = []
     patterns: list[bytes] = []
     for issuer in ISSUERS:
-        least = re.sub(r"\{(\d+),\d*\}", r"{\1}", issuer.tail).encode()
+        least = _least(issuer.tail)
         for prefix in issuer.prefixes:
             escaped = re.escape(prefix.encode())
             if len(prefix) >= 5:
@@ -75,8 +75,13 @@ def union_patterns() -> tuple[bytes, ...]:
     patterns.append(rb"\b(?:" + words + rb")[A-Za-z0-9_\-/+.]{8}")
     if other:
         patterns.append(rb"(?:" + other + rb")[A-Za-z0-9_\-/+.]{8}")
-    patterns.extend(re.sub(r"\{(\d+),\d*\}", r"{\1}", form).encode() for _, form in FORMS)
+    patterns.extend(_least(form) for _, form in FORMS)
     return (*patterns, JWT, PEM, URL_CREDENTIALS)
+
+
+def _least(pattern: str) -> bytes:
+    """Return the pattern with its last repetition at the least: enough to know where a key starts."""
+    return re.sub(r"\{(\d+),\d*\}(?:=\{0,\d\})?$", r"{\1}", pattern).encode()
 
 
 def entropy(value: bytes) -> float:

@@ -21,6 +21,7 @@ VALIDATORS: dict[str, Validator] = {
     "cnpj": americas.cnpj,
     "card": americas.card,
     "card_labelled": americas.card_labelled,
+    "br_rg": americas.br_rg,
     "br_titulo": americas.br_titulo,
     "br_cnh": americas.br_cnh,
     "br_pis": americas.br_pis,

@@ -48,6 +48,8 @@ def _card_lengths(value: str) -> tuple[int, ...]:
         return (16, 17, 18, 19)
     if value[:6] in ("606282", "384100", "384140", "384160", "637095", "637568", "637599", "637609", "637612"):
         return (13, 16, 19)
+    if four in (5019, 6759):
+        return (16, 18, 19)
     if value[:6] in _ELO or value[:4] in ("5067", "5090"):
         return (16,)
     if four in (2131, 1800):
@@ -58,7 +60,6 @@ def _card_lengths(value: str) -> tuple[int, ...]:
 
 
 _ELO = {"636368", "636297", "504175", "627780"}
-_MAESTRO_2 = ("50", "56", "57", "58", "60", "61", "63", "64", "66", "67", "68", "69")
 
 
 def card(value: str) -> bool:
@@ -67,10 +68,17 @@ def card(value: str) -> bool:
 
 
 def card_labelled(value: str) -> bool:
-    """Payment card beside a card word: Maestro's ranges and any length from 12 count too."""
-    if not 12 <= len(value) <= 19 or all_same(value) or not luhn(value):
-        return False
-    return value[0] in "3456" or bool(_card_lengths(value)) or value[:2] in _MAESTRO_2 or value[0] in "29"
+    """Payment card beside a card word: any issuer, any length from 12 (Maestro), Luhn."""
+    return 12 <= len(value) <= 19 and not all_same(value) and luhn(value)
+
+
+_STATES = frozenset("AC AL AP AM BA CE DF ES GO MA MT MS MG PA PB PR PE PI RJ RN RS RO RR SC SP SE TO".split())
+
+
+def br_rg(value: str) -> bool:
+    """No common check digit; letters before the number must be a state (or one letter), X may end it."""
+    head = value.rstrip("X").rstrip("0123456789")
+    return not all_same(value) and (len(head) < 2 or head in _STATES)
 
 
 _TITULO = (2, 3, 4, 5, 6, 7, 8, 9)

@@ -28,7 +28,7 @@ KINDS: tuple[Kind, ...] = (
         labels=("passport", "passport number", "passport no", "us passport", "passport num", "pasaporte", "passaporte",
                 "passeport", "reisepass", "passaporto", "paspoort", "travel document", "numero de pasaporte",
                 "numero do passaporte", "passnummer", "reisepassnummer", "passport id"),
-        labelled=("000000000", "00000000", "A00000000", "A0000000", "AA0000000", "AA000000", "AAA000000", "00AA00000", "AA00000"),
+        labelled=("000000000", "00000000", "A000000000", "A00000000", "A0000000", "AA0000000", "AA000000", "AAA000000", "00AA00000", "AA00000"),
         counts=(9,),
     ),
     Kind(

@@ -22,7 +22,7 @@ KINDS: tuple[Kind, ...] = (
         counts=(14,),
     ),
     Kind(
-        "BR_RG", "Identity card", "BR", 6, "12.345.678-9", "state issuers; Lei 7.116/1983",
+        "BR_RG", "Identity card", "BR", 6, "12.345.678-9", "state issuers; Lei 7.116/1983", check="br_rg",
         labels=("rg", "r g", "identidade rg", "registro geral", "carteira de identidade", "numero do rg", "identidade",
                 "documento de identidade", "cedula de identidade"),
         labelled=(

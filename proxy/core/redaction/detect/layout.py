@@ -1,0 +1,112 @@
+"""Tables in text: which cell stands under which header (CSV, TSV, Markdown, SQL INSERT).
+
+Owns the recognition of rows and columns. Knows no kind; whether a header means something is asked of the caller.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+Cell = tuple[int, int, str]
+"""(start, end, header) of a cell's text, quotes left out."""
+
+_DELIMITERS = (",", ";", "\t", "|")
+_HEADER = re.compile(r"[\"'`]?\s*[^\W\d][\w .()/\-#º°]{0,40}[\"'`]?")
+_RULE = re.compile(r"[\s|:\-+=]+")
+_INSERT = re.compile(r"(?i)\binsert\s+into\s+[\w.\"`\[\]]{1,80}\s*\(([^()]{1,600})\)\s*values\s*(?=\()")
+_TUPLE_ITEM = re.compile(r"\s*(?:N?'((?:[^'\\]|''|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|([^,()'\"]*))\s*([,)])")
+_QUOTED_CELL = {d: re.compile(rf"[ ]*(?:\"((?:[^\"]|\"\")*)\"|([^{re.escape(d)}]*))[ ]*(?:{re.escape(d)}|$)") for d in _DELIMITERS}
+_MAX_COLUMNS = 200
+
+
+def cells(text: str, is_named: Callable[[str], bool]) -> Iterator[Cell]:
+    """Yield the cells that stand under a header the caller knows."""
+    if "\n" in text:
+        yield from _delimited(text, is_named)
+    for statement in _INSERT.finditer(text):
+        yield from _inserted(text, statement, is_named)
+
+
+def _delimited(text: str, is_named: Callable[[str], bool]) -> Iterator[Cell]:
+    lines: list[tuple[int, str]] = []
+    at = 0
+    for line in text.split("\n"):
+        lines.append((at, line.rstrip("\r")))
+        at += len(line) + 1
+    i = 0
+    while i + 1 < len(lines):
+        delimiter = _header_delimiter(lines[i][1], lines[i + 1][1])
+        headers = _headers(lines[i][1], delimiter, is_named) if delimiter else []
+        i += 1
+        if not headers or not delimiter:
+            continue
+        while i < len(lines):
+            row = _split(lines[i][1], delimiter)
+            if len(row) != len(headers):
+                break
+            if not _RULE.fullmatch(lines[i][1]):
+                for header, (start, end) in zip(headers, row, strict=True):
+                    if header and end > start:
+                        yield lines[i][0] + start, lines[i][0] + end, header
+            i += 1
+
+
+def _header_delimiter(line: str, following: str) -> str:
+    """Return the delimiter two lines share in number, or an empty string."""
+    for delimiter in _DELIMITERS:
+        count = line.count(delimiter)
+        if 0 < count < _MAX_COLUMNS and following.count(delimiter) >= count:
+            return delimiter
+    return ""
+
+
+def _headers(line: str, delimiter: str, is_named: Callable[[str], bool]) -> list[str]:
+    """Return a header per column, empty where it names nothing; [] when the line is no header."""
+    names = [line[start:end].strip() for start, end in _split(line, delimiter)]
+    inner = names[1:-1] if delimiter == "|" and not names[0] and not names[-1] else names
+    if len(inner) < 1 or not all([_HEADER.fullmatch(n) for n in inner]):
+        return []
+    known = [n if n and is_named(n) else "" for n in names]
+    return known if any(known) else []
+
+
+def _split(line: str, delimiter: str) -> list[tuple[int, int]]:
+    """Return the spans of a line's cells without blanks and quotes around them."""
+    spans: list[tuple[int, int]] = []
+    if '"' in line:
+        for found in _QUOTED_CELL[delimiter].finditer(line):
+            spans.append(found.span(1) if found[1] is not None else found.span(2))
+            if found.end() >= len(line):
+                if line.endswith(delimiter):
+                    spans.append((len(line), len(line)))
+                break
+        return spans
+    at = 0
+    for cell in line.split(delimiter):
+        lead = len(cell) - len(cell.lstrip())
+        spans.append((at + lead, at + len(cell.rstrip()) if cell.strip() else at + lead))
+        at += len(cell) + 1
+    return spans
+
+
+def _inserted(text: str, statement: re.Match[str], is_named: Callable[[str], bool]) -> Iterator[Cell]:
+    names = [name.strip(" \"`[]\n\t") for name in statement[1].split(",")]
+    headers = [n if is_named(n) else "" for n in names]
+    at = statement.end()
+    while at < len(text) and text[at] == "(" and any(headers):
+        at += 1
+        for header in headers:
+            item = _TUPLE_ITEM.match(text, at)
+            if item is None:
+                return
+            group = next((g for g in (1, 2, 3) if item[g] is not None), 3)
+            if header and item[group]:
+                yield item.start(group), item.end(group), header
+            at = item.end()
+            if item[4] == ")":
+                break
+        rest = re.compile(r"\s*,\s*(?=\()").match(text, at)
+        if rest is None:
+            return
+        at = rest.end()

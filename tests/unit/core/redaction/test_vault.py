@@ -1,0 +1,90 @@
+"""Placeholders: how they are made, recognised and forgotten."""
+
+import pickle
+
+import pytest
+
+from proxy.core.redaction import Vault
+from tests.unit.core.redaction.doubles import vault_of
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "[EMAIL-1]", "[email-1]", "[Email-1]", "[EMAIL\\-1]", "[EMAIL -1]", "[EMAIL- 1]", "[ EMAIL-1 ]", "[EMAIL 1]",
+        "\uff3bEMAIL-1\uff3d", "\uff3bEMAIL\uff0d1\uff3d", "\\[EMAIL-1\\]", "\\[EMAIL\\-1\\]", "[EMAIL\u20111]",
+        "[EMAIL_1]", "\\u005bEMAIL-1\\u005d", "\\uff3bEMAIL-1\\uff3d",
+    ],
+)  # fmt: skip
+def test_placeholder_is_recognised_however_a_model_writes_it(written: str) -> None:
+    """Models change case, spacing and escapes; the user must get the value all the same."""
+    assert "<ana@x.com>" == vault_of("ana@x.com").restore_text(f"<{written}>")
+
+
+@pytest.mark.parametrize(
+    ("text", "restored"),
+    [
+        ("[EMAIL-1][EMAIL-2]", "ab"),
+        ("[[EMAIL-1]]", "[a]"),
+        ("[EMAIL-1", "[EMAIL-1"),
+        ("[EMAIL-99]", "[EMAIL-99]"),
+        ("[EMAIL-12] [EMAIL-1]", "l a"),
+        ("[link]([EMAIL-1]) `[EMAIL-2]`", "[link](a) `b`"),
+        ("[EMAIL-1\n]", "[EMAIL-1\n]"),
+        ("[EMAIL-1 " + "x" * 80 + "]", "[EMAIL-1 " + "x" * 80 + "]"),
+        ("[x\\u005bEMAIL-1]", "[xa"),
+        ("[1] [a-1] [EMAIL]", "[1] [a-1] [EMAIL]"),
+    ],
+)
+def test_neighbours_and_look_alikes_are_told_apart(text: str, restored: str) -> None:
+    """Brackets are common in answers; only known placeholders are touched."""
+    assert restored == vault_of(*"abcdefghijkl").restore_text(text)
+
+
+def test_restored_value_is_not_read_again() -> None:
+    """A value that looks like a placeholder must not cascade."""
+    assert "[EMAIL-2]" == vault_of("[EMAIL-2]", "b").restore_text("[EMAIL-1]")
+
+
+def test_type_name_becomes_a_tag_without_underscore_and_with_a_letter_at_the_end() -> None:
+    """Markdown escapes underscores; a digit at the end would run into the number."""
+    vault = Vault()
+
+    assert "[CREDIT-CARD-1]" == vault.tag("CREDIT_CARD", "1", "1")
+    assert "[MINE2-X-1]" == vault.tag("MINE2", "1", "1")
+    assert "x 1 1" == vault.restore_text("x [credit card 1] [MINE2\\-X\\-1]")
+
+
+def test_reserved_numbers_are_skipped() -> None:
+    """Numbers the text already uses are not given out."""
+    vault = Vault(["EMAIL1", "EMAIL2B"])
+
+    assert "[EMAIL-2]" == vault.tag("EMAIL", "A@x", "a@x")
+    assert "[EMAIL-2c]" == vault.tag("EMAIL", "a@x", "a@x")
+
+
+def test_more_spellings_than_letters_get_numbers_of_their_own() -> None:
+    """There is always another placeholder."""
+    vault = Vault()
+    tags = [vault.tag("EMAIL", f"{at}", "same") for at in range(60)]
+
+    assert 60 == len(set(tags))
+    assert [f"{at}" for at in range(60)] == [vault.restore_text(tag) for tag in tags]
+
+
+def test_closed_vault_knows_nothing() -> None:
+    """The mapping dies with its exchange."""
+    vault = vault_of("ana@x.com")
+    vault.close()
+
+    assert vault.is_empty
+    assert "[EMAIL-1]" == vault.restore_text("[EMAIL-1]")
+
+
+def test_vault_never_shows_or_leaves_its_values() -> None:
+    """Tracebacks, logs and pickles must not leak."""
+    vault = vault_of("ana@x.com", "b")
+
+    assert "<Vault 2 placeholders>" == repr(vault) == str(vault)
+    with pytest.raises(TypeError, match="never"):
+        pickle.dumps(vault)
