@@ -104,6 +104,11 @@ class Asked:
         return f"{prefix}sim{self.number:08d}"
 
 
+def as_object(value: Any, default: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the value when it is a JSON object, else the default (an empty one)."""
+    return value if isinstance(value, dict) else default or {}
+
+
 def json_answer(data: Any, status: int = 200) -> Answer:
     """Return a JSON answer."""
     return Answer(status=status, body=orjson.dumps(data))

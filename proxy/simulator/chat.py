@@ -9,7 +9,18 @@ from typing import Any
 
 import orjson
 
-from proxy.simulator.answers import CREATED, DONE, Answer, Asked, Event, Kind, error_answer, json_answer, json_string
+from proxy.simulator.answers import (
+    CREATED,
+    DONE,
+    Answer,
+    Asked,
+    Event,
+    Kind,
+    as_object,
+    error_answer,
+    json_answer,
+    json_string,
+)
 from proxy.simulator.text import ToolCall, answer_text, calls_of, count_tokens, cut_pieces, default_text, sample_of
 
 _PLACE = "\x00here\x00"
@@ -26,7 +37,7 @@ def answer_chat(asked: Asked) -> Answer:
     text = "" if calls else spoken_text(asked)
     if asked.wants_stream:
         return Answer(events=_chat_events(asked, text, calls), content_type="text/event-stream; charset=utf-8")
-    return json_answer(_chat_object(asked, text, calls))
+    return json_answer(_chatas_object(asked, text, calls))
 
 
 def answer_completion(asked: Asked) -> Answer:
@@ -89,15 +100,11 @@ def wanted_calls(asked: Asked) -> tuple[ToolCall, ...]:
     return ()
 
 
-def _object(value: Any, default: dict[str, Any] | None = None) -> dict[str, Any]:
-    return value if isinstance(value, dict) else default or {}
-
-
 def _chosen_tool(tools: list[Any], choice: Any) -> tuple[str, Any]:
-    described = [_object(tool.get("function"), tool) for tool in tools if isinstance(tool, dict)] or [{}]
+    described = [as_object(tool.get("function"), tool) for tool in tools if isinstance(tool, dict)] or [{}]
     wanted = ""
     if isinstance(choice, dict):
-        wanted = str(choice.get("name") or _object(choice.get("function")).get("name") or "")
+        wanted = str(choice.get("name") or as_object(choice.get("function")).get("name") or "")
     tool = next((t for t in described if t.get("name") == wanted), described[0])
     schema = tool.get("parameters", tool.get("input_schema"))
     return str(tool.get("name", "tool")), schema if isinstance(schema, dict) else {"type": "object"}
@@ -145,7 +152,7 @@ def _said(text: str, calls: tuple[ToolCall, ...]) -> str:
     return text or "".join(call.arguments for call in calls)
 
 
-def _chat_object(asked: Asked, text: str, calls: tuple[ToolCall, ...]) -> dict[str, Any]:
+def _chatas_object(asked: Asked, text: str, calls: tuple[ToolCall, ...]) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": text or None, "refusal": None, "annotations": []}
     if calls:
         message["tool_calls"] = _call_objects(asked, calls)

@@ -274,7 +274,9 @@ class Connection(asyncio.Protocol):
     # -------------------------------------------------------------- wire
 
     def write(self, data: bytes) -> None:
-        """Hand bytes to the socket."""
+        """Hand bytes to the socket; once it is closing they go nowhere."""
+        if self._transport.is_closing():
+            return
         entry = self._entry
         if entry is not None:
             if not entry.bytes_sent:

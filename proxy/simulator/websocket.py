@@ -14,13 +14,13 @@ from typing import Any, Protocol
 
 import orjson
 
-from proxy.simulator.answers import Asked
+from proxy.simulator.answers import Asked, as_object
 from proxy.simulator.catalogue import read_prompt
 from proxy.simulator.chat import spoken_text, token_counts, wanted_calls
 from proxy.simulator.journal import Entry
 from proxy.simulator.responses import response_events
 from proxy.simulator.settings import Speech
-from proxy.simulator.text import cut_pieces
+from proxy.simulator.text import cut_pieces, text_of
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -237,24 +237,26 @@ class WebSocketSession:
             task.add_done_callback(self._tasks.discard)
         elif kind == "session.update":
             self._send(
-                {"type": "session.updated", "session": {**self._session_object(), **(event.get("session") or {})}}
+                {"type": "session.updated", "session": {**self._session_object(), **as_object(event.get("session"))}}
             )
         elif kind == "conversation.item.create":
-            self._add_item(event.get("item") or {})
+            self._add_item(as_object(event.get("item")))
         else:
             self._send({"type": "echo", "json": event})
 
     def _obey(self, kind: str, event: dict[str, Any]) -> None:
         if kind == "sim.close":
-            self._send_close(int(event.get("code", 1000)), str(event.get("reason", "")))
+            code = event.get("code")
+            self._send_close(
+                code if isinstance(code, int) and 1000 <= code < 5000 else 1000, str(event.get("reason", ""))
+            )
         elif kind == "sim.reset":
             self._line.close_now("reset")
         elif kind == "sim.ping":
             self._line.write(write_frame(PING, str(event.get("data", "")).encode()))
 
     def _add_item(self, item: dict[str, Any]) -> None:
-        parts = item.get("content")
-        text = "".join(p.get("text", "") for p in parts if isinstance(p, dict)) if isinstance(parts, list) else ""
+        text = text_of(item.get("content"))
         self._said.append(text)
         item = {"id": f"item_sim{self._entry.number:06d}{len(self._said)}", "object": "realtime.item", **item}
         self._send({"type": "conversation.item.added", "previous_item_id": None, "item": item})
@@ -269,12 +271,12 @@ class WebSocketSession:
         return Asked(number, "GET", "/responses", {}, {}, b"", data, self._speech, read_prompt(data))
 
     def _response_events(self, event: dict[str, Any]) -> list[bytes]:
-        asked = self._asked({**event, **(event.get("response") or {})})
+        asked = self._asked({**event, **as_object(event.get("response"))})
         calls = wanted_calls(asked)
         return [e.data for e in response_events(asked, "" if calls else spoken_text(asked), calls)]
 
     def _realtime_events(self, event: dict[str, Any]) -> list[bytes]:
-        wanted = event.get("response") or {}
+        wanted = as_object(event.get("response"))
         asked = self._asked({"input": " ".join(self._said[-1:]), **{k: v for k, v in wanted.items() if k != "input"}})
         text = spoken_text(asked)
         tokens_in, tokens_out = token_counts(asked, text)

@@ -110,9 +110,14 @@ def test_no_ten_seconds_hold_more_than_the_limit_under_steady_demand(moves: list
 @given(moves=MOVES, rpm=st.integers(1, 6), tpm=st.integers(40, 120), slots=st.integers(1, 4))
 def test_all_dimensions_hold_together(moves: list[Move], rpm: int, tpm: int, slots: int) -> None:
     """Requests, tokens and slots at once; what is over is free again, to the last slot."""
-    counters = (WindowCounter(MINUTE, rpm), WindowCounter(MINUTE, tpm), SlotCounter(slots))
-    dimensions = (Dimension.REQUESTS_PER_MINUTE, Dimension.TOKENS_PER_MINUTE, Dimension.CONCURRENT)
-    account = Account([Meter("b", d, c) for d, c in zip(dimensions, counters, strict=True)])
+    held = SlotCounter(slots)
+    account = Account(
+        [
+            Meter("b", Dimension.REQUESTS_PER_MINUTE, WindowCounter(MINUTE, rpm)),
+            Meter("b", Dimension.TOKENS_PER_MINUTE, WindowCounter(MINUTE, tpm)),
+            Meter("b", Dimension.CONCURRENT, held),
+        ]
+    )
     ledger = Ledger()
 
     log = drive(moves, ledger, account)
@@ -120,10 +125,10 @@ def test_all_dimensions_hold_together(moves: list[Move], rpm: int, tpm: int, slo
 
     assert worst_window(log, 60.0) <= tpm
     assert running <= slots
-    assert counters[2].used == running == ledger.open_count
+    assert held.used == running == ledger.open_count
     for entry in log:
         ledger.settle(entry.reservation, 0, 1e7)
-    assert counters[2].used == ledger.open_count == 0
+    assert held.used == ledger.open_count == 0
 
 
 @settings(max_examples=200, deadline=None)

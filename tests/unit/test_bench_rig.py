@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from loadtest import contestants, machine, report
-from loadtest.bench import parse_options, standard_workloads
+from loadtest.bench import parse_options
 from loadtest.contestants import Absent, Contestant, Running, StartFailed
 from loadtest.figures import DIRECT, Figures, Footprint, Goals, Sample, Workload, judge
 from loadtest.generator import Job, Result, fault_in, percentiles, run_job
@@ -40,7 +40,6 @@ PLAIN = Workload("plain", Answer.PLAIN, with_findings=False, connections=4)
 STREAM = Workload("stream", Answer.STREAM_PACED, with_findings=False, connections=4)
 
 
-# ------------------------------------------------------------------ machine
 def test_stat_line_with_spaces_and_brackets_in_the_name_is_read() -> None:
     """A process may call itself anything; the fields after the name must not shift."""
     line = "42 (a) odd (name) S 7 42 42 0 -1 4194304 1 0 0 0 150 50 3 4 20 0 1 0 99 1000 77 18446744073709551615"
@@ -74,7 +73,6 @@ def test_cpu_of_a_child_is_counted_while_it_lives_and_after() -> None:
     assert grown_ns >= used_ns
 
 
-# ------------------------------------------------------------------ payloads
 @pytest.mark.parametrize("answer", list(Answer))
 @pytest.mark.parametrize("with_findings", [False, True])
 def test_requests_have_the_stated_size_and_differ(answer: Answer, with_findings: bool) -> None:
@@ -139,7 +137,6 @@ def test_known_numbers_come_out_of_the_arithmetic() -> None:
     assert card(5).startswith("4532 01")
 
 
-# ------------------------------------------------------------------ the verdict on one answer
 def _job(answer: Answer, *, with_findings: bool = False, restores: bool = False, port: int = 0) -> Job:
     return Job(port, answer, with_findings, connections=4, seconds=0.2, restores=restores)
 
@@ -191,7 +188,6 @@ def test_percentiles_are_those_of_the_sorted_values() -> None:
     assert {} == percentiles([])
 
 
-# ------------------------------------------------------------------ provider and generator together
 @pytest.fixture
 async def provider() -> AsyncIterator[tuple[int, Counters]]:
     loop, counters = asyncio.get_running_loop(), Counters()
@@ -268,7 +264,6 @@ def test_provider_finds_the_end_of_requests_of_either_framing() -> None:
     assert request_size(b"POST / HTTP/1.1\r\n") is None
 
 
-# ------------------------------------------------------------------ figures
 def _sample(gateway: str, number: int, cpu_s: float, workload: Workload = PLAIN, p50_ms: float = 1.0) -> Sample:
     times = {"p50": p50_ms, "p99": p50_ms * 2}
     result = Result(answered=1000, elapsed_s=2.0, latency_ms=times, first_byte_ms=times)
@@ -320,7 +315,6 @@ def test_goal_lines_are_met_missed_and_missed_when_not_measurable() -> None:
     assert [] == judge(figures, Goals())
 
 
-# ------------------------------------------------------------------ report
 def _report() -> report.Report:
     figures = _drifting()
     figures.workloads.append(STREAM)
@@ -362,7 +356,6 @@ def test_plot_draws_every_value_and_survives_odd_ones() -> None:
     assert all(float(bar.get("width", "0")) >= 0 for bar in root.iter() if not bar.get("width", "0").endswith("%"))
 
 
-# ------------------------------------------------------------------ starting things
 def test_gateway_that_ends_at_once_is_told_with_its_last_words(tmp_path: Path) -> None:
     """The reason a gateway did not start must be in the report, not in a log nobody opens."""
     command = [sys.executable, "-c", "print('no such option'); raise SystemExit(3)"]
@@ -410,14 +403,12 @@ def test_options_choose_workloads_and_refuse_unknown_gateways(tmp_path: Path) ->
 
     assert ["plain, closed loop", "plain, closed loop, with findings"] == [workload.name for workload in plan.workloads]
     assert (1, 1.0, 1.5, tmp_path) == (plan.rounds, plan.seconds, plan.goals.max_ratio_envoy, out)
-    assert 8 == len(standard_workloads(32, 300))
     for wrong in (["--gateways", "ngnix"], ["--workloads", "nothing like it"]):
         with pytest.raises(SystemExit) as ended:
             parse_options(wrong)
         assert 2 == ended.value.code
 
 
-# ------------------------------------------------------------------ load test
 def test_server_timing_is_read_as_sent() -> None:
     """The overhead threshold hangs on this header."""
     assert {"gateway": 1.2, "upstream": 200.3} == server_timings("gateway;dur=1.2, upstream;dur=200.3")

@@ -24,6 +24,8 @@ day        288       5 min         0.4 %
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from itertools import accumulate
 from typing import NamedTuple
 
 _ROUNDING_S = 1e-6
@@ -115,11 +117,9 @@ class WindowCounter:
             return 0.0
         if amount > self.limit:
             return math.inf
-        size, ring = self._size, self._ring
-        bucket = self._head - size
-        while surplus > 0:
-            bucket += 1
-            surplus -= ring[bucket % size]
+        oldest = (self._head + 1) % self._size
+        freed = list(accumulate(self._ring[oldest:] + self._ring[:oldest]))
+        bucket = self._head - self._size + 1 + bisect_left(freed, surplus)
         return max(0.0, self._leaves_at_s(bucket) - now_s) + _ROUNDING_S
 
     def reset_s(self, now_s: float) -> float:

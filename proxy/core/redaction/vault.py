@@ -18,14 +18,12 @@ SLACK = 8
 
 _OPEN = r"(?:[\[\uff3b]|\\{1,4}u(?:005[bB]|[fF]{2}3[bB]))"
 _CLOSE = r"(?:[\]\uff3d]|\\{1,4}u(?:005[dD]|[fF]{2}3[dD]))"
-_BODY = rf"[ \u00a0]?[A-Za-z][A-Za-z0-9 \u00a0\\_\-\u2010-\u2014\u2212\uff0d]{{0,{_MAX_BODY}}}?"
-TAG = re.compile(
-    rf"(?P<lead>(?<!\\)\\(?=\[[^\]\[]{{1,{_MAX_BODY}}}\\\]))?(?P<open>{_OPEN})(?P<body>{_BODY}){_CLOSE}"
-)
-"""Anything that might be a placeholder as a model writes it; ``fold`` and a look-up decide."""
+_BODY = rf"[ \u00a0]?[A-Za-z][A-Za-z0-9 \u00a0\\_\-\u2010-\u2014\u2212\uff0d]{{0,{_MAX_BODY}}}"
+_OPENER = re.compile(_OPEN)
+_INSIDE = re.compile(rf"({_BODY}?){_CLOSE}")
+"""What follows an opener; ``fold`` and a look-up decide whether it is one of ours."""
+_PARTIAL_BODY = re.compile(rf"{_BODY}\Z")
 _PARTIAL_ESCAPE = re.compile(r"\\+(?:u[0-9a-fA-F]{0,4})?\Z")
-_PARTIAL_BODY = re.compile(_BODY.removesuffix("?") + r"\Z")
-_OPENERS = re.compile(_OPEN)
 _DROPPED = dict.fromkeys(map(ord, " \u00a0\\_-\u2010\u2011\u2012\u2013\u2014\u2212\uff0d"))
 _NOT_IN_NAME = re.compile(r"[^A-Z0-9]+")
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
@@ -45,12 +43,23 @@ def tag_name(kind: str) -> str:
 
 def folded_tags(text: str) -> list[str]:
     """Return the folded insides of everything in ``text`` that could be read as a placeholder."""
-    insides: list[str] = []
-    at = 0
-    while found := TAG.search(text, at):
-        insides.append(fold(found["body"]))
-        at = found.start("open") + 1
-    return insides
+    return [fold(inside[1]) for _, inside in _candidates(text)]
+
+
+def _candidates(text: str) -> Iterator[tuple[int, re.Match[str]]]:
+    """Yield, for each opener with something like a placeholder behind it, its offset and that something."""
+    if "\\" in text or "\uff3b" in text:
+        for opener in _OPENER.finditer(text):
+            inside = _INSIDE.match(text, opener.end())
+            if inside is not None:
+                yield opener.start(), inside
+        return
+    at = text.find("[")
+    while at >= 0:
+        inside = _INSIDE.match(text, at + 1)
+        if inside is not None:
+            yield at, inside
+        at = text.find("[", at + 1)
 
 
 class Vault:
@@ -149,15 +158,19 @@ class Vault:
         return "".join(pieces) + text[done:] if pieces else text
 
     def tags_in(self, text: str) -> Iterator[tuple[int, int, str]]:
-        """Yield start, end and inside of each placeholder of this vault, as written in ``text``."""
-        at = 0
-        while found := TAG.search(text, at):
-            body = found["body"]
-            if len(body) <= self._max_body and fold(body) in self._by_folded:
-                yield found.start(), found.end(), body
-                at = found.end()
-            else:
-                at = found.start("open") + 1
+        r"""Yield start, end and inside of each placeholder of this vault, as written in ``text``.
+
+        Brackets that Markdown escapes as a pair (``\[EMAIL-1\]``) belong to it.
+        """
+        done = 0
+        for start, inside in _candidates(text):
+            body = inside[1]
+            if start < done or len(body) > self._max_body or fold(body) not in self._by_folded:
+                continue
+            if body[-1] == "\\" and start > done and text[start - 1] == "\\" != text[start - 2 : start - 1]:
+                start -= 1
+            done = inside.end()
+            yield start, done, body
 
     def hold_from(self, text: str) -> int:
         """Return the offset in ``text`` from which it may still become a placeholder; ``len(text)`` when nothing may.
@@ -165,24 +178,32 @@ class Vault:
         At most the length of the longest placeholder plus ``SLACK`` and two escaped brackets is ever held.
         """
         size = len(text)
-        at = max(0, size - self._max_body - 24)
-        while found := _OPENERS.search(text, at):
+        floor = max(0, size - self._max_body - 24)
+        if "\\" in text or "\uff3b" in text:
+            return self._hold_escaped(text, floor)
+        at = text.find("[", floor)
+        while at >= 0:
+            if self._may_grow(text[at + 1 :]):
+                return at
+            at = text.find("[", at + 1)
+        return size
+
+    def _hold_escaped(self, text: str, at: int) -> int:
+        """The same for a text in which an opener may be written as an escape or stand behind a backslash."""
+        while found := _OPENER.search(text, at):
             if self._may_grow(text[found.end() :]):
                 return _before_backslashes(text, found.start())
             at = found.start() + 1
-        partial = _PARTIAL_ESCAPE.search(text, max(0, size - 12))
-        return partial.start() if partial else size
+        partial = _PARTIAL_ESCAPE.search(text, max(0, len(text) - 12))
+        return partial.start() if partial else len(text)
 
     def _may_grow(self, body: str) -> bool:
         """Tell whether the text after an opener is the beginning of a known placeholder's inside."""
-        closing = _PARTIAL_ESCAPE.search(body)
-        if closing:
+        if "\\" in body and (closing := _PARTIAL_ESCAPE.search(body)):
             body = body[: closing.start()]
-        if len(body) > self._max_body:
-            return False
-        if body.strip(" \u00a0\\") == "":
-            return len(body) <= 1
-        if not _PARTIAL_BODY.match(body):
+        if len(body) <= 1 and body in ("", " ", "\u00a0"):
+            return True
+        if len(body) > self._max_body or not _PARTIAL_BODY.match(body):
             return False
         folded = fold(body)
         if self._sorted is None:

@@ -430,6 +430,7 @@ def test_failing_disk_refuses_begins_and_keeps_ends_in_memory(
     whole(spool, 3)
 
     assert [1, 3] == numbers(read_all(spool))
+    now[0] = 20.0
     assert Condition.OK is spool.state().condition
 
 

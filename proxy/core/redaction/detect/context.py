@@ -21,13 +21,15 @@ _ESCAPED = frozenset(b"nrtbf")
 class Context:
     """One search over one text."""
 
-    __slots__ = ("_labels", "data", "found", "orphans", "size", "text")
+    __slots__ = ("_labels", "birth", "data", "found", "orphans", "size", "text")
 
     def __init__(self, text: str, data: bytes, labels: LabelIndex) -> None:
         self.text = text
         self.data = data
         self.size = len(data)
         self.found: list[tuple[int, int, int, Finding]] = []
+        self.birth = b"?" in data and not text.isascii()
+        """True once a word of birth was seen (or may hide in another script): dates are looked at only then."""
         self.orphans = False
         """True once something looked like a value but for a label: a header row may have it."""
         self._labels = labels
@@ -40,7 +42,6 @@ class Context:
         """Return the nearest label before ``start``, if it may belong to the value there."""
         found = self._labels.before(self.text, self.data, start)
         if found is None or (found.distance and not _joins(found.gap)):
-            self.orphans = True
             return None
         return found
 

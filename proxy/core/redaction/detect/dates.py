@@ -26,12 +26,21 @@ DAY_FIRST = rb"\b[0-9]{1,2}(?:st|nd|rd|th|\.|\xba|er)?[ \-/,]{1,2}(?:de |of |di 
 MONTH_FIRST = rb"\b" + _NAME + rb" {1,2}[0-9]{1,2}(?:st|nd|rd|th)?,? {1,2}[0-9]{4}\b"
 CJK = rb"\b[0-9]{4} ?\? ?[0-9]{1,2} ?\? ?[0-9]{1,2} ?\?"
 
+BIRTH = (
+    rb"(?i:\bdob\b|\bd\. ?o\. ?b|birth|\bborn\b|nascid|nasciment|\bnasc|nacimi|nacid|naissance|\bn[e\xe9]e? le\b|\bddn\b|geboren|geburt|\bgeb\b"
+    rb"|nascita|\bnat[oa] il\b|geboorte|urodz|\bur\.|f[o\xf8\xf6]d(?:t|d|sels|else)|syntym|syntyn|do\?um|dogum|narozen|sz\?let|szulet|n\?scut|na\?ter|naster"
+    rb"|aniversario|anivers\xe1rio|\bnaci\b|\bnasci\b|nasceu)"
+)
+"""Words that make the scan look at dates at all."""
+
 _NUMERIC = re.compile(rb"([0-9]{1,4})([-/. ])([0-9]{1,2})\2([0-9]{2,4})")
 _COMPACT = re.compile(rb"(?:19|20)[0-9]{6}")
 
 
 def named_date(ctx: Context, start: int, end: int) -> int:
     """Judge a date with its month in words."""
+    if not ctx.birth:
+        return end
     year = re.search(rb"[0-9]{4}", ctx.data[start:end])
     if year and _FIRST_YEAR <= int(year[0]) <= _LAST_YEAR:
         report(ctx, start, end)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from proxy.core.redaction.detect import accounts, dates, layout, network, secrets
-from proxy.core.redaction.detect.announced import LABEL_STEM, Announced
+from proxy.core.redaction.detect.announced import GENERIC_KEY, LABEL_STEM, STEMS, Announced
 from proxy.core.redaction.detect.catalog import KIND_BY_NAME, KNOWN_KINDS, build_catalog
 from proxy.core.redaction.detect.context import SOFT, Context, resolve
 from proxy.core.redaction.detect.digits import DIGIT_RUN, DigitRuns, Handler
@@ -24,8 +24,12 @@ _LETTERS = re.compile(
 )
 _MIXED = re.compile(rb"(?P<named>" + dates.DAY_FIRST + b"|" + dates.CJK + rb")|(?P<mac>" + b"|".join(network.MAC) + rb")"
     rb"|(?P<six>" + b"|".join(network.IPV6) + rb")|(?P<quad>" + network.IPV4 + rb")")
-_STEM = re.compile(LABEL_STEM)
+_STEM = re.compile(LABEL_STEM + b"|" + GENERIC_KEY)
+_GENERIC = re.compile(GENERIC_KEY)
+_BIRTH = re.compile(dates.BIRTH)
+_JOINERS = bytes(0x20 if c in b"_.-" else c for c in range(256))
 _RUN = re.compile(DIGIT_RUN)
+_RUN_CHARS = b"0123456789 /()\xa0+"
 _WORD = re.compile(rb"[A-Za-z]+")
 
 
@@ -39,7 +43,7 @@ class Detector:
         self._scan = compile_union(
             (
                 DIGIT_RUN, network.EMAIL_TAIL, network.EMAIL_PUNY, network.IPV4, *network.IPV6, *network.MAC,
-                *secrets.union_patterns(), LABEL_STEM, dates.DAY_FIRST, dates.MONTH_FIRST, dates.CJK,
+                *secrets.union_patterns(), LABEL_STEM, GENERIC_KEY, dates.BIRTH, dates.DAY_FIRST, dates.MONTH_FIRST, dates.CJK,
                 accounts.UUID, accounts.IBAN, accounts.VAT, *accounts.CNPJ_ALNUM, *accounts.WALLET,
                 *accounts.shape_patterns(catalog),
             ),
@@ -111,6 +115,8 @@ class Detector:
     def _mixed(self, ctx: Context, start: int, end: int) -> int:
         """A candidate that begins with a digit."""
         data = ctx.data
+        if not data[start:end].translate(None, _RUN_CHARS):
+            return self._digits(ctx, start, end)
         run = _RUN.match(data, start, end)
         if run is not None and run.end() == end:
             special = _MIXED.match(data, start, end)
@@ -136,6 +142,9 @@ class Detector:
     def _letters(self, ctx: Context, start: int, end: int) -> int:
         """A candidate that begins with a letter or a rare sign."""
         data = ctx.data
+        is_password = STEMS.get(data[start:end].lower().translate(_JOINERS))
+        if is_password is not None:
+            return self._announced(ctx, start, end, is_password=is_password)
         special = _LETTERS.match(data, start, end)
         if special is not None and special.end() == end:
             match special.lastgroup:
@@ -150,9 +159,11 @@ class Detector:
         stop = self._accounts(ctx, start, end) or self._issuers(ctx, start)
         if stop:
             return stop
-        stem = _STEM.match(data, start)
-        if stem is not None:
-            return self._announced(ctx, start, stem.end())
+        if _GENERIC.match(data, start, end):
+            return self._announced(ctx, start, start + len(data[start:end].rstrip(b"\"' :=?")), is_password=False)
+        if _BIRTH.match(data, start, end):
+            ctx.birth = True
+            return end
         word = _WORD.match(data, start, end)
         return word.end() if word else start + 1
 

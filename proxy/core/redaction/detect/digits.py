@@ -10,10 +10,13 @@ import re
 from collections.abc import Callable
 
 from proxy.core.redaction.detect import dates, phones
-from proxy.core.redaction.detect.catalog import Catalog, Rule
+from proxy.core.redaction.detect.catalog import Catalog
 from proxy.core.redaction.detect.context import LABELLED, SOFT, STRONG, WEAK, Context
 from proxy.core.redaction.detect.labels import NEGATIVE, Label
 from proxy.core.redaction.detect.network import ipv4
+
+Handler = Callable[[Context, int, int], int]
+"""(context, start, end of a candidate) -> where the scan goes on."""
 
 DIGIT_RUN = rb"(?:\+ ?|\( ?\+? ?)?[0-9](?:(?:[ .\-/:\xa0_]|\) ?-?|[ .\xa0]?\()?[0-9]){6,}"
 """Seven digits or more, at most one separator between two of them, brackets around an area code."""
@@ -22,12 +25,19 @@ SHAPE = bytes(
     0x30 if 0x30 <= c <= 0x39 else 0x41 if 0x41 <= c <= 0x5A or 0x61 <= c <= 0x7A else 0x20 if c == 0xA0 else c
     for c in range(256)
 )
-_NON_DIGITS = bytes(c for c in range(256) if not 0x30 <= c <= 0x39)
+NON_DIGITS = bytes(c for c in range(256) if not 0x30 <= c <= 0x39)
+_EDGE = bytes(1 if chr(c).isalnum() and c < 128 or c in b"_-./:#" else 0 for c in range(256))
 _GROUPS = re.compile(rb"[0-9]+")
 _MAX_GROUPS = 8
+_MAX_VALUE = 32
+_SEPARATORS = b" .-/:()_\xa0+"
 _EXTENSION = re.compile(rb"(?i) ?(?:x|ext\.?|extension|ramal) ?[0-9]{1,6}(?![0-9A-Za-z])")
 _BENIGN = re.compile(rb"[0-9]{1,6}\.[0-9]{2,}|97[89][ -]?[0-9][0-9 \-]{8,13}")
 """Decimals and ISBN-13: runs that are none of our values."""
+_YEAR_FIRST = frozenset((b"0000-00-00", b"0000/00/00", b"0000.00.00"))
+_YEAR_LAST = frozenset((b"00-00-0000", b"00/00/0000", b"00.00.0000"))
+_TIMES = frozenset((b"", b" 00:00", b" 00:00:00", b":00:00:00", b" 00:00:00.000", b" 00:00:00.000000"))
+_CENTURIES = frozenset((b"19", b"20"))
 _SPECIAL = re.compile(
     rb"(?<![0-9])(?<![0-9][-/.])(?:"
     rb"(?P<date>(?:19|20)[0-9]{2}([-/.])(?:0?[1-9]|1[0-2])\2(?:0?[1-9]|[12][0-9]|3[01])"
@@ -48,95 +58,108 @@ class DigitRuns:
         self._labelled = catalog.labelled
         self._counted = catalog.counted
         self._phone = catalog.rules.get("PHONE")
+        self._exact = {s for s in (*catalog.strong, *catalog.soft) if b"A" not in s} | set(phones.NATIONAL_SHAPES)
 
     def __call__(self, ctx: Context, start: int, end: int) -> int:
         """Judge the run at [start, end); return where the scan goes on."""
-        if ctx.data[start] == 0x28 and b")" not in ctx.data[start:end]:
+        data = ctx.data
+        run = data[start:end]
+        if run[0] == 0x28 and b")" not in run:
             return start + 1  # an opening bracket that is not the number's own
-        first, stop = self._trim(ctx, start, end)
-        resume = end if stop == end else max(stop, start + 1)
-        if stop <= first:
-            return resume
-        special = _SPECIAL.search(ctx.data, first, stop)
-        if special is not None:
-            if special.start() == first:
-                return self._special(ctx, special)
-            resume = special.start()
-            stop = len(ctx.data[first:resume].rstrip(b" .-/:()_\xa0+")) + first
-        run = ctx.data[first:stop]
         shape = run.translate(SHAPE)
-        if shape.count(b"0") < 7 or _BENIGN.fullmatch(run):
+        if is_date_shape(run, shape):
+            if ctx.birth:
+                dates.report(ctx, start, start + 10)
+            return end
+        resume, stop = end, end
+        if (start and _EDGE[data[start - 1]]) or (end < ctx.size and _EDGE[data[end]]):
+            start, stop = self._trim(ctx, start, end)
+            resume = end if stop == end else max(stop, start + 1)
+        if shape not in self._exact and shape.strip(b"0"):
+            special = _SPECIAL.search(data, start, stop)
+            if special is not None:
+                if special.start() == start:
+                    return self._special(ctx, special)
+                resume = special.start()
+                stop = start + len(data[start:resume].rstrip(_SEPARATORS))
+        if stop - start != len(run):
+            run = data[start:stop]
+            shape = run.translate(SHAPE)
+        if shape.count(b"0") < 7 or (not shape.strip(b"0.- ") and _BENIGN.fullmatch(run)):
             return resume
-        if not self._judge(ctx, first, stop, run, shape, whole=True) and shape.strip(b"0"):
-            self._windows(ctx, first, run, shape)
+        if not self._judge(ctx, start, stop, run, shape, whole=True) and shape.strip(b"0"):
+            self._windows(ctx, start, run, shape)
         return resume
 
     def _special(self, ctx: Context, special: re.Match[bytes]) -> int:
         """A date or an address at the start of a run: judge it and go on behind it."""
         if special["ip"] is not None:
             return ipv4(ctx, special.start()) or special.end()
-        dates.report(ctx, *special.span("date"))
+        if ctx.birth:
+            dates.report(ctx, *special.span("date"))
         return special.end()
 
     def _trim(self, ctx: Context, start: int, end: int) -> tuple[int, int]:
         """Drop a first or last group that is glued to a word or to a decimal part."""
         data = ctx.data
         before = data[start - 1] if start else 0x20
-        joined = before in b"-./_:#" and start > 1 and ctx.is_glued_left(start - 1) and data[start] not in b"+("
-        if ctx.is_glued_left(start) or (joined and before not in b":/"):
+        joined = before in b"-._#" and start > 1 and ctx.is_glued_left(start - 1) and data[start] not in b"+("
+        if joined or ctx.is_glued_left(start):
             first = _GROUPS.search(data, start)
-            cut = first.end() if first else end
-            following = _GROUPS.search(data, cut, end)
+            following = _GROUPS.search(data, first.end(), end) if first else None
             if following is None:
                 return end, end
             start = following.start()
         if ctx.is_glued_right(end) and not _EXTENSION.match(data, end):
-            end = len(data[start:end].rstrip(b"0123456789")) + start
-            end = len(data[start:end].rstrip(b" .-/:()_\xa0")) + start
+            end = start + len(data[start:end].rstrip(b"0123456789"))
+            end = start + len(data[start:end].rstrip(_SEPARATORS))
         return start, end
 
     def _judge(self, ctx: Context, start: int, end: int, run: bytes, shape: bytes, *, whole: bool) -> bool:
         """Report the run as one value if evidence suffices."""
-        digits = run.translate(None, _NON_DIGITS).decode()
+        digits = run.translate(None, NON_DIGITS).decode()
         for rule in self._strong.get(shape, ()):
             if rule.check is None or rule.check(digits):
                 ctx.add(start, end, rule.name, rule.priority, STRONG)
                 return True
-        if self._phone and shape[0] in b"+(" and self._phone_by_shape(ctx, start, end, shape, digits):
+        if run[0] in b"+(" and self._phone_by_shape(ctx, start, end, shape, digits):
             return True
         label = ctx.label(start) if whole else None
-        if label is not None and self._by_label(ctx, start, end, shape, digits, label):
-            return True
-        if label is None or NEGATIVE not in label.kinds:
-            for rule in self._soft.get(shape, ()):
-                if rule.check is None or rule.check(digits):
-                    ctx.add(start, end, rule.name, rule.priority, SOFT)
-                    return True
-            return bool(self._phone) and self._phone_by_shape(ctx, start, end, shape, digits)
-        return False
+        if label is not None:
+            if self._by_label(ctx, start, end, shape, digits, label):
+                return True
+            if NEGATIVE in label.kinds:
+                return False
+        elif whole:
+            ctx.orphans = True
+        for rule in self._soft.get(shape, ()):
+            if rule.check is None or rule.check(digits):
+                ctx.add(start, end, rule.name, rule.priority, SOFT)
+                return True
+        return self._phone_by_shape(ctx, start, end, shape, digits)
 
     def _by_label(self, ctx: Context, start: int, end: int, shape: bytes, digits: str, label: Label) -> bool:
         for rule in (*self._labelled.get(shape, ()), *self._counted.get(len(digits), ())):
             if rule.name in label.kinds and (rule.loose is None or rule.loose(digits)):
                 ctx.add(start, end, rule.name, rule.priority, LABELLED if rule.loose else WEAK)
                 return True
-        if "DATE_OF_BIRTH" in label.kinds and label.distance <= 26 and dates.is_calendar_date(ctx.data[start:end]):
-            ctx.add(start, end, "DATE_OF_BIRTH", 3, LABELLED)
-            return True
+        if "DATE_OF_BIRTH" in label.kinds and dates.is_calendar_date(ctx.data[start:end]):
+            return dates.report(ctx, start, end)
         if self._phone and "PHONE" in label.kinds and phones.is_plausible(digits):
             ctx.add(start, _with_extension(ctx, end), "PHONE", self._phone.priority, LABELLED)
             return True
         return False
 
     def _phone_by_shape(self, ctx: Context, start: int, end: int, shape: bytes, digits: str) -> bool:
-        international = shape[:1] == b"+" or shape[:2] == b"(+"
-        if international and phones.is_international(digits):
-            ctx.add(start, _with_extension(ctx, end), "PHONE", 6, STRONG)
-            return True
-        if not international and phones.is_national_shape(shape, digits):
-            ctx.add(start, _with_extension(ctx, end), "PHONE", 6, SOFT)
-            return True
-        return False
+        if self._phone is None or not 7 <= len(digits) <= 15:
+            return False
+        if shape[0] == 0x2B or shape[:2] in (b"(+", b"+ "):
+            known, score = phones.is_international(digits), STRONG
+        else:
+            known, score = phones.is_national_shape(shape, digits), SOFT
+        if known:
+            ctx.add(start, _with_extension(ctx, end), "PHONE", self._phone.priority, score)
+        return known
 
     def _windows(self, ctx: Context, start: int, run: bytes, shape: bytes) -> None:
         """Try the group sequences inside a run that is no value as a whole, longest first, left to right."""
@@ -151,17 +174,27 @@ class DigitRuns:
     ) -> int:
         """Return the last group of the value that starts with group ``i``, or -1; groups before ``taken`` are values."""
         first = groups[i][0]
-        if first and run[first - 1] in b"+(":
+        while first and run[first - 1] in b"+(":
             first -= 1
-            if first and run[first - 1] in b"+(":
-                first -= 1
+        free = i == 0 or run[first] in b"0+("  # telephone formats are open: no table of shapes has them all
         for j in range(min(len(groups), i + _MAX_GROUPS) - 1, i - 1, -1):
             last = groups[j][1]
-            if not 7 <= last - first <= 32 or not _stands_alone(run, groups, i, j, taken):
+            if not 7 <= last - first <= _MAX_VALUE:
                 continue
-            if self._judge(ctx, start + first, start + last, run[first:last], shape[first:last], whole=i == 0):
+            part = shape[first:last]
+            if not (free or part in self._exact) or not _stands_alone(run, groups, i, j, taken):
+                continue
+            if self._judge(ctx, start + first, start + last, run[first:last], part, whole=i == 0):
                 return j
         return -1
+
+
+def is_date_shape(run: bytes, shape: bytes) -> bool:
+    """True for a date of this or the last century with ten characters, perhaps with a time behind it."""
+    day = shape[:10]
+    if day in _YEAR_FIRST:
+        return run[:2] in _CENTURIES and run[5:6] in b"01" and shape[10:] in _TIMES
+    return day in _YEAR_LAST and run[6:8] in _CENTURIES and run[0:1] in b"0123" and shape[10:] in _TIMES
 
 
 def _with_extension(ctx: Context, end: int) -> int:
@@ -182,7 +215,3 @@ def _separates(gap: bytes, inner: bytes, outside: tuple[int, int], inside: tuple
     if gap.strip(b" \xa0"):
         return gap[:1] in b"/:" or b"(" in gap
     return inner not in (gap, b"") or outside[1] - outside[0] != inside[1] - inside[0] or outside[1] - outside[0] > 8
-
-
-Handler = Callable[[Context, int, int], int]
-__all__ = ["DIGIT_RUN", "SHAPE", "DigitRuns", "Handler", "Rule"]

@@ -62,6 +62,7 @@ _NATIONAL: dict[bytes, tuple[re.Pattern[str] | None, bool]] = {
     b"0 (000) 000-0000": (_starts("0[2-9]", "1[2-9]"), False),
     b"0 (000) 000-00-00": (_starts("[078]"), False),
 }
+NATIONAL_SHAPES = frozenset(_NATIONAL)
 """National formats told from their shape alone. Source: number formats of libphonenumber (Apache-2.0)."""
 
 
