@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import dataclasses
 import gc
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from proxy.core.config.problem import Problem
 from proxy.core.config.settings import Listen, ProviderKind, Settings
 from proxy.sources.files import FolderSnapshot, read_config, read_policies
 from proxy.sources.secrets import Secrets, references, secret_problems
+from proxy.terms.errors import SpoolLocked, SpoolUnavailable
 
 EXIT_DONE, EXIT_UNUSABLE = 0, 2
 _NO_KEY_CODES = frozenset({"unset-secret", "no-usable-provider"})
@@ -74,7 +76,7 @@ def _refuse(problems: tuple[Problem, ...] | list[Problem]) -> int:
 
 def _run_loop(settings: Settings, secrets: Secrets, policies: FolderSnapshot, simulated: frozenset[str]) -> int:
     try:
-        import uvloop
+        import uvloop  # noqa: PLC0415 - optional
     except ImportError:
         runner = asyncio.Runner()
     else:
@@ -85,8 +87,7 @@ def _run_loop(settings: Settings, secrets: Secrets, policies: FolderSnapshot, si
 
 
 async def _serve(settings: Settings, secrets: Secrets, policies: FolderSnapshot, simulated: frozenset[str]) -> int:
-    from proxy.app import App, Started
-    from proxy.terms.errors import SpoolLocked, SpoolUnavailable
+    from proxy.app import App, Started  # noqa: PLC0415 - the config is judged before half a second of imports
 
     provider = None
     if simulated:
@@ -121,10 +122,9 @@ async def _serve(settings: Settings, secrets: Secrets, policies: FolderSnapshot,
 
 async def _with_simulated_provider(settings: Settings, simulated: frozenset[str]) -> tuple[Settings, Any]:
     """Start the simulated provider on a free loopback port and point the keyless providers at it."""
-    from proxy.simulator import Settings as SimulatorSettings
-    from proxy.simulator import SimulatedProvider
+    from proxy import simulator  # noqa: PLC0415 - only a keyless start pays for it
 
-    provider = SimulatedProvider(SimulatorSettings(port=0))
+    provider = simulator.SimulatedProvider(simulator.Settings(port=0))
     await provider.start()
     providers = {
         name: dataclasses.replace(
@@ -146,7 +146,9 @@ def _say_started(settings: Settings, facts: Any, simulated: frozenset[str]) -> N
     admin = f"http://{_shown_host(settings.server.admin.host)}:{facts.admin_port}/"
     lines = [f"Readygate is up after {facts.seconds:.2f} s.", f"  base URL     {base}", f"  status page  {admin}"]
     if simulated:
-        lines.append("  No provider key is set: the bundled simulated provider answers for " + ", ".join(sorted(simulated)))
+        lines.append(
+            "  No provider key is set: the bundled simulated provider answers for " + ", ".join(sorted(simulated))
+        )
     model = "gpt-4o-mini"
     lines += [
         "Try it:",
@@ -172,6 +174,12 @@ def _say_busy(settings: Settings, exc: OSError) -> int:
 
 
 def _is_free(listen: Listen) -> bool:
-    from proxy.server.admin import is_free
-
-    return is_free(listen)
+    """True when the address could be bound now."""
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((listen.host, listen.port))
+        except OSError:
+            return False
+    return True

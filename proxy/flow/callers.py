@@ -14,6 +14,7 @@ from proxy.core.config.settings import CallerKey
 from proxy.terms.http import RequestHead
 
 MAX_IDENTITY_CHARS = 256
+_IDENTITY_HEADERS = (b"x-readygate-app", b"x-readygate-user", b"x-readygate-conversation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,8 @@ class CallerBook:
             if known is None:
                 return None
             key_name, app = known.name, known.app
-        elif b"x-readygate-app" not in fields and b"x-readygate-user" not in fields:
-            if b"x-readygate-conversation" not in fields:
-                return ANONYMOUS
+        elif not any(name in fields for name in _IDENTITY_HEADERS):
+            return ANONYMOUS
         return Caller(
             app=app or _clean(fields.get(b"x-readygate-app")),
             user=_clean(fields.get(b"x-readygate-user")),

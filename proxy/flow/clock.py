@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 _BLOCK_BYTES = 10 * 256
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 class SystemClock:
@@ -25,7 +26,7 @@ class SystemClock:
         self.monotonic_s = monotonic_s
         self._unix_s = unix_s
         self._random_bytes = random_bytes
-        self._block = b""
+        self._block = ""
         self._at = 0
 
     def unix_ms(self) -> int:
@@ -34,11 +35,11 @@ class SystemClock:
 
     def new_id(self) -> str:
         """Return a UUIDv7: 48 bits of milliseconds, 74 random bits (RFC 9562 section 5.7)."""
-        if self._at >= len(self._block):
-            self._block = self._random_bytes(_BLOCK_BYTES)
-            self._at = 0
-        tail = self._block[self._at : self._at + 10].hex()
-        self._at += 10
+        at = self._at
+        if at >= len(self._block):
+            self._block = self._random_bytes(_BLOCK_BYTES).hex()
+            at = 0
+        self._at = at + 20
+        tail = self._block[at : at + 20]
         stamp = f"{int(self._unix_s() * 1000.0):012x}"
-        variant = "89ab"[int(tail[3], 16) & 3]
-        return f"{stamp[:8]}-{stamp[8:]}-7{tail[:3]}-{variant}{tail[4:7]}-{tail[7:19]}"
+        return f"{stamp[:8]}-{stamp[8:]}-7{tail[:3]}-{_VARIANT[tail[3]]}{tail[4:7]}-{tail[7:19]}"

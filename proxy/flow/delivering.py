@@ -36,7 +36,6 @@ DRAINING: Final = "draining"
 """The message of the cancellation that a drain sends; any other cancellation means that the caller left."""
 
 _ACCOUNT_IDS = re.compile(rb"\b(org|proj|acct|user)[-_][A-Za-z0-9]{8,}")
-_ACCOUNT_HEADERS: Final = frozenset({b"openai-organization", b"openai-project"})
 _BREAKS_OF_THE_WIRE: Final = frozenset({Outcome.RESET, Outcome.TRUNCATED})
 _USAGE_MAX_BYTES: Final = 4 * 1024 * 1024
 
@@ -116,18 +115,17 @@ class Delivery:
         """Pass a provider's own error with its status; our keys and account ids do not go with it."""
         head, body = answer.head, answer.body or b""
         facts = exchange.facts
-        drops: frozenset[bytes] = frozenset()
+        is_own = self.upstream.uses_own_key(provider)
         if exchange.vault is not None and not exchange.vault.is_empty:
             body = AnswerRestorer(exchange.vault, exchange.dialect).whole(body)
-        if self.upstream.uses_own_key(provider):
-            drops = _ACCOUNT_HEADERS
+        if is_own:
             masked = self.upstream.mask(provider, body.decode("utf-8", "surrogateescape"))
             body = _ACCOUNT_IDS.sub(rb"\1-***", masked.encode("utf-8", "surrogateescape"))
         facts.http_status = head.status
         facts.response_bytes = len(body)
         facts.error_code, facts.error_message = _error_words(body, facts.error_code)
         exchange.seal()
-        block = exchange.header_block(head, drops=drops) + b"x-readygate-fault: provider\r\n"
+        block = exchange.header_block(head, is_own_error=is_own) + b"x-readygate-fault: provider\r\n"
         exchange.responder.send_whole(head.status, head.reason, block, body)
 
     # --- streams ----------------------------------------------------------------------------------
@@ -209,9 +207,7 @@ class Delivery:
         exchange.cancelled()
         terminal(Outcome.CLIENT_CANCELLED)
 
-    def _broken(
-        self, exchange: Exchange, route: Route, pipe: StreamPipe, terminal: Ended, outcome: Outcome
-    ) -> None:
+    def _broken(self, exchange: Exchange, route: Route, pipe: StreamPipe, terminal: Ended, outcome: Outcome) -> None:
         """End a stream that the caller has seen the beginning of, so that it cannot be taken for complete."""
         facts = exchange.facts
         trouble = problem(RULES[outcome].code)
@@ -341,5 +337,8 @@ def _error_words(body: bytes, fallback: str) -> tuple[str, str]:
 def _responses_error(code: str, message: str, request_id: str) -> bytes:
     """Return the data of a Responses API error event that both of its readers understand."""
     error = {"message": message, "type": "server_error", "param": None, "code": code, "request_id": request_id}
-    return b"data: " + orjson.dumps({"type": "error", "code": code, "message": message, "param": None, "error": error}) + b"\n\n"
-
+    return (
+        b"data: "
+        + orjson.dumps({"type": "error", "code": code, "message": message, "param": None, "error": error})
+        + b"\n\n"
+    )

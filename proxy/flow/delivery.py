@@ -241,9 +241,7 @@ class Delivery:
 
     def _next_wait_s(self) -> float:
         pace = self._pace
-        return backoff_s(
-            self._failures, first_s=pace.first_backoff_s, max_s=pace.max_backoff_s, jitter=self._jitter()
-        )
+        return backoff_s(self._failures, first_s=pace.first_backoff_s, max_s=pace.max_backoff_s, jitter=self._jitter())
 
     def _worked(self) -> None:
         self._failures = 0

@@ -22,7 +22,7 @@ class Door(Protocol):
 
     def refuse_new(self) -> None: ...
 
-    async def wait_until_idle(self, deadline_s: float) -> bool: ...
+    async def wait_until_idle(self, deadline_s: float, hurry: asyncio.Event) -> bool: ...
 
     async def close(self) -> None: ...
 
@@ -56,11 +56,7 @@ async def drain(
     await _wait(hurry, min(grace_s, deadline_s))
     door.refuse_new()
     if not hurry.is_set():
-        idle = asyncio.ensure_future(door.wait_until_idle(end_s - min(1.0, deadline_s / 5)))
-        hurried = asyncio.ensure_future(hurry.wait())
-        await asyncio.wait({idle, hurried}, return_when=asyncio.FIRST_COMPLETED)
-        for waiter in (idle, hurried):
-            waiter.cancel()
+        await door.wait_until_idle(end_s - min(1.0, deadline_s / 5), hurry)
     cut = door.live_exchanges
     await door.close()
     delivered = await rows.drain(max(0.2, end_s - clock.monotonic_s()))

@@ -15,6 +15,7 @@ from proxy.core.redaction import Vault
 from proxy.core.routing.problems import Dialect as ErrorDialect
 from proxy.core.routing.problems import Problem, render
 from proxy.flow import headers as header_lines
+from proxy.flow.budgets import Granted
 from proxy.flow.outbox import Outbox
 from proxy.flow.ports import Clock, Inbound, Responder, Witness
 from proxy.terms.exchange import AttemptFacts, ExchangeFacts
@@ -46,6 +47,7 @@ class Exchange:
         "arrived_s",
         "dialect",
         "facts",
+        "granted",
         "inbound",
         "responder",
         "vault",
@@ -59,6 +61,8 @@ class Exchange:
         # Only a POST makes a model speak; lists, look-ups and preflights of the same paths are just passed.
         self.dialect = dialect_of(head.path) if head.method == "POST" else Dialect.OTHER
         self.vault: Vault | None = None
+        self.granted: Granted | None = None
+        """What the budgets said to the last attempt."""
         self.facts = ExchangeFacts(clock.new_id(), clock.unix_ms(), head.method, head.path[:2048])
         if type(inbound.body) is bytes:
             self.facts.request_bytes = len(inbound.body)
@@ -104,21 +108,23 @@ class Exchange:
         self.facts.http_status = 200
         self.facts.response_bytes = len(body)
         self.seal()
-        self.responder.send_whole(200, b"OK", _JSON + header_lines.our_lines(self.facts, self.elapsed_ms(), False), body)
+        self.responder.send_whole(
+            200, b"OK", _JSON + header_lines.our_lines(self.facts, self.elapsed_ms(), False), body
+        )
 
     # --- answers of a provider ----------------------------------------------------------------------
 
-    def header_block(self, head: AnswerHead, *, is_decoded: bool = False, drops: frozenset[bytes] = frozenset()) -> bytes:
+    def header_block(self, head: AnswerHead, *, is_decoded: bool = False, is_own_error: bool = False) -> bytes:
         """Return the header lines of an answer passed on: the provider's, then ours."""
-        if self.facts.budget:
-            drops |= header_lines.RATE_LIMIT_HEADERS
-        lines = header_lines.to_caller(head, is_decoded=is_decoded, drops=drops)
+        granted = self.granted
+        is_governed = granted is not None and (granted.limit_requests >= 0 or granted.limit_tokens >= 0)
+        lines = header_lines.to_caller(head, is_decoded=is_decoded, is_governed=is_governed, is_own_error=is_own_error)
         if head.is_event_stream:
             lines += [line for name, line in _STREAM_HINTS if name not in head.fields]
         facts = self.facts
         lines.append(header_lines.our_lines(facts, self.elapsed_ms(), b"x-request-id" in head.fields))
-        if facts.budget:
-            lines.append(header_lines.budget_lines(facts.budget))
+        if is_governed and granted is not None:
+            lines.append(header_lines.budget_lines(granted))
         return b"".join(lines)
 
     def begin_attempt(self, provider: str, model: str) -> AttemptFacts:
@@ -154,6 +160,12 @@ class Exchange:
         self._is_sealed = True
         facts = self.facts
         facts.latency_ms = self.elapsed_ms()
+        granted = self.granted
+        if granted is not None and (granted.limit_requests >= 0 or granted.limit_tokens >= 0):
+            facts.budget = {
+                "remaining_requests": granted.remaining_requests,
+                "remaining_tokens": granted.remaining_tokens,
+            }
         if self._is_begun:
             self._outbox.end(facts)
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.core.routing.problems import Problem, Retry, retry_after_values
+from proxy.flow.budgets import Granted
 from proxy.terms.exchange import ExchangeFacts
 from proxy.terms.http import HOP_BY_HOP, OUR_PREFIX, AnswerHead, Header, RequestHead
 
@@ -25,70 +26,104 @@ RATE_LIMIT_HEADERS: Final = frozenset(
 )
 """The provider's own view of its limits; replaced where a budget of ours applies."""
 
+REPLACED_BY_OUR_KEY: Final = frozenset({b"x-api-key", b"api-key", b"openai-organization", b"openai-project"})
+"""The caller's other credentials and account names: meaningless, or harmful, beside a key of ours."""
+
+ACCOUNT_HEADERS: Final = frozenset({b"openai-organization", b"openai-project"})
+"""Headers of an answer that name the account behind our key."""
+
 IDENTITY: Final[Header] = (b"accept-encoding", b"identity")
 
 
-class _Keeps:
-    """Remembers, per spelling of a header name, whether it crosses. Bounded; misses are decided anew."""
+class _Keeps(dict[bytes, bool]):
+    """Whether a header crosses, by each spelling of its name that was met: one C look-up per header.
+
+    Bounded: callers choose spellings, so beyond a thousand they are decided anew each time.
+    """
 
     def __init__(self, dropped: frozenset[bytes]) -> None:
+        super().__init__()
         self._dropped = dropped
-        self._known: dict[bytes, bool] = {}
 
-    def __call__(self, name: bytes) -> bool:
-        keeps = self._known.get(name)
-        if keeps is None:
-            lower = name.lower()
-            keeps = lower not in self._dropped and not lower.startswith(OUR_PREFIX)
-            if len(self._known) < _CACHE_MAX:
-                self._known[name] = keeps
+    def __missing__(self, name: bytes) -> bool:
+        lower = name.lower()
+        keeps = lower not in self._dropped and not lower.startswith(OUR_PREFIX)
+        if len(self) < _CACHE_MAX:
+            self[name] = keeps
         return keeps
 
 
 _to_provider = _Keeps(_NOT_TO_PROVIDER)
 _to_provider_identity = _Keeps(_NOT_TO_PROVIDER | {b"accept-encoding"})
+_to_provider_own_key = _Keeps(_NOT_TO_PROVIDER | REPLACED_BY_OUR_KEY)
+_to_provider_own_key_identity = _Keeps(_NOT_TO_PROVIDER | REPLACED_BY_OUR_KEY | {b"accept-encoding"})
 _to_caller = _Keeps(_NOT_TO_CALLER)
-_to_caller_decoded = _Keeps(_NOT_TO_CALLER | {b"content-encoding"})
+_to_caller_governed = _Keeps(_NOT_TO_CALLER | RATE_LIMIT_HEADERS)
 
 
-def _connection_named(fields: dict[bytes, bytes]) -> frozenset[bytes]:
+def _connection_named(value: bytes) -> frozenset[bytes]:
     """Return the extra names a Connection header declares as belonging to this hop."""
-    value = fields.get(b"connection")
-    if value is None or b"," not in value and value.lower() in (b"keep-alive", b"close", b"upgrade"):
+    if b"," not in value and value.lower() in (b"keep-alive", b"close", b"upgrade", b""):
         return frozenset()
     names = {token.strip().lower() for token in value.split(b",")}
     return frozenset(names - HOP_BY_HOP - _INSEPARABLE - {b"close"})
 
 
-def to_provider(
-    head: RequestHead, *, wants_identity: bool, drops: frozenset[bytes] = frozenset()
-) -> list[Header]:
+def to_provider(head: RequestHead, *, wants_identity: bool, own_key: bool) -> list[Header]:
     """Return the caller's end-to-end headers.
 
     Args:
         head: The caller's request head.
         wants_identity: Ask for an answer without content coding, because policy or the record has to read it.
-        drops: Further lower-case names to leave out (a header our own credential replaces).
+        own_key: A credential of ours goes to the provider, so the caller's credentials stay here.
     """
-    keeps = _to_provider_identity if wants_identity else _to_provider
-    headers = [header for header in head.headers if keeps(header[0])]
-    extra = _connection_named(head.fields) | drops
-    if extra:
-        headers = [header for header in headers if header[0].lower() not in extra]
+    if wants_identity:
+        keeps = _to_provider_own_key_identity if own_key else _to_provider_identity
+    else:
+        keeps = _to_provider_own_key if own_key else _to_provider
+    headers = [header for header in head.headers if keeps[header[0]]]
+    if b"connection" in head.fields:
+        named = _connection_named(head.fields[b"connection"])
+        if named:
+            headers = [header for header in headers if header[0].lower() not in named]
     if wants_identity:
         headers.append(IDENTITY)
     return headers
 
 
-def to_caller(head: AnswerHead, *, is_decoded: bool = False, drops: frozenset[bytes] = frozenset()) -> list[bytes]:
-    """Return the provider's end-to-end header lines, rendered; ``drops`` are further lower-case names to leave out."""
-    keeps = _to_caller_decoded if is_decoded else _to_caller
-    named = _connection_named(head.fields) | drops
+def to_caller(
+    head: AnswerHead, *, is_decoded: bool = False, is_governed: bool = False, is_own_error: bool = False
+) -> list[bytes]:
+    """Return the provider's end-to-end header lines, rendered.
+
+    Args:
+        head: The provider's answer head.
+        is_decoded: The body's content coding was undone.
+        is_governed: A rate budget of ours applies; its numbers stand in for the provider's.
+        is_own_error: An error got with our key: headers that name our account stay here.
+    """
+    keeps = _to_caller_governed if is_governed else _to_caller
     lines: list[bytes] = []
     for name, value in head.headers:
-        if keeps(name) and not (named and name.lower() in named):
+        if keeps[name]:
             lines += (name, b": ", value, b"\r\n")
+    if is_decoded or is_own_error or b"connection" in head.fields:
+        return _less_common(head, lines, is_decoded=is_decoded, is_own_error=is_own_error)
     return lines
+
+
+def _less_common(head: AnswerHead, lines: list[bytes], *, is_decoded: bool, is_own_error: bool) -> list[bytes]:
+    """Leave out what only some answers must not pass on."""
+    dropped = set(_connection_named(head.fields.get(b"connection", b"")))
+    if is_decoded:
+        dropped.add(b"content-encoding")
+    if is_own_error:
+        dropped |= ACCOUNT_HEADERS
+    kept: list[bytes] = []
+    for at in range(0, len(lines), 4):
+        if lines[at].lower() not in dropped:
+            kept += lines[at : at + 4]
+    return kept
 
 
 def _text(value: str) -> bytes:
@@ -111,18 +146,18 @@ def our_lines(facts: ExchangeFacts, now_ms: float, provider_request_id: bool) ->
         now_ms: Milliseconds since the exchange began.
         provider_request_id: The answer already carries the provider's own x-request-id.
     """
-    lines = [
-        f"x-readygate-id: {facts.id}\r\n"
-        f"x-readygate-attempts: {len(facts.attempts)}\r\n"
-        f"server-timing: gateway;dur={max(0.0, now_ms - facts.upstream_ms):.2f}, upstream;dur={facts.upstream_ms:.2f}\r\n"
-    ]
+    upstream_ms = facts.upstream_ms
+    lines = (
+        f"x-readygate-id: {facts.id}\r\nx-readygate-attempts: {len(facts.attempts)}\r\n"
+        f"server-timing: gateway;dur={max(0.0, now_ms - upstream_ms):.2f}, upstream;dur={upstream_ms:.2f}\r\n"
+    )
     if not provider_request_id:
-        lines.append(f"x-request-id: {facts.id}\r\n")
+        lines += f"x-request-id: {facts.id}\r\n"
     if facts.policy_revision:
-        lines.append(f"x-readygate-policy: {facts.policy_revision}\r\n")
+        lines += f"x-readygate-policy: {facts.policy_revision}\r\n"
     if facts.sanitized:
-        lines.append(f"x-readygate-redactions: {redactions_value(facts.sanitized)}\r\n")
-    rendered = "".join(lines).encode("ascii")
+        lines += f"x-readygate-redactions: {redactions_value(facts.sanitized)}\r\n"
+    rendered = lines.encode("ascii")
     if facts.provider:
         rendered += b"x-readygate-provider: " + _text(facts.provider) + b"\r\n"
         if facts.model_served:
@@ -151,15 +186,19 @@ def _span(seconds: float) -> str:
     return f"{minutes}m{rest}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60}m{rest}s"
 
 
-def budget_lines(budget: dict[str, float]) -> bytes:
-    """Return ``x-ratelimit-*`` of the tightest budget of ours that applies, in OpenAI's notation."""
-    lines = []
-    for unit in ("requests", "tokens"):
-        limit = budget.get(f"limit_{unit}")
-        if limit is not None:
-            lines.append(
-                f"x-ratelimit-limit-{unit}: {limit:.0f}\r\n"
-                f"x-ratelimit-remaining-{unit}: {max(0.0, budget[f'remaining_{unit}']):.0f}\r\n"
-                f"x-ratelimit-reset-{unit}: {_span(budget[f'reset_{unit}_s'])}\r\n"
-            )
-    return "".join(lines).encode("ascii")
+def budget_lines(granted: Granted) -> bytes:
+    """Return ``x-ratelimit-*`` of the tightest budgets of ours that apply, in OpenAI's notation."""
+    lines = ""
+    if granted.limit_requests >= 0:
+        lines = (
+            f"x-ratelimit-limit-requests: {granted.limit_requests}\r\n"
+            f"x-ratelimit-remaining-requests: {max(0, granted.remaining_requests)}\r\n"
+            f"x-ratelimit-reset-requests: {_span(granted.reset_requests_s)}\r\n"
+        )
+    if granted.limit_tokens >= 0:
+        lines += (
+            f"x-ratelimit-limit-tokens: {granted.limit_tokens}\r\n"
+            f"x-ratelimit-remaining-tokens: {max(0, granted.remaining_tokens)}\r\n"
+            f"x-ratelimit-reset-tokens: {_span(granted.reset_tokens_s)}\r\n"
+        )
+    return lines.encode("ascii")

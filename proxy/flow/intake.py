@@ -110,7 +110,9 @@ def _check_repeats(body: bytes) -> Problem | None:
     names = [key for key, _ in keys] if isinstance(keys, _Pairs) else []
     for key in ("model", "stream", "messages", "input", "prompt", "tools"):
         if names.count(key) > 1:
-            return problem(Code.BODY_UNREADABLE, message=f"The key {key!r} occurs twice in the request body.", param=key)
+            return problem(
+                Code.BODY_UNREADABLE, message=f"The key {key!r} occurs twice in the request body.", param=key
+            )
     return None
 
 

@@ -149,7 +149,8 @@ class Responder(Protocol):
 
     def send_whole(self, status: int, reason: bytes, headers: bytes, body: bytes) -> None:
         """Write a complete answer in one piece. ``headers`` are rendered lines, each ending CRLF,
-        without Content-Length, Connection and Transfer-Encoding."""
+        without Content-Length, Connection and Transfer-Encoding.
+        """
         ...
 
     def start(self, status: int, reason: bytes, headers: bytes, length: int | None) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 from proxy.core.budget.estimate import estimate_tokens
 from proxy.core.dialect import Dialect
 from proxy.core.policy.model import NoRoute, NoRouteReason
-from proxy.core.redaction.request import UNSCANNED_KIND
 from proxy.core.redaction import Blocked, Redacted, Unreadable, Untouched, Verdict
+from proxy.core.redaction.request import UNSCANNED_KIND
 from proxy.core.routing.problems import Code, Problem, problem, problem_of_fault
 from proxy.flow.attempts import Attempts, Plan
 from proxy.flow.callers import CallerBook
@@ -69,7 +69,7 @@ class Relay:
         except ProxyError as exc:
             self.witness.fault(exc.code, id=exchange.facts.id)
             self._refuse(exchange, problem_of_fault(exc))
-        except Exception as exc:  # a bug of ours must still end as one honest answer and one row
+        except Exception as exc:  # noqa: BLE001 - a bug of ours must still end as one honest answer and one row
             self.witness.fault("relay", id=exchange.facts.id, error=type(exc).__name__, at=_place(exc))
             self._refuse(exchange, problem(Code.INTERNAL_ERROR))
         finally:
@@ -161,7 +161,10 @@ class Relay:
         body = request.body
         if not body:
             return None
-        if exchange.dialect is Dialect.OTHER and b"json" not in exchange.inbound.head.fields.get(b"content-type", b"").lower():
+        if (
+            exchange.dialect is Dialect.OTHER
+            and b"json" not in exchange.inbound.head.fields.get(b"content-type", b"").lower()
+        ):
             return _unscanned(exchange, route)
         result: Verdict
         if len(body) > OFFLOAD_ABOVE_BYTES:

@@ -155,7 +155,7 @@ class StreamPipe:
             watch.feed(data)
             for transform in self._transforms:
                 data = transform.feed(data)
-        except Exception:  # any failure of ours or any nonsense of theirs ends the stream, in band
+        except Exception:  # noqa: BLE001 - any failure of ours or nonsense of theirs ends the stream, in band
             self._stop(Outcome.BAD_STREAM)
             return
         if self.first_content_s is None and watch.saw_content:
@@ -256,9 +256,9 @@ class StreamPipe:
         self._responder = responder
         held, self._held = self._held, []
         watch = self._watch
-        if watch is not None and (watch.saw_done or (self._seals_on_finish and watch.is_finished)):
-            self._seal(Outcome.OK)
-        elif self._outcome is Outcome.OK:
+        if (
+            watch is not None and (watch.saw_done or (self._seals_on_finish and watch.is_finished))
+        ) or self._outcome is Outcome.OK:
             self._seal(Outcome.OK)
         for piece in held:
             self.bytes_out += len(piece)

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from proxy import __version__
-from proxy.flow.attempts import Attempts
+from proxy.core.health.breaker import BreakerState
 from proxy.flow.audit_ports import Condition, DeliveryState
 from proxy.flow.budgets import Budgets
 from proxy.flow.catalog import Catalog
+from proxy.flow.fleet import Fleet
 from proxy.flow.outbox import Outbox
 
 _WORSE = {"ok": 0, "degraded": 1, "failed": 2}
@@ -25,7 +26,7 @@ class Vitals:
     def __init__(
         self,
         catalog: Catalog,
-        attempts: Attempts,
+        fleet: Fleet,
         budgets: Budgets,
         outbox: Outbox,
         delivery_state: Callable[[], DeliveryState],
@@ -33,7 +34,7 @@ class Vitals:
         now_s: Callable[[], float],
     ) -> None:
         self._catalog = catalog
-        self._attempts = attempts
+        self._fleet = fleet
         self._budgets = budgets
         self._outbox = outbox
         self._delivery_state = delivery_state
@@ -94,7 +95,9 @@ class Vitals:
         rule = snapshot.policies.readiness if snapshot is not None else None
         waits = rule is not None and bool(rule.providers or "audit_store" in rule.components) and not self.is_draining
         if waits and rule is not None and self._shown_ready != is_well:
-            if now_s - self._ready_since[1] >= rule.settle_s or not self._shown_ready and now_s - self.started_at_s < 1.0:
+            if now_s - self._ready_since[1] >= rule.settle_s or (
+                not self._shown_ready and now_s - self.started_at_s < 1.0
+            ):
                 self._shown_ready = is_well
         else:
             self._shown_ready = is_well
@@ -136,7 +139,7 @@ class Vitals:
         )
         rows["budget_store"] = self._row("budget_store", "ok", "in process")
         by_provider: dict[str, list[dict[str, Any]]] = {}
-        for view in self._attempts.view():
+        for view in self._deployments():
             by_provider.setdefault(view["provider"], []).append(view)
         for name in self._catalog.providers:
             rows[f"provider:{name}"] = self._provider_row(name, by_provider.get(name, []))
@@ -183,7 +186,7 @@ class Vitals:
                     }
                 )
         rows: dict[str, Any] = {}
-        views = self._attempts.view()
+        views = self._deployments()
         for name in self._catalog.providers:
             own = [view for view in views if view["provider"] == name]
             busiest = max(own, key=lambda view: int(view["attempts"]), default=None)
@@ -201,6 +204,37 @@ class Vitals:
             if name in self.unusable:
                 rows[name]["reason"] = self.unusable[name]
         return {"providers": rows}
+
+    def _deployments(self) -> list[dict[str, Any]]:
+        """Every deployment as it stands."""
+        now_s = self._now_s()
+        rows = []
+        for view in self._fleet.view(now_s):
+            is_cooling = view.cooling_until_s is not None and view.cooling_until_s > now_s
+            state = "cooling" if is_cooling and view.state is BreakerState.CLOSED else view.state.value
+            retry_at_s = view.retry_at_s or (view.cooling_until_s if is_cooling else None)
+            rows.append(
+                {
+                    "deployment": view.deployment,
+                    "provider": view.deployment.partition(":")[0],
+                    "state": state,
+                    "for_s": round(now_s - view.since_s, 1) if view.since_s else None,
+                    "retry_in_s": None if retry_at_s is None else round(max(0.0, retry_at_s - now_s), 2),
+                    "attempts": view.attempts,
+                    "success_ratio": view.success_ratio,
+                    "p50_ms": view.p50_ms,
+                    "p95_ms": view.p95_ms,
+                    "last_429_s_ago": None if view.last_429_s is None else round(now_s - view.last_429_s, 1),
+                    "consecutive_failures": view.consecutive_failures,
+                    "last_outcome": view.last_outcome.value if view.last_outcome else None,
+                    "alarm": view.alarm.value if view.alarm else None,
+                }
+            )
+        return rows
+
+    def open_breakers(self) -> list[tuple[tuple[str], float]]:
+        """One sample per deployment: 1 while its breaker is not closed."""
+        return [((row["deployment"],), float(row["state"] in ("open", "half_open"))) for row in self._deployments()]
 
     def summary(self) -> dict[str, Any]:
         """What the status page shows on top."""

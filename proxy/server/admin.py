@@ -7,7 +7,6 @@ aiohttp's application layer is right here. With ``admin_token`` set everything b
 from __future__ import annotations
 
 import hmac
-import socket
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any, Final, Protocol
@@ -158,15 +157,3 @@ def _json(document: dict[str, Any], status: int) -> web.Response:
 def _error(status: int, code: str, message: str) -> web.Response:
     kind = "invalid_request_error" if status < 500 else "server_error"
     return _json({"error": {"message": message, "type": kind, "param": None, "code": code}}, status)
-
-
-def is_free(listen: Listen) -> bool:
-    """True when the address could be bound now; used to word a start-up error before anything else starts."""
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((listen.host, listen.port))
-        except OSError:
-            return False
-    return True

@@ -19,7 +19,17 @@ class BodyPipe:
     Reading of the caller's socket stops above ``HIGH_WATER_BYTES`` and goes on when a piece is taken.
     """
 
-    __slots__ = ("_ended", "_failure", "_held_bytes", "_pause", "_pieces", "_resume", "_waiter", "is_paused", "received_bytes")
+    __slots__ = (
+        "_ended",
+        "_failure",
+        "_held_bytes",
+        "_pause",
+        "_pieces",
+        "_resume",
+        "_waiter",
+        "is_paused",
+        "received_bytes",
+    )
 
     def __init__(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
         self._pieces: deque[bytes] = deque()

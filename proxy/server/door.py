@@ -192,9 +192,9 @@ class DataDoor:
         for connection in tuple(self._connections):
             connection.drain()
 
-    async def wait_until_idle(self, deadline_s: float) -> bool:
-        """Wait for the running exchanges until a monotonic deadline; True when none is left."""
-        while self._tasks and self.now_s() < deadline_s:
+    async def wait_until_idle(self, deadline_s: float, hurry: asyncio.Event) -> bool:
+        """Wait for the running exchanges until a monotonic deadline or ``hurry``; True when none is left."""
+        while self._tasks and self.now_s() < deadline_s and not hurry.is_set():
             await asyncio.wait(tuple(self._tasks), timeout=max(0.0, min(0.25, deadline_s - self.now_s())))
         return not self._tasks
 

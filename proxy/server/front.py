@@ -17,7 +17,6 @@ from proxy.core.routing.problems import Code, Problem, problem
 from proxy.flow.ports import Inbound, LiveBody
 from proxy.server import gate
 from proxy.server.body import BodyPipe
-from proxy.server.refusals import render_refusal
 from proxy.terms.http import Header, RequestHead
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ class FrontProtocol(asyncio.Protocol):
     # --- the connection -------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
+        self._transport = transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
         transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
         peer = transport.get_extra_info("peername")
         self._peer = peer[0] if isinstance(peer, tuple) else ""
@@ -220,9 +219,9 @@ class FrontProtocol(asyncio.Protocol):
             return  # a trailer: read, counted against the body, never forwarded
         lower = name.lower()
         fields = self._fields
-        if gate.is_ambiguous_repeat(lower, fields) and self._problem is None:
+        if (lower in fields or b"_" in lower) and gate.is_ambiguous_repeat(lower, fields) and self._problem is None:
             shown = lower.decode("ascii", "replace")
-            self._problem = problem(Code.BAD_REQUEST, message=f"The header {shown} is ambiguous: repeated or misspelt.")
+            self._problem = problem(Code.BAD_REQUEST, f"The header {shown} is ambiguous: repeated or misspelt.")
         value = value.rstrip(b" \t")
         fields[lower] = value
         self._headers.append((name, value))
@@ -296,7 +295,9 @@ class FrontProtocol(asyncio.Protocol):
             return
         self._body_bytes += len(data)
         if self._body_bytes > self._door.max_body_bytes:
-            self._refuse(problem(Code.BODY_TOO_LARGE, message=f"The body is larger than {self._door.max_body_bytes} bytes."))
+            self._refuse(
+                problem(Code.BODY_TOO_LARGE, message=f"The body is larger than {self._door.max_body_bytes} bytes.")
+            )
             return
         self._body_pieces.append(data)
 
@@ -385,7 +386,9 @@ class FrontProtocol(asyncio.Protocol):
         status, reason, headers, body = self._door.refused_early(self._head, refusal, self._target)
         wants_body = self._parser.get_method() != b"HEAD"
         length = b"content-length: %d\r\n" % len(body)
-        self._transport.write(_status_line(status, reason) + headers + length + _CLOSE + b"\r\n" + (body if wants_body else b""))
+        self._transport.write(
+            _status_line(status, reason) + headers + length + _CLOSE + b"\r\n" + (body if wants_body else b"")
+        )
         self._linger()
 
     def _linger(self) -> None:

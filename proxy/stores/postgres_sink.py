@@ -29,6 +29,10 @@ _UPKEEP_RETRY_S: Final = 60.0
 _REPEATS_S: Final = 10.0
 """After a repeated row (a replayed spool) batches are staged for so long, instead of copied twice."""
 _LOCK_KEY: Final = 0x72656164796761  # "readyga": one advisory lock for every sidecar's start and upkeep
+_SAFE_COMMIT: Final = (
+    "SELECT set_config('synchronous_commit', 'on', $1) WHERE current_setting('synchronous_commit') = 'off'"
+)
+"""An acknowledged row leaves the spool: a server that commits before it writes would lose it in a crash."""
 _ROW_FAULTS: Final = ("22", "23", "54")
 """Classes of SQLSTATE that speak of what a row holds: data exception, integrity, limits."""
 _COLUMNS: Final = list(Row._fields)
@@ -69,7 +73,7 @@ class PostgresSink:
                 self._url,
                 min_size=0,
                 max_size=2,
-                init=None if self._is_pooled else _make_stage,
+                init=None if self._is_pooled else _prepare_session,
                 reset=_keep_session,
                 **self._options(),
             )
@@ -114,13 +118,20 @@ class PostgresSink:
         if not rows or time.monotonic() < self._repeats_until_s:
             return False
         try:
-            await connection.copy_records_to_table("audit", records=rows, columns=_COLUMNS)
+            if self._is_pooled:
+                async with connection.transaction():
+                    await connection.execute(_SAFE_COMMIT, True)
+                    await connection.copy_records_to_table("audit", records=rows, columns=_COLUMNS)
+            else:
+                await connection.copy_records_to_table("audit", records=rows, columns=_COLUMNS)
         except asyncpg.UniqueViolationError:
             self._repeats_until_s = time.monotonic() + _REPEATS_S
             return False
         return True
 
     async def _insert(self, connection: Any, rows: Sequence[Row], gaps: Sequence[Gap]) -> None:
+        if self._is_pooled:
+            await connection.execute(_SAFE_COMMIT, True)
         if rows and self._is_pooled:
             columns = [list(column) for column in zip(*rows, strict=True)]
             await connection.execute(statement("postgres", "insert_unnested"), *columns)
@@ -223,8 +234,9 @@ async def apply_migrations(connection: Any, steps: Sequence[Migration]) -> None:
         await connection.execute("INSERT INTO readygate_schema (version, name) VALUES ($1, $2)", step.version, step.name)
 
 
-async def _make_stage(connection: Any) -> None:
-    """Give a new connection its staging table."""
+async def _prepare_session(connection: Any) -> None:
+    """Give a new connection its staging table and commits that wait for the disk."""
+    await connection.execute(_SAFE_COMMIT, False)
     await connection.execute(statement("postgres", "stage"))
 
 

@@ -23,7 +23,9 @@ class Telemetry:
         if facts.fault is Fault.GATEWAY:
             LOGGER.warning(
                 "exchange_refused",
-                extra={"fields": {"id": facts.id, "code": facts.error_code, "route": facts.route, "path": facts.path[:200]}},
+                extra={
+                    "fields": {"id": facts.id, "code": facts.error_code, "route": facts.route, "path": facts.path[:200]}
+                },
             )
 
     def fault(self, what: str, **fields: object) -> None:

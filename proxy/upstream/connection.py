@@ -191,7 +191,7 @@ class UpstreamConnection(asyncio.Protocol):
     # --- the transport ----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._on_closed(self)

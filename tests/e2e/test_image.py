@@ -38,6 +38,10 @@ def is_healthy(container: str) -> bool:
     return podman("healthcheck", "run", container, check=False).returncode == 0
 
 
+def is_running(container: str) -> bool:
+    return podman("inspect", container, "--format", "{{.State.Running}}").stdout.strip() == "true"
+
+
 @pytest.fixture(scope="module")
 def image() -> str:
     if shutil.which("podman") is None:
@@ -53,7 +57,8 @@ def sidecar(image: str) -> Iterator[str]:
     name = f"readygate-{uuid.uuid4().hex[:8]}"  # noqa: TID251  # a container's name, not an exchange's id
     podman("run", "--detach", "--name", name, "--network", "none", "--tmpfs", "/tmp", *HARDENED, image)
     try:
-        wait_until(lambda: is_healthy(name), 30, "the container does not turn healthy")
+        wait_until(lambda: is_healthy(name) or not is_running(name), 30, "the container does not turn healthy")
+        assert is_running(name), podman("logs", name).stderr[-3000:]
         yield name
     finally:
         podman("rm", "--force", "--volumes", name)

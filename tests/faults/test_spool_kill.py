@@ -75,11 +75,11 @@ def assert_nothing_is_missing(journal: Journal, rows: list[Row]) -> None:
 def test_thirty_kills_at_random_instants_lose_nothing(tmp_path: Path) -> None:
     """The promise of the audit, restart after restart on the same spool (AU-02)."""
     dice = random.Random(7)
-    for life in range(30):
-        folder = tmp_path / str(life // 6)
-        journal = Journal() if life % 6 == 0 else journal  # type: ignore[has-type]  # noqa: F821, PLW0127
-        journal.hear(run_writer(folder, 1 + life * 1_000_000, kill_after_s=dice.uniform(0.0, 0.06)))
-        assert_nothing_is_missing(journal, recovered(folder))
+    for spool in range(5):
+        folder, journal = tmp_path / str(spool), Journal()
+        for life in range(6):
+            journal.hear(run_writer(folder, 1 + life * 1_000_000, kill_after_s=dice.uniform(0.0, 0.06)))
+            assert_nothing_is_missing(journal, recovered(folder))
 
 
 @pytest.mark.parametrize("phase", ["before-write", "torn-write", "after-write"])

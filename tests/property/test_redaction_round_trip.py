@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given, settings
@@ -78,7 +79,7 @@ def test_placeholders_are_stable_while_a_conversation_grows(history: list[str]) 
         document = verdict.document if isinstance(verdict, Redacted) else None
         if document is not None:
             seen.append([message["content"] for message in document["messages"]])
-    for earlier, later in zip(seen, seen[1:], strict=False):
+    for earlier, later in pairwise(seen):
         assert earlier == later[: len(earlier)]
 
 

@@ -11,7 +11,7 @@ import re
 
 from proxy.core.redaction.normal import normal_form
 from proxy.core.redaction.vault import Vault, tag_name
-from proxy.terms.redaction import Action
+from proxy.terms.redaction import Action, DirectionPlan
 
 _VISIBLE = 4
 _NOTHING_VISIBLE = frozenset({"PASSWORD", "PRIVATE_KEY", "JWT"})
@@ -24,21 +24,24 @@ OWN_MARKS = re.compile(
 class StandIns:
     """Makes the stand-ins of one exchange."""
 
-    __slots__ = ("_are_stable", "_hash_key", "_vault")
+    __slots__ = ("_actions", "_are_stable", "_default", "_hash_key", "_vault")
 
-    def __init__(self, vault: Vault, hash_key: bytes, *, are_stable: bool) -> None:
+    def __init__(self, plan: DirectionPlan, vault: Vault, hash_key: bytes, *, are_stable: bool) -> None:
         """``are_stable``: no numbers, nothing to restore, for texts whose vector counts and not their wording."""
+        self._actions = plan.actions
+        self._default = plan.default
         self._vault = vault
         self._hash_key = hash_key
         self._are_stable = are_stable
 
-    def for_value(self, action: Action, kind: str, value: str) -> str | None:
-        """Return the stand-in, or None when the action leaves the text alone."""
+    def for_value(self, kind: str, value: str) -> str | None:
+        """Return the stand-in, or None when the policy leaves the text alone."""
+        action = self._actions.get(kind, self._default)
+        if action is Action.RESTORE:
+            if self._are_stable:
+                return f"[{tag_name(kind)}]"
+            return self._vault.tag(kind, value)
         match action:
-            case Action.RESTORE:
-                if self._are_stable:
-                    return f"[{tag_name(kind)}]"
-                return self._vault.tag(kind, value, normal_form(kind, value))
             case Action.REDACT:
                 return f"[{kind}_REDACTED]"
             case Action.MASK:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from proxy.core.redaction.detect.engine import compile_union
+
 CONTENT = frozenset({
     "arguments", "content", "description", "input", "input_text", "instructions", "output", "prompt", "query",
     "reasoning", "reasoning_content", "refusal", "stop", "suffix", "summary", "system", "text", "thinking", "title",
@@ -47,17 +49,8 @@ OPAQUE_TYPES = frozenset({"document", "file", "image", "image_url", "input_audio
 """Parts that stand for something that cannot be read here."""
 
 
-def may_hold_opaque(body: bytes) -> bool:
-    """Tell whether a request could hold something unreadable; False is certain for the shapes known here."""
-    return (
-        b"image" in body
-        or b"audio" in body
-        or b";base64," in body
-        or b"file_" in body
-        or b'"document"' in body
-        or b'_content"' in body
-        or b'"file"' in body
-    )
+SECOND_LOOK = compile_union((rb'\\[u/]|image|audio|document|file|_content"|;base64,',))
+"""Without a match of this a request has no escape that could hide a letter and nothing unreadable of the shapes known."""
 
 
 FREE = frozenset({
@@ -69,6 +62,7 @@ FREE = frozenset({
 TOP_FIRST = ("user", "safety_identifier", "prompt_cache_key", "instructions", "system", "tools", "functions")
 """Read before the history, so that their placeholders keep their numbers when the history grows."""
 TOP_HISTORY = ("messages", "input", "prompt")
+TOP_ORDER = dict.fromkeys((*TOP_FIRST, *TOP_HISTORY))
 TOP_KNOWN = frozenset({
     *TOP_FIRST, *TOP_HISTORY, "audio", "background", "best_of", "cache_control", "conversation", "dimensions", "echo",
     "encoding_format", "frequency_penalty", "function_call", "include", "input", "logit_bias", "logprobs",

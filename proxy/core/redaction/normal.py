@@ -24,7 +24,7 @@ def normal_form(kind: str, value: str) -> str:
     folded = value.strip().lower()
     if kind in _FOLDED or "@" in folded:
         return folded
-    return "".join([c for c in folded if c.isalnum()]) or folded
+    return "".join(filter(str.isalnum, folded)) or folded
 
 
 class Allowlist:

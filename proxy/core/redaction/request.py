@@ -16,7 +16,7 @@ from proxy.core.redaction import fields
 from proxy.core.redaction.actions import StandIns
 from proxy.core.redaction.jsonio import dumps, loads
 from proxy.core.redaction.normal import Allowlist
-from proxy.core.redaction.scan import Blind, Detector, Edit, Scan, Site, TooDeep, count_kinds, distinct
+from proxy.core.redaction.scan import Blind, Detector, Scan, Site, TooDeep, count_kinds, distinct
 from proxy.core.redaction.vault import Vault, folded_tags
 from proxy.terms.errors import ProxyError, RedactionFault
 from proxy.terms.redaction import Action, DirectionPlan, RedactionPlan, Unscanned
@@ -118,10 +118,12 @@ class RequestRedactor:
 
     def _decide(self, body: bytes, dialect: Dialect, document: Any) -> Verdict:
         fired = self._detector.may_contain(body)
-        is_escaped = not fired and (b"\\u" in body or b"\\/" in body)
-        has_opaque = fields.may_hold_opaque(body)
-        if not (fired or is_escaped or has_opaque):
-            return Untouched()
+        is_escaped = has_opaque = False
+        if not fired:
+            if fields.SECOND_LOOK(body)(0)[0] < 0:
+                return Untouched()
+            is_escaped = b"\\u" in body or b"\\/" in body
+            has_opaque = True
         if document is None:
             try:
                 document = loads(body)
@@ -138,27 +140,28 @@ class RequestRedactor:
                 scan.request(holder)
         except (TooDeep, RecursionError):
             return Unreadable("the body is nested too deeply")
-        findings = distinct(scan.sites)
         if self._observe_only:
-            return Untouched(findings, document, scan.unscanned_bytes)
-        blocked = self._blocked(scan, findings)
-        if blocked is not None:
-            return blocked
+            return Untouched(distinct(scan.sites), document, scan.unscanned_bytes)
         return self._act(body, dialect, holder, scan, is_suspect=is_suspect)
 
     def _act(self, body: bytes, dialect: Dialect, holder: list[Any], scan: Scan, *, is_suspect: bool) -> Verdict:
         findings = distinct(scan.sites)
+        blocked = self._blocked(scan, findings)
+        if blocked is not None:
+            return blocked
         vault = Vault()
         if any(self._plan.action_for(kind) is Action.RESTORE for kind in findings):
             vault = Vault(tag for text in scan.bracketed for tag in folded_tags(text))
-        makes = StandIns(vault, self._hash_key, are_stable=dialect is Dialect.EMBEDDINGS)
+        makes = StandIns(self._plan, vault, self._hash_key, are_stable=dialect is Dialect.EMBEDDINGS)
         sanitized: dict[tuple[str, str], None] = {}
+        keys: list[Site] = []
         for site in scan.sites:
-            if not site.is_key:
+            if site.is_key:
+                keys.append(site)
+            else:
                 self._apply(site, makes, sanitized)
-        for site in scan.sites:
-            if site.is_key:  # last, because the other sites know their places by the old names
-                self._apply(site, makes, sanitized)
+        for site in keys:  # last, because the other sites know their places by the old names
+            self._apply(site, makes, sanitized)
         document = holder[0]
         if not sanitized and not (is_suspect and _has_repeated_keys(body, document)):
             return Untouched(findings, document, scan.unscanned_bytes)
@@ -176,18 +179,23 @@ class RequestRedactor:
 
     def _apply(self, site: Site, makes: StandIns, sanitized: dict[tuple[str, str], None]) -> None:
         """Put the stand-ins into one place of the document."""
+        text = site.text
         pieces: list[str] = []
         done = 0
         for edit in site.edits:
-            stand_in = makes.for_value(self._plan.action_for(edit.kind), edit.kind, edit.value)
+            start, end, kind, value, depth, is_number, is_rest = edit
+            stand_in = makes.for_value(kind, value)
             if stand_in is None:
                 continue
-            sanitized[edit.kind, edit.value] = None
-            pieces += (site.text[done : edit.start], "" if edit.is_rest else _as_source(stand_in, edit))
-            done = edit.end
+            sanitized[kind, value] = None
+            if depth or is_number:
+                stand_in = _as_source(stand_in, depth, is_number=is_number)
+            pieces += (text[done:start], "" if is_rest else stand_in)
+            done = end
         if not pieces:
             return
-        text = "".join(pieces) + site.text[done:]
+        pieces.append(text[done:])
+        text = "".join(pieces)
         if site.is_key:
             _rename(site.parent, site.key, text)
         else:
@@ -209,11 +217,11 @@ class RequestRedactor:
         return spelled.removeprefix(".")
 
 
-def _as_source(stand_in: str, edit: Edit) -> str:
+def _as_source(stand_in: str, depth: int, *, is_number: bool) -> str:
     """Write a stand-in as the source at its place wants it: quoted for a number, escaped inside JSON strings."""
-    if edit.is_number:
+    if is_number:
         stand_in = json.dumps(stand_in, ensure_ascii=False)
-    for _ in range(edit.depth):
+    for _ in range(depth):
         stand_in = json.dumps(stand_in, ensure_ascii=False)[1:-1]
     return stand_in
 

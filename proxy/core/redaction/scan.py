@@ -24,7 +24,11 @@ _MAX_LEAFED = 1 << 16
 """Longest JSON text (in characters) that is read leaf by leaf where its form is not a contract."""
 _MIN_DIGITS = 7
 _HAS_SIGN = re.compile(r"[0-9@]")
-_MAY_BE_TAG = re.compile(r"\[|\uff3b|\\u")
+_JSON_STARTS = frozenset({"{", "[", " ", "\n"})
+_CONTENT, _FREE, _ENUM_WORDS, _OPAQUE_TYPES = fields.CONTENT, fields.FREE, fields.ENUM_WORDS, fields.OPAQUE_TYPES
+_ITEM_LISTS = frozenset({"messages", "tools", "input", "output", "choices", "data"})
+"""Lists whose members are apart for the model too."""
+_NAMES = fields.ENUMS | fields.IDS | {"model"}
 
 
 class Detector(Protocol):
@@ -121,7 +125,9 @@ class Scan:
             self._string(holder, 0, document, "", is_free)
 
     def request(self, holder: list[Any]) -> None:
-        """Walk a whole request, the only member of ``holder``. Order decides numbering: what stays the same over a conversation comes first.
+        """Walk a whole request, the only member of ``holder``.
+
+        The order decides the numbering, so what stays the same over a conversation comes first.
 
         Raises:
             TooDeep: Nested deeper than ``MAX_DEPTH``.
@@ -130,47 +136,53 @@ class Scan:
         if not isinstance(document, dict):
             self._unkeyed(holder, True)
             return
-        first = [key for key in (*fields.TOP_FIRST, *fields.TOP_HISTORY) if key in document]
-        rest = [key for key in document if key not in fields.TOP_FIRST and key not in fields.TOP_HISTORY]
-        for key in (*first, *rest):
+        for key in fields.TOP_ORDER:
+            if key in document:
+                self._value(document, key, document[key], key, False)
+        for key, value in document.items():
+            if key in fields.TOP_ORDER or value is None or value is True or value is False:
+                continue
             is_free = key not in fields.TOP_KNOWN
             if is_free:
                 self._key(document, key)
-            self._value(document, key, document[key], key, is_free or key in fields.FREE)
+            self._value(document, key, value, key, is_free or key in _FREE)
 
     def _value(self, parent: Any, key: Any, value: Any, label: str, is_free: bool) -> None:
         kind = type(value)
         if kind is str:
-            self._path.append(key)
             self._string(parent, key, value, label, is_free)
-            self._path.pop()
         elif kind is dict or kind is list:
-            self._path.append(key)
-            if len(self._path) > MAX_DEPTH:
+            path = self._path
+            path.append(key)
+            if len(path) > MAX_DEPTH:
                 raise TooDeep
             if kind is dict:
                 self._dict(value, is_free)
             else:
                 self._list(value, label, is_free)
-            self._path.pop()
+            path.pop()
         elif is_free and kind is int:
             self._number(parent, key, value, label)
 
     def _dict(self, node: dict[str, Any], is_free: bool) -> None:
         part_type = node.get("type")
-        if part_type in fields.OPAQUE_TYPES and not is_free:
+        if part_type in _OPAQUE_TYPES and not is_free:
             self.unscanned_at.append(tuple(self._path))
         inner_free = is_free or part_type == "tool_use"
         for key, value in node.items():
             if is_free and len(key) > 4 and _HAS_SIGN.search(key):
                 self._key(node, key)
-            self._value(node, key, value, key, is_free or key in fields.FREE or (inner_free and key == "input"))
+            if type(value) is str:
+                if value not in _ENUM_WORDS:
+                    self._string(node, key, value, key, is_free)
+            elif value is not None:
+                self._value(node, key, value, key, is_free or key in _FREE or (inner_free and key == "input"))
 
     def _list(self, node: list[Any], label: str, is_free: bool) -> None:
         begun = len(self.sites)
         for at, item in enumerate(node):
             self._value(node, at, item, label, is_free)
-        if not is_free and len(node) > 1:
+        if len(node) > 1 and not is_free and label not in _ITEM_LISTS:
             self._split_values(node, begun)
 
     def _split_values(self, parts: list[Any], begun: int) -> None:
@@ -191,11 +203,10 @@ class Scan:
 
     def _kept_across(self, parts: list[Any]) -> Iterator[tuple[Edit, list[Piece]]]:
         for seam in seams(parts):
-            for finding in self._kept(self._look(seam.text, ""), seam.text):
-                pieces = seam.pieces(finding.start, finding.end)
+            for edit in self._found(seam.text, ""):
+                pieces = seam.pieces(edit.start, edit.end)
                 if len(pieces) > 1:
-                    value = seam.text[finding.start : finding.end]
-                    yield Edit(finding.start, finding.end, finding.kind, value), pieces
+                    yield edit, pieces
 
     def _site_of(self, part: dict[str, Any], begun: int, at: int) -> Site:
         for site in self.sites[begun:]:
@@ -207,61 +218,62 @@ class Scan:
         edits = self._edits(key, "")
         if edits:
             self.sites.append(Site(parent, key, key, edits, tuple(self._path), is_key=True))
-        if _MAY_BE_TAG.search(key):
+        if _may_be_tag(key):
             self.bracketed.append(key)
 
     def _number(self, parent: Any, key: Any, value: int, label: str) -> None:
         text = str(value)
         if len(text) < _MIN_DIGITS:
             return
-        for found in self._kept(self._look(text, label), text):
-            if found.start == 0 and found.end == len(text):
-                edit = Edit(0, len(text), found.kind, text)
+        for edit in self._found(text, label):
+            if edit.start == 0 and edit.end == len(text):
                 self.sites.append(Site(parent, key, text, [edit], (*self._path, key)))
 
     def _string(self, parent: Any, key: Any, text: str, label: str, is_free: bool) -> None:
-        if text in fields.ENUM_WORDS:
+        if not is_free and label in _NAMES and _is_name(label, text):
             return
-        if not is_free and self._is_name(label, text):
-            return
-        if label in fields.OPAQUE and len(text) >= 64 and fields.BASE64.match(text):
-            self.unscanned_bytes += len(text)
-            self.unscanned_at.append(tuple(self._path))
-            return
-        if _MAY_BE_TAG.search(text):
-            self.bracketed.append(text)
-        if ";base64," in text:
-            text_read = fields.DATA_URL.sub(self._blank, text)
-            if not text_read.strip():
+        if len(text) >= 64:
+            if label in fields.OPAQUE and fields.BASE64.match(text):
+                self.unscanned_bytes += len(text)
+                self.unscanned_at.append((*self._path, key))
                 return
-        else:
-            text_read = text
-        edits = self._edits(text_read, "" if label in fields.CONTENT else label, is_json=label == "arguments")
+            if ";base64," in text:
+                self._string_with_data(parent, key, text, label)
+                return
+        if _may_be_tag(text):
+            self.bracketed.append(text)
+        edits = self._edits(text, "" if label in _CONTENT else label, is_json=label == "arguments")
         if edits:
-            self.sites.append(Site(parent, key, text, edits, tuple(self._path)))
+            self.sites.append(Site(parent, key, text, edits, (*self._path, key)))
 
-    def _is_name(self, label: str, text: str) -> bool:
-        if label == "model":
-            return True
-        if label in fields.ENUMS:
-            return fields.ENUM_VALUE.match(text) is not None
-        return label in fields.IDS and fields.ID_VALUE.match(text) is not None
+    def _string_with_data(self, parent: Any, key: Any, text: str, label: str) -> None:
+        """Read a text without the data: URLs in it, which are counted."""
+        before = self.unscanned_bytes
+        readable = fields.DATA_URL.sub(self._blank, text)
+        path = (*self._path, key)
+        if self.unscanned_bytes > before:
+            self.unscanned_at.append(path)
+        if _may_be_tag(readable):
+            self.bracketed.append(readable)
+        edits = self._edits(readable, "" if label in _CONTENT else label)
+        if edits:
+            self.sites.append(Site(parent, key, text, edits, path))
 
     def _blank(self, found: re.Match[str]) -> str:
         """Hide a data: URL from the detectors; its length stays."""
         self.unscanned_bytes += len(found[0])
-        path = tuple(self._path)
-        if not self.unscanned_at or self.unscanned_at[-1] != path[: len(self.unscanned_at[-1])]:
-            self.unscanned_at.append(path)
         return " " * len(found[0])
 
     def _edits(self, text: str, label: str, *, is_json: bool = False, level: int = 0) -> list[Edit]:
-        if (is_json or len(text) <= _MAX_LEAFED) and text[:1] in ("{", "[", " ", "\n") and is_json_text(text):
+        if (
+            text[:1] in _JSON_STARTS
+            and (is_json or len(text) <= _MAX_LEAFED)
+            and is_json_text(text)
+        ):
             if len(self._path) + level > MAX_DEPTH:
                 raise TooDeep
             return self._leaf_edits(text, level + 1)
-        findings = self._kept(self._look(text, label), text)
-        return [Edit(f.start, f.end, f.kind, text[f.start : f.end]) for f in findings]
+        return self._found(text, label)
 
     def _leaf_edits(self, source: str, level: int) -> list[Edit]:
         """Return the findings of JSON source, with offsets into the source itself."""
@@ -274,7 +286,7 @@ class Scan:
                 continue
             if leaf.is_key and not _HAS_SIGN.search(leaf.text):
                 continue
-            if "\\" in source and _MAY_BE_TAG.search(leaf.text):
+            if "\\" in source and _may_be_tag(leaf.text):
                 self.bracketed.append(leaf.text)
             label = "" if leaf.label in fields.CONTENT else leaf.label
             for edit in self._edits(leaf.text, label, level=level):
@@ -288,35 +300,43 @@ class Scan:
             return []
         start = leaf.source(0)
         return [
-            Edit(start, start + len(text), found.kind, text, 0, True)
-            for found in self._kept(self._look(text, leaf.label), text)
-            if found.start == 0 and found.end == len(text)
+            Edit(start, start + len(text), edit.kind, text, 0, True)
+            for edit in self._found(text, leaf.label)
+            if edit.start == 0 and edit.end == len(text)
         ]
 
-    def _look(self, text: str, label: str) -> list[Finding]:
+    def _found(self, text: str, label: str) -> list[Edit]:
+        """Return what is in a text, without what the policy does not look for or allows, or a stand-in of ours."""
         readable = without_lone_surrogates(text)
-        return self._detector.find_labelled(readable, label) if label else self._detector.find(readable)
-
-    def _kept(self, findings: list[Finding], text: str) -> list[Finding]:
-        """Drop what the policy does not look for, allows, or what is a stand-in of ours; keep the rest disjoint."""
+        findings = self._detector.find_labelled(readable, label) if label else self._detector.find(readable)
         if not findings:
-            return findings
-        plan = self._plan
-        own = [found.span() for found in OWN_MARKS.finditer(text)] if "[" in text else []
-        kept: list[Finding] = []
-        end = 0
-        for finding in sorted(findings):
-            if finding.start < end or finding.score < plan.min_score:
+            return []
+        own = [found.span() for found in OWN_MARKS.finditer(text)] if "[" in text else ()
+        allows = None if self._allow.is_empty else self._allow.allows
+        actions, default, min_score = self._plan.actions, self._plan.default, self._plan.min_score
+        edits: list[Edit] = []
+        last_end = 0
+        for start, end, kind, score, _ in findings:
+            if start < last_end or score < min_score or actions.get(kind, default) is Action.OFF:
                 continue
-            if plan.action_for(finding.kind) is Action.OFF:
+            if own and any(begin <= start and end <= stop for begin, stop in own):
                 continue
-            if any(begin <= finding.start and finding.end <= stop for begin, stop in own):
+            if allows is not None and allows(kind, text, start, end):
                 continue
-            if not self._allow.is_empty and self._allow.allows(finding.kind, text, finding.start, finding.end):
-                continue
-            kept.append(finding)
-            end = finding.end
-        return kept
+            edits.append(Edit(start, end, kind, text[start:end]))
+            last_end = end
+        return edits
+
+
+def _is_name(label: str, text: str) -> bool:
+    """Tell whether a string under one of ``_NAMES`` is what it should be there; if not, it is read."""
+    if label in fields.IDS:
+        return fields.ID_VALUE.match(text) is not None
+    return label == "model" or fields.ENUM_VALUE.match(text) is not None
+
+
+def _may_be_tag(text: str) -> bool:
+    return "[" in text or "\uff3b" in text or "\\u" in text
 
 
 def distinct(sites: list[Site]) -> dict[str, int]:

@@ -21,6 +21,10 @@ _VERBATIM = frozenset({
     "signature", "format", "status", "call_id", "item_id",
 })  # fmt: skip
 """Members of a delta that are no lane: names, ids, enumerations, opaque bytes."""
+_FRAME = frozenset({
+    "choices", "created", "id", "model", "object", "obfuscation", "provider", "service_tier", "system_fingerprint", "usage",
+})  # fmt: skip
+"""Members of a chat event, besides its choices, that no model writes."""
 _NO_TEXT_DELTAS = (".audio.delta", ".partial_image")
 _ENDINGS = (".completed", ".incomplete", ".failed", ".cancelled")
 
@@ -139,12 +143,12 @@ class StreamRestorer:
                     choice["logprobs"] = None
             if is_last:
                 before += self._book.flush((index,))
-        others = {key: value for key, value in document.items() if key != "choices"}
         if (not document["choices"] and document.get("usage")) or document.get("error"):
             before += self._book.flush_all()
-        if restore_document(self._vault, others)[1]:
-            document.update(others)
-            changed = True
+        for name, value in document.items():
+            if name not in _FRAME and value is not None:
+                document[name], is_changed = restore_document(self._vault, value)
+                changed |= is_changed
         if not changed:
             return b"".join(before) + event.raw
         if _is_emptied(document, event):

@@ -10,6 +10,9 @@ import json
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+from proxy.core.redaction.normal import normal_form
 
 _MAX_BODY = 56
 """Longest text between the brackets that is looked at, in characters."""
@@ -27,7 +30,7 @@ _PARTIAL_ESCAPE = re.compile(r"\\+(?:u[0-9a-fA-F]{0,4})?\Z")
 _DROPPED = dict.fromkeys(map(ord, " \u00a0\\_-\u2010\u2011\u2012\u2013\u2014\u2212\uff0d"))
 _NOT_IN_NAME = re.compile(r"[^A-Z0-9]+")
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
-_VARIANTS = "BCDEFGHIJKLMNOPQRSTUVWXYZ"
+_VARIANTS = "bcdefghijklmnopqrstuvwxyz"
 
 
 def fold(body: str) -> str:
@@ -35,6 +38,7 @@ def fold(body: str) -> str:
     return body.translate(_DROPPED).upper()
 
 
+@lru_cache(maxsize=1024)
 def tag_name(kind: str) -> str:
     """Return how a type is spelled inside a placeholder: no underscore (Markdown escapes it), a letter at the end."""
     name = _NOT_IN_NAME.sub("-", kind.upper()).strip("-") or "VALUE"
@@ -98,44 +102,42 @@ class Vault:
     def __reduce__(self) -> str:
         raise TypeError("a vault is never written down")
 
-    def tag(self, kind: str, value: str, normal: str) -> str:
-        """Return the placeholder of a value, making one at its first appearance.
-
-        ``normal`` is the value in the form that decides whether two spellings mean the same thing.
-        """
-        known = self._by_value.get((kind, value))
-        if known is not None:
-            return known
+    def tag(self, kind: str, value: str) -> str:
+        """Return the placeholder of a value, making one at its first appearance."""
+        made = self._by_value.get((kind, value))
+        if made is not None:
+            return made
         name = tag_name(kind)
-        tag = self._variant(name, (kind, normal)) or self._numbered(name, (kind, normal))
+        identity = (kind, normal_form(kind, value))
+        inside = self._numbered(name, identity) if identity not in self._numbers else self._variant(name, identity)
+        tag = f"[{inside}]"
         self._by_value[kind, value] = tag
-        self._by_folded[fold(tag[1:-1])] = value
-        self._max_body = max(self._max_body, len(tag) - 2 + SLACK)
+        self._by_folded[inside.replace("-", "").upper()] = value
+        self._max_body = max(self._max_body, len(inside) + SLACK)
         self._sorted = None
-        if not self.needs_escaping and _ESCAPED.search(value):
+        if not value.isprintable() or '"' in value or "\\" in value:
             self.needs_escaping = True
         return tag
 
-    def _variant(self, name: str, identity: tuple[str, str]) -> str | None:
-        numbered = self._numbers.get(identity)
-        if numbered is None:
-            return None
+    def _variant(self, name: str, identity: tuple[str, str]) -> str:
+        """Return the known number with the next free letter; a number of its own when there is none."""
+        numbered = self._numbers[identity]
         number, used = numbered
         while used < len(_VARIANTS):
             letter = _VARIANTS[used]
             used += 1
             numbered[1] = used
             if fold(f"{name}{number}{letter}") not in self._reserved:
-                return f"[{name}-{number}{letter.lower()}]"
-        return None
+                return f"{name}-{number}{letter}"
+        return self._numbered(name, identity)
 
     def _numbered(self, name: str, identity: tuple[str, str]) -> str:
         number = self._counts.get(name, 0) + 1
-        while fold(f"{name}{number}") in self._reserved:
+        while self._reserved and fold(f"{name}{number}") in self._reserved:
             number += 1
         self._counts[name] = number
         self._numbers[identity] = [number, 0]
-        return f"[{name}-{number}]"
+        return f"{name}-{number}"
 
     def value_of(self, body: str, depth: int = 0) -> str:
         """Return the value behind a placeholder's inside (of ``tags_in``), escaped for ``depth`` levels of JSON strings."""

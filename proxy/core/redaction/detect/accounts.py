@@ -96,7 +96,7 @@ class Accounts:
             return False
         plain = value.translate(None, _PUNCTUATION).upper().decode()
         several = len(strong) + len(soft) + len(labelled) > 1
-        label = ctx.label(start) if several or not strong else None
+        label = (ctx.label(start) or ctx.label_after(end)) if several or not strong else None
         named = label.kinds if label else frozenset()
         for rule in (*strong, *soft, *labelled) if named else ():
             if rule.name in named and (rule.loose is None or rule.loose(plain)):

@@ -21,13 +21,15 @@ _TOKENS = (
     "cl\xe9_d'api cle_api schl\xfcssel schluessel chiave jeton klucz_api api_sleutel sumologic"
 )
 STEMS: dict[bytes, bool] = {}
-"""Label stem in lower case, words joined by blanks -> True for a password."""
+"""Label stem in lower case, words joined by underscores -> True for a password."""
 for _words, _is_password in ((_PASSWORDS, True), (_TOKENS, False)):
-    STEMS.update({w.replace("_", " ").encode("latin-1"): _is_password for w in _words.split()})
+    STEMS.update({w.encode("latin-1"): _is_password for w in _words.split()})
+JOINERS = b" _.-'"
+PASSWORD_STEMS: dict[bytes, bool] = {stem.translate(None, JOINERS): kind for stem, kind in STEMS.items()}
 
 
 def _stem_pattern(stem: bytes) -> bytes:
-    parts = [re.escape(part) for part in stem.split(b" ")]
+    parts = [re.escape(part) for part in stem.replace(b"-", b"_").split(b"_")]
     start = rb"\b" if stem in (b"clave", b"mdp", b"chave", b"parola", b"chiave", b"haslo", b"sifre") else b""
     return start + rb"[ _.\-]?".join(parts)
 
@@ -38,7 +40,7 @@ LABEL_STEM = rb"(?i:" + b"|".join(_stem_pattern(s) for s in sorted(STEMS, key=la
 
 _VALUE_AT = re.compile(
     rb"(?P<tail>[A-Za-z0-9_.\-]{0,24})"
-    rb"(?P<sep>[\\\"'`\])*_]{0,4}[ \t\xa0]{0,8}(?:(?:=>|:{1,3}=|\?=|[:=|>-]|,(?= ?[\\\"']))[ \t\xa0]{0,8}(?:\r?\n[ \t]{1,8})?"
+    rb"(?P<sep>[\\\"'`\])*_]{0,4}[ \t\xa0]{0,8}(?:(?:=>|:{1,3}=|\?=|[:=>]|- |,(?= ?[\\\"']))[ \t\xa0]{0,8}(?:\r?\n[ \t]{1,8})?"
     rb"|[ \xa0](?:\xe9|es|is|est|ist|are|to|lautet|e|\xe8|was|:)[ \xa0]{1,2}|[ \xa0]{1,2}(?:value=)?))"
     rb"(?P<quote>\\{0,4}[\"'`]|\*\*)?"
     rb"(?P<scheme>(?i:bearer|basic|token|key|apikey|digest|x=)[ \xa0]{0,2})?"
@@ -47,9 +49,9 @@ _VALUE_AT = re.compile(
 _NO_SECRET_NAME = re.compile(
     rb"(?i)(?:public|primary|foreign|partition|sort|cache|index|bucket|object|host|group|shortcut|hot|column|unique|idempotency"
     rb"|max|min|prompt|completion|total|input|output|num|n|stop|eos|bos|pad|special|csrf|authenticity|next|page|continuation)[ _.\-]?"
-    rb"(?:key|token|secret|api[ _.\-]?key)|(?:[_.\-]id|Id|ID|Name|_name|[_.\-]?url|Url|URL|[_.\-]path|Path|[_.\-]type|Type|count|Count"
-    rb"|limit|length|izer|ize|ized|ization|file|File|format|policy|hint|reset|field|Field|manager|Manager|ref|Ref|arn|ARN|hash|Hash"
-    rb"|version|Version|expir\w*|provider|endpoint|less|word)s?$"
+    rb"(?:key|token|secret|api[ _.\-]?key)|(?:Name|_name|[_.\-]?url|Url|URL|[_.\-]path|Path|[_.\-]type|Type|count|Count"
+    rb"|limit|length|tokeni[sz]\w*|file|File|format|policy|hint|reset|field|Field|manager|Manager|ref|Ref|arn|ARN|hash|Hash"
+    rb"|version|Version|expir\w*|provider|endpoint|less)s?$"
 )
 _CODE = re.compile(
     rb"(?:[A-Za-z_]\w*(?:\.|->|::)[A-Za-z_][\w.]*|os\.environ.*|process\.env.*|[A-Za-z_]\w*[(\[].*|[A-Z][A-Z_]+|https?://.*"
@@ -82,7 +84,7 @@ class Announced:
         at = found.start("value")
         lead = ctx.data[max(0, start - _REACH_BACK) : start]
         name = lead[len(lead.rstrip(_NAME_BEFORE)) :] + ctx.data[start:end] + found["tail"]
-        if _NO_SECRET_NAME.search(name) or is_template(value) or _CODE.fullmatch(value):
+        if _NO_SECRET_NAME.search(name) or (found["tail"][-2:].lower() == b"id" and len(found["tail"]) < 5) or is_template(value) or _CODE.fullmatch(value):
             return end
         if _HAS_FORM.match(value):
             return at
@@ -108,18 +110,24 @@ def _is_password(value: bytes, explicit: bool) -> bool:
     digit = any([0x30 <= c <= 0x39 for c in value])
     letter = any([chr(c).isalpha() for c in value])
     sign = any([c in b"!@#$%^&*()_-+=[]{}|;:,.?/~" for c in value])
-    mixed = value.lower() != value and value.upper() != value
+    mixed = _is_mixed(value)
     if explicit:
         return (digit and (letter or sign)) or (sign and letter and mixed)
     return digit and letter and (sign or mixed) and len(value) >= 7
 
 
 def _is_token(value: bytes, explicit: bool) -> bool:
-    if len(value) < 16 or not (explicit or len(value) >= 24) or is_placeholder(value):
+    if len(value) < 16 and not (explicit and len(value) >= 12 and sum([0x30 <= c <= 0x39 for c in value]) > 1 and _is_mixed(value)):
+        return False
+    if not (explicit or len(value) >= 24) or is_placeholder(value):
         return False
     if not any([0x30 <= c <= 0x39 for c in value]) or not any([chr(c).isalpha() for c in value]):
         return False
-    return _TOKEN_CHARS.fullmatch(value) is not None and entropy(value) >= 3.3
+    return _TOKEN_CHARS.fullmatch(value) is not None and entropy(value) >= (3.3 if len(value) > 15 else 3.2)
+
+
+def _is_mixed(value: bytes) -> bool:
+    return value.lower() != value and value.upper() != value
 
 
 def _unquoted(found: re.Match[bytes]) -> bytes:

@@ -21,9 +21,9 @@ _ESCAPED = frozenset(b"nrtbf")
 class Context:
     """One search over one text."""
 
-    __slots__ = ("_labels", "birth", "data", "found", "orphans", "size", "text")
+    __slots__ = ("_labels", "birth", "data", "found", "local", "orphans", "size", "text")
 
-    def __init__(self, text: str, data: bytes, labels: LabelIndex) -> None:
+    def __init__(self, text: str, data: bytes, labels: LabelIndex, *, local: bool = False) -> None:
         self.text = text
         self.data = data
         self.size = len(data)
@@ -32,6 +32,7 @@ class Context:
         """True once a word of birth was seen (or may hide in another script): dates are looked at only then."""
         self.orphans = False
         """True once something looked like a value but for a label: a header row may have it."""
+        self.local = local
         self._labels = labels
 
     def add(self, start: int, end: int, kind: str, priority: int, score: float, sub: str = "") -> None:
@@ -44,6 +45,10 @@ class Context:
         if found is None or (found.distance and not _joins(found.gap)):
             return None
         return found
+
+    def label_after(self, end: int) -> Label | None:
+        """Return the label right after a value; never asked when a stream is searched, which may not wait for it."""
+        return None if self.local else self._labels.after(self.data, end)
 
     def is_glued_left(self, start: int) -> bool:
         """True when a letter, digit or underscore stands right before, other than the tail of ``\\n`` or ``\\t``."""

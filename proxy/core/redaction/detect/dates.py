@@ -43,7 +43,7 @@ def named_date(ctx: Context, start: int, end: int) -> int:
         return end
     year = re.search(rb"[0-9]{4}", ctx.data[start:end])
     if year and _FIRST_YEAR <= int(year[0]) <= _LAST_YEAR:
-        report(ctx, start, end)
+        ctx.orphans = not report(ctx, start, end) or ctx.orphans
     return end
 
 

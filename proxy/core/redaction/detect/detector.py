@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from proxy.core.redaction.detect import accounts, dates, layout, network, secrets
-from proxy.core.redaction.detect.announced import GENERIC_KEY, LABEL_STEM, STEMS, Announced
+from proxy.core.redaction.detect.announced import GENERIC_KEY, JOINERS, LABEL_STEM, PASSWORD_STEMS, Announced
 from proxy.core.redaction.detect.catalog import KIND_BY_NAME, KNOWN_KINDS, build_catalog
 from proxy.core.redaction.detect.context import SOFT, Context, resolve
 from proxy.core.redaction.detect.digits import DIGIT_RUN, DigitRuns, Handler
@@ -27,7 +27,6 @@ _MIXED = re.compile(rb"(?P<named>" + dates.DAY_FIRST + b"|" + dates.CJK + rb")|(
 _STEM = re.compile(LABEL_STEM + b"|" + GENERIC_KEY)
 _GENERIC = re.compile(GENERIC_KEY)
 _BIRTH = re.compile(dates.BIRTH)
-_JOINERS = bytes(0x20 if c in b"_.-" else c for c in range(256))
 _RUN = re.compile(DIGIT_RUN)
 _RUN_CHARS = b"0123456789 /()\xa0+"
 _WORD = re.compile(rb"[A-Za-z]+")
@@ -81,7 +80,7 @@ class Detector:
         start, end = next_from(0)
         if start < 0:
             return []
-        ctx = Context(text, data, self._labels)
+        ctx = Context(text, data, self._labels, local=local)
         handlers = self._handlers
         while start >= 0:
             start, end = next_from(handlers[data[start]](ctx, start, end))
@@ -142,7 +141,7 @@ class Detector:
     def _letters(self, ctx: Context, start: int, end: int) -> int:
         """A candidate that begins with a letter or a rare sign."""
         data = ctx.data
-        is_password = STEMS.get(data[start:end].lower().translate(_JOINERS))
+        is_password = PASSWORD_STEMS.get(data[start:end].lower().translate(None, JOINERS))
         if is_password is not None:
             return self._announced(ctx, start, end, is_password=is_password)
         special = _LETTERS.match(data, start, end)

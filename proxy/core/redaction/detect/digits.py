@@ -58,7 +58,8 @@ class DigitRuns:
         self._labelled = catalog.labelled
         self._counted = catalog.counted
         self._phone = catalog.rules.get("PHONE")
-        self._exact = {s for s in (*catalog.strong, *catalog.soft) if b"A" not in s} | set(phones.NATIONAL_SHAPES)
+        exact = {s for s in (*catalog.strong, *catalog.soft) if b"A" not in s} | set(phones.NATIONAL_SHAPES)
+        self._exact = {s for s in exact if s.count(b".") != 3}  # four dotted groups may be an address
 
     def __call__(self, ctx: Context, start: int, end: int) -> int:
         """Judge the run at [start, end); return where the scan goes on."""
@@ -68,8 +69,8 @@ class DigitRuns:
             return start + 1  # an opening bracket that is not the number's own
         shape = run.translate(SHAPE)
         if is_date_shape(run, shape):
-            if ctx.birth:
-                dates.report(ctx, start, start + 10)
+            if ctx.birth and not dates.report(ctx, start, start + 10):
+                ctx.orphans = True
             return end
         resume, stop = end, end
         if (start and _EDGE[data[start - 1]]) or (end < ctx.size and _EDGE[data[end]]):
@@ -95,8 +96,8 @@ class DigitRuns:
         """A date or an address at the start of a run: judge it and go on behind it."""
         if special["ip"] is not None:
             return ipv4(ctx, special.start()) or special.end()
-        if ctx.birth:
-            dates.report(ctx, *special.span("date"))
+        if ctx.birth and not dates.report(ctx, *special.span("date")):
+            ctx.orphans = True
         return special.end()
 
     def _trim(self, ctx: Context, start: int, end: int) -> tuple[int, int]:
@@ -124,7 +125,7 @@ class DigitRuns:
                 return True
         if run[0] in b"+(" and self._phone_by_shape(ctx, start, end, shape, digits):
             return True
-        label = ctx.label(start) if whole else None
+        label = (ctx.label(start) or ctx.label_after(end)) if whole else None
         if label is not None:
             if self._by_label(ctx, start, end, shape, digits, label):
                 return True

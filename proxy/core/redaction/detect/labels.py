@@ -41,6 +41,12 @@ _LATIN_EXTENDED = str.maketrans(
 _HUMP = re.compile(rb"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
+_FOLLOWS = re.compile(
+    rb" {0,2}[(\[,\-\xa0]{0,2} ?(?:\(|(?:(?:is|as|are|e|es|\xe9|ist|est|\xe8|er|\xe4r|on|en)\b ?)?(?:(?:my|the|your|his|her|our|mi|su|tu|meu|minha|o|seu"
+    rb"|mein|meine|die|mon|ma|son|le|la|il|mio|mijn|mitt|min|el)\b ?)?)"
+)
+
+
 class Label(NamedTuple):
     """A label beside a value: the kinds it names and how many characters lie between."""
 
@@ -75,6 +81,22 @@ class LabelIndex:
                 return other
             window = _latin_window(text, start)
         return self._nearest(window)
+
+    def after(self, data: bytes, end: int) -> Label | None:
+        """Return a label that follows a value at once ("… 5555 (fax)", "… är mitt personnummer")."""
+        window = data[end : end + 32].split(b"\n")[0]
+        lead = _FOLLOWS.match(window)
+        if lead is None:
+            return None
+        words = normalise(window)
+        for stop in range(len(words), lead.end(), -1):
+            if words[stop - 1] == 0x20 or (stop < len(words) and words[stop] != 0x20):
+                continue
+            kinds = self._latin.get(_squeeze(words[lead.end() : stop]))
+            if kinds:
+                rest = window[stop:].lstrip(b" \"')")[:1]
+                return None if rest in (b":", b"=") else Label(kinds, lead.end(), window[: lead.end()])
+        return None
 
     def _nearest(self, window: bytes) -> Label | None:
         if not window.islower():

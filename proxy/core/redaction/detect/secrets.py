@@ -16,12 +16,14 @@ JWT = rb"\beyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{4,}\.[A-Za-z0-9_\-]{6,}"
 PEM = rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"
 URL_CREDENTIALS = rb"://[^\x00-\x20/:@\"'<>`|\\]*:[^\x00-\x20/@\"'<>`\\]+@"
 
+_DIGIT = re.compile(rb"[0-9]")
+_LONG_NUMBER = re.compile(rb"[0-9]{6}")
 _ARMOUR = re.compile(rb"(?:[A-Za-z0-9+/=:,.\s]|\\+[nrt]|-[^-])*")
 _PLACEHOLDER = re.compile(
     rb"(?i)x{4,}|\*{3,}|\.\.\.|example|placeholder|your[_\-]|changeme|redacted|dummy|(?:abcdefghij|1234567890|0123456789){1}"
     rb"|^(?:a{8}|0{8}|1{8})"
 )
-_TEMPLATE = re.compile(rb"\$\{|\$\(|\{\{|\}\}|^<|>$|^%[A-Za-z_(]|^\$[A-Za-z_]+$|^\[[A-Za-z_ ]+\]$|^\{[A-Za-z_.]+\}$|^@@")
+_TEMPLATE = re.compile(rb"\$\{|\$\(|\{\{|\}\}|^<|>$|^%[A-Za-z_(]|^\$[A-Za-z_]+(?:$|[/:;,])|^\[[A-Za-z_ ]+\]$|^\{[A-Za-z_.]+\}$|^@@")
 _NO_SECRET = frozenset(b"password passwd pass pwd secret user username token key null none true false undefined".split())
 
 
@@ -38,17 +40,17 @@ class IssuerRules:
 
     def __call__(self, ctx: Context, start: int) -> int:
         """Report the key that starts here; return its end, or 0 when there is none."""
-        if ctx.is_glued_left(start):
+        if ctx.is_glued_left(start) or (start > 1 and ctx.data[start - 1] == 0x2E and ctx.is_glued_left(start - 1)):
             return 0
         best, sub = 0, ""
         for pattern, name, floor in self._by_first.get(ctx.data[start], ()):
             found = pattern.match(ctx.data, start)
-            if found and found.end() > best and not is_placeholder(found[0]) and entropy(found[0]) >= floor:
+            if found and found.end() > best and _is_random(found[0], floor):
                 best, sub = found.end(), name
         if not best:
             for pattern, name in self._forms:
                 found = pattern.match(ctx.data, start)
-                if found and not is_placeholder(found[0]) and entropy(found[0]) >= 3.0:
+                if found and _is_random(found[0], 3.0):
                     best, sub = found.end(), name
                     break
         if not best or (best < ctx.size and chr(ctx.data[best]).isalnum() and ctx.data[best] < 128):
@@ -56,6 +58,16 @@ class IssuerRules:
         best -= len(ctx.data[start:best]) - len(ctx.data[start:best].rstrip(b".,"))
         ctx.add(start, best, "API_KEY", 1, STRONG, sub)
         return best
+
+
+def _is_random(key: bytes, floor: float) -> bool:
+    """True unless the key is words, a placeholder or too regular."""
+    if is_placeholder(key) or entropy(key) < floor:
+        return False
+    tail = re.split(rb"[_\-.]", key, maxsplit=1)[-1]
+    if key[:3] == b"xox":
+        return len(key) >= 100 or _LONG_NUMBER.search(key) is not None
+    return _DIGIT.search(tail) is not None or (not tail.islower() and not tail.isupper() and key[:2] != b"s.")
 
 
 def union_patterns() -> tuple[bytes, ...]:
@@ -114,6 +126,8 @@ def private_key(ctx: Context, start: int, end: int) -> int:
     stop = body.end() if body else end
     if data.startswith(b"-----END", stop) or data.startswith(b"----END", stop):
         close = data.find(b"-----", stop + 8, stop + 80)
+        if stop - end < 24:
+            return end
         stop = close + 5 if close >= 0 else stop + 8
     else:
         stop = len(data[:stop].rstrip()) if stop > end else end

@@ -139,9 +139,10 @@ def test_event_without_end_is_bounded() -> None:
     """An upstream that never sends a blank line must not fill the memory."""
     watch = StreamWatch(Dialect.CHAT, max_event_bytes=1000)
 
+    for _ in range(10):
+        watch.feed(b"x" * 100)
     with pytest.raises(EventTooLarge):
-        for _ in range(20):
-            watch.feed(b"x" * 100)
+        watch.feed(b"x")
 
 
 def test_last_event_without_blank_line_counts_when_the_stream_closes() -> None:

@@ -74,5 +74,5 @@ def vault_of(*values: str, kind: str = "EMAIL") -> Vault:
     """Return a vault in which the values have the numbers 1, 2, 3 of one type."""
     vault = Vault()
     for value in values:
-        vault.tag(kind, value, value)
+        vault.tag(kind, value)
     return vault

@@ -136,7 +136,7 @@ def test_three_choices_and_two_tool_calls_interleave_without_crosstalk() -> None
 
 
 def test_lane_that_ended_does_not_end_the_other_choice() -> None:
-    """n = 2 with different finish reasons."""
+    """Two choices with different finish reasons."""
     stream = restored(
         vault_of("ana@x.com"),
         chunk({"content": "[EMAIL"}), chunk({"content": "[EMAIL"}, index=1), chunk({}, "length"),
@@ -313,9 +313,10 @@ def test_event_beyond_the_limit_is_refused() -> None:
     """Memory per stream is bounded."""
     restorer = StreamRestorer(vault_of("a"), Dialect.CHAT, max_event_bytes=1000)
 
+    for _ in range(10):
+        restorer.feed(b"data: " + b"x" * 94)
     with pytest.raises(EventTooLarge):
-        for _ in range(30):
-            restorer.feed(b"data: " + b"x" * 94)
+        restorer.feed(b"x")
 
 
 def test_event_of_almost_one_megabyte_is_restored() -> None:

@@ -16,7 +16,7 @@ def decoded(*pieces: bytes, flush: bool = True) -> list[tuple[bytes, bytes | Non
 STREAM = (
     b"\xef\xbb\xbf: hello\n\n"
     b"event: one\r\nid: 7\r\nretry: 100\r\ndata: a\r\ndata:b\r\n\r\n"
-    b"data: {\"x\":\"\xc3\xa9\"}\r\r"
+    b'data: {"x":"\xc3\xa9"}\r\r'
     b": ping\n\n"
     b"data\n\n"
     b"data: last"
@@ -69,9 +69,10 @@ def test_event_larger_than_the_limit_is_refused_before_its_end() -> None:
     """Memory per stream is bounded, whatever the upstream sends."""
     decoder = EventDecoder(max_event_bytes=1000)
 
+    for _ in range(10):
+        decoder.feed(b"data: " + b"x" * 94)
     with pytest.raises(EventTooLarge):
-        for _ in range(20):
-            decoder.feed(b"data: " + b"x" * 94)
+        decoder.feed(b"x")
 
 
 def test_large_event_in_one_read_is_refused_too() -> None:

@@ -35,7 +35,7 @@ ISSUERS: tuple[Issuer, ...] = (
            r"[A-Za-z0-9\-%]{10,400}", 2.5),
     Issuer("SLACK_TOKEN", ("xoxe.xoxb-", "xoxe.xoxp-"), r"[A-Za-z0-9\-]{20,400}"),
     Issuer("SLACK_WEBHOOK", ("https://hooks.slack.com/", "http://hooks.slack.com/", "hooks.slack.com/"),
-           r"(?:services|workflows|triggers)/[A-Za-z0-9+/]{20,120}"),
+           r"[a-z]{5,12}/[A-Za-z0-9+/]{20,120}"),
     Issuer("DISCORD_WEBHOOK", ("https://discord.com/api/webhooks/", "https://discordapp.com/api/webhooks/"),
            r"[0-9]{15,21}/[A-Za-z0-9_\-]{50,80}"),
     Issuer("STRIPE_KEY", ("sk_test_", "sk_live_", "sk_prod_", "rk_test_", "rk_live_", "rk_prod_"), _A + "{10,247}"),
