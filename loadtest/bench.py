@@ -86,6 +86,10 @@ class Yardstick:
         self._generator.stdin.flush()
         return Result(**json.loads(self._read(self._generator)))
 
+    def has_provider(self) -> bool:
+        """Whether the provider is still there: without it every gateway looks broken."""
+        return self._provider.poll() is None
+
     def counters(self) -> dict[str, int]:
         """What the provider has counted so far."""
         with socket.create_connection(("127.0.0.1", self.provider_port), timeout=5.0) as connection:
@@ -208,6 +212,8 @@ class Bench:
         load_after = yardstick.cpu_ns()
         cpu_after = self._wait_until_quiet(one)
         after = yardstick.counters()
+        if not yardstick.has_provider():
+            raise RuntimeError("the reference provider has ended; the figures so far are lost")
         if one.process.poll() is not None:
             self.notes.warnings.append(
                 f"{one.contestant.name} ended with code {one.process.returncode} under {workload.name}"

@@ -138,7 +138,7 @@ async def measure(url: str, folder: Path, rows: int, batch_rows: int) -> list[tu
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=40_000)
-    parser.add_argument("--batch-rows", type=int, default=1000)
+    parser.add_argument("--batch-rows", type=int, default=500)
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="readygate-bench-audit-"))
     try:

@@ -179,7 +179,8 @@ class Caller(asyncio.Protocol):
 
     def send(self, due_at: float) -> None:
         """Send the next request; ``due_at`` is the ``perf_counter`` its latency counts from."""
-        assert self._transport is not None
+        if self._transport is None or self._is_over:
+            return  # lost while it was idle: counted then
         self._call = self._run.next_call()
         self._sent_at = due_at
         self._run.busy += 1

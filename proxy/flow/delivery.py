@@ -30,7 +30,7 @@ _SLICE_ROWS: Final = 125
 class DeliveryPace:
     """How rows are sent. Waits in seconds."""
 
-    max_rows: int = 1000
+    max_rows: int = 500
     max_age_s: float = 0.5
     """A row waits at most this long for company."""
     look_every_s: float = 0.1

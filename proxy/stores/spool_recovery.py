@@ -79,7 +79,7 @@ def _recover(directory: Path) -> Recovered:
     recovered = Recovered(
         spool=next((s.header.spool for s in reversed(segments) if s.header.epoch), None) or _new_identity(),
         epoch=max(segment.header.epoch for segment in segments) + 1,
-        next_seq=max(highest, *(segment.first_seq for segment in segments)) + 1,
+        next_seq=max(highest, *(max(segment.first_seq, _number(segment.path)) for segment in segments)) + 1,
         torn_bytes=torn_bytes,
     )
     recovered.segments = segments
@@ -101,8 +101,12 @@ def _open(path: Path) -> Segment | None:
         if not head.strip(b"\x00") and not file.read().strip(b"\x00"):
             path.unlink()
             return None
-    first_seq = int(path.stem) if path.stem.isdecimal() else 0
-    return Segment(path, SegmentHeader(bytes(16), 0, first_seq), fd=-1, data_end=size, start=0)
+    return Segment(path, SegmentHeader(bytes(16), 0, _number(path)), fd=-1, data_end=size, start=0)
+
+
+def _number(path: Path) -> int:
+    """Return the number in a segment's name, which a damaged header cannot change; 0 when there is none."""
+    return int(path.stem) if path.stem.isascii() and path.stem.isdecimal() else 0
 
 
 def _trim(segment: Segment) -> tuple[int, int]:

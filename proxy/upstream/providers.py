@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
+from urllib.parse import quote
 
 from yarl import URL
 
@@ -71,13 +72,16 @@ class Endpoint:
     def path_for(self, call: Call) -> bytes:
         """Return the raw target at the provider; Azure's deployment paths are made here."""
         settings = self.settings
-        if settings.kind is not ProviderKind.AZURE or settings.api_version is None or not call.model:
+        if settings.kind is not ProviderKind.AZURE or settings.api_version is None:
             return self.base_path + call.target
-        deployment = settings.deployments.get(call.model, call.model).encode("ascii", "replace")
         path, _, query = call.target.partition(b"?")
         version = b"api-version=" + settings.api_version.encode("ascii")
-        query = query if b"api-version=" in query else (query + b"&" + version if query else version)
-        return self.base_path + b"/openai/deployments/" + deployment + path + b"?" + query
+        if b"api-version=" not in query:
+            query = query + b"&" + version if query else version
+        if call.model:
+            deployment = settings.deployments.get(call.model, call.model)
+            path = b"/deployments/" + quote(deployment, safe="").encode("ascii") + path
+        return self.base_path + path + b"?" + query
 
 
 class Providers:

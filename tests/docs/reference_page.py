@@ -5,7 +5,7 @@ Owns the page's layout; every word of content comes from the code, so the page c
 
 from __future__ import annotations
 
-import re
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,10 +25,6 @@ HEAD = """\
 
 Made by `make reference` from the tables in the code; do not edit. The README explains, this page lists.
 """
-
-_ADDED_METRIC = re.compile(
-    r"""add_gauges\(\s*"(?P<name>[a-z_]+)",\s*"(?P<doc>[^"]+)",\s*\((?P<labels>[^)]*)\)(?P<rest>[^)]*)"""
-)
 
 
 def cell(text: str) -> str:
@@ -97,12 +93,23 @@ def metrics() -> dict[str, tuple[str, str, str]]:
         labels = ", ".join(getattr(family, "_labelnames", ()))
         found[name] = (family.type, labels, family.documentation)
     for file in sorted((ROOT / "proxy").rglob("*.py")):
-        for match in _ADDED_METRIC.finditer(file.read_text()):
-            is_counter = "is_counter=True" in match["rest"]
-            name = f"readygate_{match['name']}{'_total' if is_counter else ''}"
-            labels = ", ".join(re.findall(r'"([a-z_]+)"', match["labels"]))
-            found[name] = ("counter" if is_counter else "gauge", labels, match["doc"])
+        if "add_gauges" in (text := file.read_text()):
+            found.update(added_metrics(ast.parse(text)))
     return found
+
+
+def added_metrics(tree: ast.Module) -> Iterator[tuple[str, tuple[str, str, str]]]:
+    """Yield the series that calls of ``add_gauges`` (or of its short name ``add``) register: name, text, labels."""
+    for call in ast.walk(tree):
+        match call:
+            case ast.Call(
+                func=ast.Name(id="add") | ast.Attribute(attr="add_gauges"),
+                args=[ast.Constant(value=str(name)), ast.Constant(value=str(text)), ast.Tuple(elts=labels), *_],
+            ):
+                is_counter = any(keyword.arg == "is_counter" for keyword in call.keywords)
+                words = ", ".join(str(label.value) for label in labels if isinstance(label, ast.Constant))
+                kind = "counter" if is_counter else "gauge"
+                yield f"readygate_{name}{'_total' if is_counter else ''}", (kind, words, text)
 
 
 def metrics_section() -> Iterator[str]:

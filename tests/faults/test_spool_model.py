@@ -40,16 +40,17 @@ class ForgetfulDisk:
     """Remembers, per file, what the last sync made safe."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._safe: dict[int, bytes] = {}
+        self._folder = folder.resolve()
+        self._safe: dict[str, bytes] = {}
 
     def fdatasync(self, fd: int) -> None:
-        self._safe[os.fstat(fd).st_ino] = os.pread(fd, os.fstat(fd).st_size, 0)
+        name = os.readlink(f"/proc/self/fd/{fd}")
+        self._safe[name] = os.pread(fd, os.fstat(fd).st_size, 0)
 
     def cut_power(self, dice: int) -> None:
         """Keep every synced byte and an arbitrary choice of the pages written since."""
         for path in sorted(self._folder.glob("*.seg")):
-            safe = self._safe.get(path.stat().st_ino, b"")
+            safe = self._safe.get(str(path), b"")
             written = path.read_bytes()
             image = bytearray(written)
             for start in range(0, len(written), PAGE):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from proxy.core.config.load import parse_settings
 from proxy.core.config.settings import SecretRef, Settings
 from proxy.core.policy.load import parse_policies
 from proxy.terms.outcomes import Outcome, Status
+from tests.docs.reference_page import metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -298,10 +300,13 @@ def alert_expressions() -> str:
 
 
 def test_alert_rules_use_words_that_exist() -> None:
-    """A status or outcome that was renamed would silence its alert without a trace."""
+    """A metric, status or outcome that was renamed would silence its alert without a trace."""
     expressions = alert_expressions()
     excluded = expressions.split('outcome!~"', 1)[1].split('"', 1)[0].split("|")
     statuses = [part.split('"', 1)[0] for part in expressions.split('status="')[1:]]
 
+    names = {re.sub(r"_bucket$", "", name) for name in re.findall(r"readygate_[a-z_]+", expressions)}
+
+    assert set() == names - set(metrics())
     assert set(excluded) <= set(Outcome)
     assert set(statuses) <= set(Status)

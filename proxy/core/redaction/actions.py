@@ -15,10 +15,19 @@ from proxy.terms.redaction import Action, DirectionPlan
 
 _VISIBLE = 4
 _NOTHING_VISIBLE = frozenset({"PASSWORD", "PRIVATE_KEY", "JWT"})
-OWN_MARKS = re.compile(
-    r"\[[A-Z][A-Z0-9-]*-[0-9]{1,5}[a-z]?\]|\[[A-Z][A-Z0-9_]*_REDACTED\]|\[[A-Z][A-Z0-9_]*:[0-9a-f]{8}\]"
+_OWN_MARK = re.compile(
+    r"\[(?:[A-Z][A-Z0-9-]*-[0-9]{1,5}[a-z]?|[A-Z][A-Z0-9_]*_REDACTED|[A-Z][A-Z0-9_]*:[0-9a-f]{8})\]"
 )
-"""Stand-ins of ours already in a text (a second pass, a history that came back); never findings themselves."""
+_MAX_MARK = 64
+
+
+def is_own_mark(text: str, start: int, end: int) -> bool:
+    """Tell whether ``text[start:end]`` lies inside a stand-in of ours: a history came back, or a text comes twice."""
+    opened = text.rfind("[", max(0, start - _MAX_MARK), start + 1)
+    if opened < 0:
+        return False
+    mark = _OWN_MARK.match(text, opened)
+    return mark is not None and end <= mark.end()
 
 
 class StandIns:

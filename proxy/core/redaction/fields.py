@@ -41,10 +41,8 @@ ID_VALUE = re.compile(r"[a-z]{2,12}[_-](?=[0-9_-]*[A-Za-z])[A-Za-z0-9_-]{8,}\Z")
 """What an id made by a provider looks like; anything else under these names is read."""
 
 OPAQUE = frozenset({"b64_json", "data", "encrypted_content", "file_data", "image", "partial_image_b64", "signature"})
-BASE64 = re.compile(r"[A-Za-z0-9+/_-]{64,}={0,2}\Z")
-"""Bytes in disguise; only under the names of ``OPAQUE``."""
+"""Members whose long values are bytes in disguise, when they look it."""
 
-DATA_URL = re.compile(r"data:[A-Za-z0-9.+/;=_-]{0,128};base64,[A-Za-z0-9+/=_%-]*")
 OPAQUE_TYPES = frozenset({"document", "file", "image", "image_url", "input_audio", "input_file", "input_image"})
 """Parts that stand for something that cannot be read here."""
 

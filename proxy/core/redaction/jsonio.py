@@ -41,7 +41,13 @@ def dumps(document: Any) -> bytes:
 
 def without_lone_surrogates(text: str) -> str:
     """Return the text with each half surrogate pair replaced by U+FFFD; offsets stay the same."""
-    return text if text.isascii() else _LONE.sub("\ufffd", text)
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _LONE.sub("\ufffd", text)
+    return text
 
 
 def _refuse_constant(name: str) -> Any:

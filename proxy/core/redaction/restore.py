@@ -55,11 +55,11 @@ class AnswerRestorer:
 def may_hold_tag_bytes(data: bytes) -> bool:
     """Tell cheaply whether JSON text could hold a placeholder in any of its strings; false alarms only cost time.
 
-    An array that is a member's value opens right behind a quote and a colon. As long as every backslash belongs to a
-    line break's escape, no string can hold a quote, so these brackets are structure and can be counted away.
+    A bracket with a brace, another bracket's end or a line break behind it opens no placeholder, and an escape that
+    is a line break's spells none.
     """
     return (
-        data.count(b"[") != data.count(b'":[') + data.count(b'": [')
+        data.count(b"[") != data.count(b"[{") + data.count(b"[]") + data.count(b"[\n")
         or data.count(b"\\") != data.count(b"\\n")
         or b"\xef\xbc\xbb" in data
     )
@@ -78,11 +78,11 @@ def restore_document(vault: Vault, document: Any) -> tuple[Any, bool]:
         restored = restore_whole(vault, document, is_json=False)
         return restored, restored != document
     if isinstance(document, dict) and isinstance(document.get("choices"), list):
-        changed = _restore_choices(vault, document["choices"])
-        others = {key: value for key, value in document.items() if key != "choices"}
-        if _restore_node(vault, others):
-            document.update(others)
-            changed = True
+        choices = document["choices"]
+        changed = _restore_choices(vault, choices)
+        document["choices"] = None  # done; its place among the members stays
+        changed |= _restore_node(vault, document)
+        document["choices"] = choices
         return document, changed
     return document, _restore_node(vault, document)
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 from proxy.core.redaction import fields
-from proxy.core.redaction.actions import OWN_MARKS
+from proxy.core.redaction.actions import is_own_mark
+from proxy.core.redaction.dataurl import is_base64, without_data
 from proxy.core.redaction.jsonio import without_lone_surrogates
 from proxy.core.redaction.jsontext import JsonLeaf, is_json_text, leaves
 from proxy.core.redaction.normal import Allowlist
@@ -233,7 +234,7 @@ class Scan:
         if not is_free and label in _NAMES and _is_name(label, text):
             return
         if len(text) >= 64:
-            if label in fields.OPAQUE and fields.BASE64.match(text):
+            if label in fields.OPAQUE and is_base64(text):
                 self.unscanned_bytes += len(text)
                 self.unscanned_at.append((*self._path, key))
                 return
@@ -248,21 +249,16 @@ class Scan:
 
     def _string_with_data(self, parent: Any, key: Any, text: str, label: str) -> None:
         """Read a text without the data: URLs in it, which are counted."""
-        before = self.unscanned_bytes
-        readable = fields.DATA_URL.sub(self._blank, text)
+        readable, hidden_bytes = without_data(text)
         path = (*self._path, key)
-        if self.unscanned_bytes > before:
+        if hidden_bytes:
+            self.unscanned_bytes += hidden_bytes
             self.unscanned_at.append(path)
         if _may_be_tag(readable):
             self.bracketed.append(readable)
         edits = self._edits(readable, "" if label in _CONTENT else label)
         if edits:
             self.sites.append(Site(parent, key, text, edits, path))
-
-    def _blank(self, found: re.Match[str]) -> str:
-        """Hide a data: URL from the detectors; its length stays."""
-        self.unscanned_bytes += len(found[0])
-        return " " * len(found[0])
 
     def _edits(self, text: str, label: str, *, is_json: bool = False, level: int = 0) -> list[Edit]:
         if (
@@ -311,7 +307,7 @@ class Scan:
         findings = self._detector.find_labelled(readable, label) if label else self._detector.find(readable)
         if not findings:
             return []
-        own = [found.span() for found in OWN_MARKS.finditer(text)] if "[" in text else ()
+        has_brackets = "[" in text
         allows = None if self._allow.is_empty else self._allow.allows
         actions, default, min_score = self._plan.actions, self._plan.default, self._plan.min_score
         edits: list[Edit] = []
@@ -319,7 +315,7 @@ class Scan:
         for start, end, kind, score, _ in findings:
             if start < last_end or score < min_score or actions.get(kind, default) is Action.OFF:
                 continue
-            if own and any(begin <= start and end <= stop for begin, stop in own):
+            if has_brackets and is_own_mark(text, start, end):
                 continue
             if allows is not None and allows(kind, text, start, end):
                 continue

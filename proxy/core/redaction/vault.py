@@ -30,6 +30,8 @@ _PARTIAL_ESCAPE = re.compile(r"\\+(?:u[0-9a-fA-F]{0,4})?\Z")
 _DROPPED = dict.fromkeys(map(ord, " \u00a0\\_-\u2010\u2011\u2012\u2013\u2014\u2212\uff0d"))
 _NOT_IN_NAME = re.compile(r"[^A-Z0-9]+")
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
+_SLICE = 1 << 16
+_OVERLAP = 128
 _VARIANTS = "bcdefghijklmnopqrstuvwxyz"
 
 
@@ -47,7 +49,13 @@ def tag_name(kind: str) -> str:
 
 def folded_tags(text: str) -> list[str]:
     """Return the folded insides of everything in ``text`` that could be read as a placeholder."""
-    return [fold(inside[1]) for _, inside in _candidates(text)]
+    if len(text) <= _SLICE:
+        return [fold(inside[1]) for _, inside in _candidates(text)]
+    insides: list[str] = []
+    for start in range(0, len(text), _SLICE):  # in slices: a search through megabytes keeps other threads waiting
+        insides += folded_tags(text[start : start + _SLICE - _OVERLAP])
+        insides += folded_tags(text[start + _SLICE - 2 * _OVERLAP : start + _SLICE + _OVERLAP])
+    return insides
 
 
 def _candidates(text: str) -> Iterator[tuple[int, re.Match[str]]]:

@@ -350,6 +350,21 @@ def test_segment_with_a_broken_header_is_read_for_its_frames(tmp_path: Path) -> 
     assert [1] == numbers(read_all(open_spool(tmp_path)))
 
 
+def test_header_that_names_another_number_does_not_stop_the_start(tmp_path: Path) -> None:
+    """A disk that returns an old block as a header must not make two segments claim one file name."""
+    first = open_spool(tmp_path)
+    whole(first, 1)
+    old = first._segments[-1].path.read_bytes()
+    abandon(first)
+    for number in (40, 41, 42):
+        (tmp_path / f"{number:020d}.seg").write_bytes(old)
+    again = open_spool(tmp_path)
+
+    assert {1} == set(numbers(read_all(again)))
+    whole(again, 2)
+    assert [2] == numbers(read_all(again))
+
+
 def test_frame_of_a_later_release_is_counted_and_passed_over(tmp_path: Path) -> None:
     """After a downgrade the spool still starts and ships what it understands."""
     spool = open_spool(tmp_path)

@@ -82,3 +82,10 @@ def test_any_document_and_any_escape_is_restored(body: bytes) -> None:
 def test_embeddings_and_empty_vaults_touch_nothing() -> None:
     """Nothing to restore, nothing to do."""
     assert b"[EMAIL-1]" == whole(b"[EMAIL-1]", dialect=Dialect.EMBEDDINGS) == whole(b"[EMAIL-1]", Vault())
+
+
+def test_text_that_begins_with_a_colon_is_not_taken_for_structure() -> None:
+    """The quick test once counted this bracket as an array's."""
+    body = b'{"choices":[{"message":{"content":": [EMAIL-1]"}}],": [EMAIL-1]":[],"a":":[EMAIL-1]"}'
+
+    assert body.replace(b"[EMAIL-1]", b"ana@x.com") == whole(body)
