@@ -53,6 +53,10 @@ class Notes:
     warnings: list[str] = field(default_factory=list)
 
 
+class YardstickLost(Exception):
+    """Provider or generator has ended, so nothing can be measured any more."""
+
+
 class Yardstick:
     """Provider and generator: two processes on the load core, asked over pipes and HTTP."""
 
@@ -76,7 +80,7 @@ class Yardstick:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{process.args!r} ended with code {process.wait()}")
+            raise YardstickLost(f"{process.args!r} ended with code {process.wait()}")
         return line
 
     def run(self, job: Job) -> Result:
@@ -86,12 +90,10 @@ class Yardstick:
         self._generator.stdin.flush()
         return Result(**json.loads(self._read(self._generator)))
 
-    def has_provider(self) -> bool:
-        """Whether the provider is still there: without it every gateway looks broken."""
-        return self._provider.poll() is None
-
     def counters(self) -> dict[str, int]:
         """What the provider has counted so far."""
+        if self._provider.poll() is not None:
+            raise YardstickLost(f"the reference provider ended with code {self._provider.returncode}")
         with socket.create_connection(("127.0.0.1", self.provider_port), timeout=5.0) as connection:
             connection.sendall(b"GET /bench/stats HTTP/1.1\r\nhost: bench\r\n\r\n")
             counted: dict[str, int] = json.loads(connection.recv(65536).split(b"\r\n\r\n", 1)[1])
@@ -212,8 +214,6 @@ class Bench:
         load_after = yardstick.cpu_ns()
         cpu_after = self._wait_until_quiet(one)
         after = yardstick.counters()
-        if not yardstick.has_provider():
-            raise RuntimeError("the reference provider has ended; the figures so far are lost")
         if one.process.poll() is not None:
             self.notes.warnings.append(
                 f"{one.contestant.name} ended with code {one.process.returncode} under {workload.name}"
@@ -337,7 +337,11 @@ def main(arguments: list[str] | None = None) -> int:
     machine.exit_on_sigterm()
     bench = Bench(plan)
     with tempfile.TemporaryDirectory(prefix="readygate-bench-") as folder:
-        bench.run(Path(folder))
+        try:
+            bench.run(Path(folder))
+        except YardstickLost as lost:
+            say(f"the bench cannot go on: {lost}")
+            return 1
     verdicts = judge(bench.figures, plan.goals)
     names = [name for name in plan.gateways if name in bench.figures.footprints]
     setting = {**machine.describe(), "rounds": str(plan.rounds), "seconds per cell": f"{plan.seconds:g}"}

@@ -60,7 +60,7 @@ def folded_tags(text: str) -> list[str]:
 
 def _candidates(text: str) -> Iterator[tuple[int, re.Match[str]]]:
     """Yield, for each opener with something like a placeholder behind it, its offset and that something."""
-    if "\\" in text or "\uff3b" in text:
+    if "\\u" in text or "\uff3b" in text:
         for opener in _OPENER.finditer(text):
             inside = _INSIDE.match(text, opener.end())
             if inside is not None:

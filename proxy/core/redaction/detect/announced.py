@@ -57,9 +57,11 @@ _CODE = re.compile(
     rb"(?:[A-Za-z_]\w*(?:\.|->|::)[A-Za-z_][\w.]*|os\.environ.*|process\.env.*|[A-Za-z_]\w*[(\[].*|[A-Z][A-Z_]+|https?://.*"
     rb"|function|return|string|String|null|None)[;,)]*"
 )
+_HEADER_END = re.compile(rb"[A-Za-z0-9_\-]{0,24}[\"'`]? {0,2}(?:[,;|\t)\n\r]|$)")
 _HAS_FORM = re.compile(rb"eyJ[A-Za-z0-9_\-]{8,}\.eyJ")
 _TOKEN_CHARS = re.compile(rb"[A-Za-z0-9_\-.~+/=:%@#$!&*|^?]+")
 _NAME_BEFORE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
+_DIGITS = b"0123456789"
 _REACH_BACK = 32
 _REACH = 460
 
@@ -73,13 +75,12 @@ class Announced:
     def __call__(self, ctx: Context, start: int, end: int, *, is_password: bool) -> int:
         """Judge what follows the label stem at [start, end); return where the scan goes on."""
         found = _VALUE_AT.match(ctx.data, end, end + _REACH)
+        if _HEADER_END.match(ctx.data, end):
+            ctx.orphans = ctx.header = True
         if found is None:
-            ctx.orphans = True
             return end
         value = _unquoted(found)
         if len(value) < 6 or not _is_dense(value):
-            if found["sep"][-1:] in b",|":
-                ctx.orphans = True
             return end
         at = found.start("value")
         lead = ctx.data[max(0, start - _REACH_BACK) : start]
@@ -88,6 +89,8 @@ class Announced:
             return end
         if _HAS_FORM.match(value):
             return at
+        if not is_password and value.translate(None, _DIGITS) == value:
+            return end
         explicit = bool(found["sep"].strip(b" \xa0")) or found["scheme"] is not None
         stop = 0 if is_password else self._issuers(ctx, at)
         if not stop and is_password and _is_password(value, explicit):

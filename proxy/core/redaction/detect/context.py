@@ -21,7 +21,7 @@ _ESCAPED = frozenset(b"nrtbf")
 class Context:
     """One search over one text."""
 
-    __slots__ = ("_labels", "birth", "data", "found", "local", "orphans", "size", "text")
+    __slots__ = ("_labels", "birth", "data", "found", "header", "local", "orphans", "size", "text")
 
     def __init__(self, text: str, data: bytes, labels: LabelIndex, *, local: bool = False) -> None:
         self.text = text
@@ -33,6 +33,8 @@ class Context:
         self.orphans = False
         """True once something looked like a value but for a label: a header row may have it."""
         self.local = local
+        self.header = False
+        """True once the name of a secret stood where a column's header stands."""
         self._labels = labels
 
     def add(self, start: int, end: int, kind: str, priority: int, score: float, sub: str = "") -> None:

@@ -14,6 +14,7 @@ from proxy.core.redaction.detect.context import SOFT, Context, resolve
 from proxy.core.redaction.detect.digits import DIGIT_RUN, DigitRuns, Handler
 from proxy.core.redaction.detect.engine import compile_union
 from proxy.core.redaction.detect.fold import to_bytes, without_invisible
+from proxy.core.redaction.detect.gate import GateContext, may_contain
 from proxy.core.redaction.detect.kinds import CustomType
 from proxy.core.redaction.detect.labels import NEGATIVE, LabelIndex
 from proxy.terms.redaction import Finding
@@ -185,8 +186,16 @@ class Detector:
         return [f._replace(start=f.start - shift, end=f.end - shift) for f in found if f.start >= shift]
 
     def may_contain(self, raw: bytes) -> bool:
-        """True unless no string of this JSON body can hold a finding of any kind."""
-        return True
+        """Return False only when no string of this JSON body can hold a finding of any kind."""
+        return may_contain(raw, self._labels, self._walk)
+
+    def _walk(self, ctx: GateContext) -> None:
+        """Run the families over a gate's context until one has fired."""
+        data, handlers = ctx.data, self._handlers
+        next_from = self._scan(data)
+        start, end = next_from(0)
+        while start >= 0 and not ctx.fired:
+            start, end = next_from(handlers[data[start]](ctx, start, end))
 
     def live_start(self, text: str) -> int:
         """Return the leftmost position from which a value could still grow past the end of the text."""

@@ -47,6 +47,9 @@ _FOLLOWS = re.compile(
 )
 
 
+_ONLY_NEGATIVE = frozenset((NEGATIVE,))
+
+
 class Label(NamedTuple):
     """A label beside a value: the kinds it names and how many characters lie between."""
 
@@ -107,6 +110,20 @@ class LabelIndex:
         if start < 0 or start > REACH:
             return None
         return Label(self._kinds(backwards[start:end]), start, window[len(window) - start :])
+
+    def any_in(self, text: str, data: bytes) -> bool:
+        """True when a label of any kind stands anywhere in the text."""
+        if text and any([label in text for label, _ in self._other]):
+            return True
+        window = data if not text else text.translate(_LATIN_EXTENDED).encode("latin-1", "replace")
+        backwards = _HUMP.sub(b" ", window).translate(_NORMAL)[::-1]
+        next_from = self._scan(backwards)
+        start, end = next_from(0)
+        while start >= 0:
+            if self._kinds(backwards[start:end]) != _ONLY_NEGATIVE:
+                return True
+            start, end = next_from(end)
+        return False
 
     def _kinds(self, backwards: bytes) -> frozenset[str]:
         key = _squeeze(backwards[::-1].rstrip(b"0123456789"))

@@ -12,6 +12,6 @@ NEGATIVE_WORDS: tuple[str, ...] = (
     "version", "serial", "serial number", "part number", "batch", "transaction", "transaction id", "txid",
     "receipt", "coupon", "po", "purchase order", "article", "item", "items", "product", "product id", "size", "bytes", "offset",
     "port", "line", "page", "pages", "row", "count", "duration", "latency", "checksum", "hash", "sequence", "seq",
-    "index", "call id", "tool call id", "max tokens", "tokens",
+    "index", "call id", "tool call id", "tool call", "tool calls", "max tokens", "tokens",
 )  # fmt: skip
 """Source: the hard negatives of redaction libraries' issue trackers and of everyday logs."""

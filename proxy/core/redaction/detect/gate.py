@@ -1,0 +1,108 @@
+"""The gate: can any string of this JSON body hold a finding at all? Asked of raw bytes, before anything is parsed.
+
+Owns the undoing of JSON escapes in place, so that every string of the body stands in the bytes as its reader would see
+it, between quotes. What is found there is a superset of what can be found in the strings one by one: no family crosses
+a quote. Knows no JSON beyond escapes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from proxy.core.redaction.detect.context import Context
+from proxy.core.redaction.detect.fold import to_bytes, without_invisible
+from proxy.core.redaction.detect.labels import Label, LabelIndex
+
+_HEX_ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})")
+_MAX_HEX_ESCAPES = 2000
+_MAX_DEPTH = 4
+_TABLE = re.compile(rb"(?i)\binsert\s+into\b|[^\n]*[,;\t|][^\n]*\n[^\n]*[,;\t|]")
+_SIMPLE_ESCAPES = ((b'\\"', b'"'), (b"\\n", b"\n"), (b"\\/", b"/"), (b"\\t", b"\t"), (b"\\r", b"\r"), (b"\\b", b" "), (b"\\f", b" "))
+
+
+class GateContext(Context):
+    """A search that only wants to know whether something could be there.
+
+    Where the verdict would depend on a label it is put off: any label in the whole body will do.
+    """
+
+    __slots__ = ("fired", "wants_label")
+
+    def __init__(self, text: str, data: bytes, labels: LabelIndex) -> None:
+        super().__init__(text, data, labels)
+        self.fired = False
+        self.wants_label = False
+
+    def add(self, start: int, end: int, kind: str, priority: int, score: float, sub: str = "") -> None:
+        """Note that something was found; what and where do not matter."""
+        self.fired = True
+
+    def label(self, start: int) -> Label | None:
+        """Note that a label would be asked for."""
+        self.wants_label = True
+        return None
+
+    def label_after(self, end: int) -> Label | None:
+        """Note that a label would be asked for."""
+        self.wants_label = True
+        return None
+
+
+def unescape(raw: bytes) -> bytes | None:
+    """Return the body with one level of JSON escapes undone, or None when there are too many to be worth it."""
+    if raw.count(b"\\u") > _MAX_HEX_ESCAPES:
+        return None
+    parts = raw.split(b"\\\\")
+    for i, part in enumerate(parts):
+        if b"\\u" in part:
+            part = _HEX_ESCAPE.sub(_character, part)
+        for escape, char in _SIMPLE_ESCAPES if b"\\" in part else ():
+            part = part.replace(escape, char)
+        parts[i] = part
+    return b"\\".join(parts)
+
+
+def _character(found: re.Match[bytes]) -> bytes:
+    return chr(int(found[1], 16)).encode("utf-8", "surrogatepass")
+
+
+def _fold(body: bytes) -> tuple[str, bytes]:
+    """Return the body as text and as bytes of one character each; the text is left out when it is the same."""
+    if body.isascii():
+        return "", body
+    text = body.decode("utf-8", "replace")
+    visible = without_invisible(text)
+    text = visible[0] if visible else text
+    return text, to_bytes(text)
+
+
+def may_contain(raw: bytes, labels: LabelIndex, walk: Callable[[GateContext], None]) -> bool:
+    """Return False only when no string of the body can hold a finding.
+
+    Args:
+        raw: The body, JSON in UTF-8.
+        labels: Where a label is needed, one of these must stand somewhere in the body.
+        walk: Runs the families over a context until one has fired.
+    """
+    for _ in range(_MAX_DEPTH):  # strings inside strings: arguments of tool calls are JSON once more
+        if b"\\" not in raw:
+            return _opens(raw, labels, walk)
+        body = unescape(raw)
+        if body is None or _opens(body, labels, walk):
+            return True
+        if body == raw or b"\\" not in body:
+            return False
+        raw = body
+    return True
+
+
+def _opens(body: bytes, labels: LabelIndex, walk: Callable[[GateContext], None]) -> bool:
+    text, data = _fold(body)
+    ctx = GateContext(text, data, labels)
+    walk(ctx)
+    if ctx.fired:
+        return True
+    if ctx.header and _TABLE.search(data) is not None:
+        return True
+    return ctx.wants_label and labels.any_in(text, data)

@@ -1,0 +1,186 @@
+"""A stage for hostile callers: the real sidecar as a process in front of the simulated provider, and what must
+hold for every refusal.
+
+Owns the configurations that the framing and security tests share. The simulated provider's journal is the oracle
+for what left the sidecar, the audit store for what was recorded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from proxy.simulator import Entry
+from tests.support.rawhttp import Answer, RawCaller
+from tests.support.simulator import Simulator
+from tests.support.wire import Sidecar, sidecar_for, threaded_simulator
+
+OWN_KEY = "sk-own-canary-7Qw2Lm9Zx4Tv8Kp1"
+GOOG_KEY = "goog-own-canary-5Hj3Nd6Rb0Yc2Fs"
+"""Keys that only providers may see."""
+
+_UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
+_FAULTS = ("client", "policy", "gateway", "provider")
+
+CONFIG = """\
+providers:
+  main: {{base_url: "{origin}/v1", api_key: {{env: RG_OWN_KEY}}}}
+  bare: {{base_url: "{origin}/bare/v1"}}
+  shaky: {{base_url: "{origin}/shaky/v1", api_key: {{env: RG_OWN_KEY}}}}
+  thin: {{base_url: "{origin}/thin/v1", api_key: {{env: RG_OWN_KEY}}}}
+  goog: {{base_url: "{origin}/goog/v1", api_key: {{env: RG_GOOG_KEY}}, auth_header: x-goog-api-key}}
+  azure: {{base_url: "{origin}", kind: azure, api_key: {{env: RG_OWN_KEY}}, api_version: "2024-10-21"}}
+audit: {{store: "sqlite:///audit.db", spool: spool, batch_wait: 10ms}}
+log: {{level: debug, format: json}}
+"""
+
+POLICY = """\
+version: 1
+policy: plain
+applies_to: {apps: ["*"]}
+routes:
+  - {name: bare, match: {models: ["bare-*"]}, chain: [{provider: bare}], retries: none}
+  - {name: shaky, match: {models: ["shaky-*"]}, chain: [{provider: shaky}], retries: none}
+  - {name: shaky-paths, match: {paths: ["/batches*"]}, chain: [{provider: shaky}], retries: none}
+  - {name: goog, match: {models: ["goog-*"]}, chain: [{provider: goog}], retries: none}
+  - {name: azure, match: {models: ["azure-*"]}, chain: [{provider: azure}], retries: none}
+  - {name: any, match: {models: ["*"]}, chain: [{provider: main}], retries: none}
+"""
+
+STRICT_POLICY = """\
+version: 1
+policy: pii
+applies_to: {apps: ["pii"]}
+redaction: {request: {default: restore}}
+routes:
+  - {name: pii-any, match: {models: ["*"]}, chain: [{provider: main}], retries: none}
+"""
+
+THIN_POLICY = """\
+version: 1
+policy: thin
+applies_to: {apps: ["thin"]}
+budgets: [{provider: thin, requests_per_day: 1, when_exhausted: refuse}]
+routes:
+  - {name: thin-any, match: {models: ["*"]}, chain: [{provider: thin}], retries: none}
+"""
+
+POLICIES = {"plain.yaml": POLICY, "pii.yaml": STRICT_POLICY, "thin.yaml": THIN_POLICY}
+
+
+@dataclass(slots=True)
+class Stage:
+    """A sidecar, the provider behind it and the checks."""
+
+    sidecar: Sidecar
+    provider: Simulator
+
+    def caller(self, timeout_s: float = 5.0, *, receive_buffer: int = 0) -> RawCaller:
+        """Open a connection to the data port."""
+        return RawCaller(self.sidecar.data_port, timeout_s, receive_buffer=receive_buffer)
+
+    def ask(self, data: bytes, timeout_s: float = 5.0) -> Answer:
+        """Send bytes on a fresh connection and return the answer."""
+        with self.caller(timeout_s) as caller:
+            caller.send(data)
+            return caller.read(data.partition(b" ")[0].decode("latin-1"))
+
+    @property
+    def asked(self) -> int:
+        """How many requests the provider has begun to receive so far."""
+        return self.provider.journal.request_count
+
+    def kept_rows(self) -> int:
+        """How many audit rows were made so far."""
+        return int(self.sidecar.metric("readygate_audit_rows_kept_total"))
+
+    def entries(self, marker: str) -> list[Entry]:
+        """The provider's requests that hold ``marker`` anywhere."""
+        wanted = marker.encode()
+        return [e for e in self.provider.entries if wanted in e.body or marker in e.target or marker in str(e.headers)]
+
+    def row(self, answer: Answer) -> dict[str, Any]:
+        """The one row of an answer."""
+        return self.sidecar.row(answer.get("x-readygate-id"))
+
+    def refused(self, *data: bytes, status: int | tuple[int, ...], code: str = "", closes: bool = True) -> Answer:
+        """Send bytes that must be refused, and check everything a refusal owes.
+
+        Well-framed; the four-key error with the request id; the headers; exactly one row that says the same; nothing
+        at the provider; the connection closed with nothing behind the answer.
+        """
+        rows, asked = self.kept_rows(), self.asked
+        with self.caller() as caller:
+            for piece in data:
+                if not caller.try_send(piece):
+                    break
+            method = data[0].partition(b" ")[0].decode("latin-1")
+            answer = caller.read(method)
+            end, rest = caller.ending() if closes else ("open", b"")
+        wanted = (status,) if isinstance(status, int) else status
+        assert answer.status in wanted, answer.text
+        check_refusal(answer, code, is_head=method == "HEAD")
+        assert (asked, rows + 1) == (self.asked, self.kept_rows()), "requests at the provider, rows"
+        row = self.row(answer)
+        assert (answer.status, []) == (row["http_status"], _differences(answer, row, method))
+        if closes:
+            assert (True, b"") == (answer.closes, rest), "the connection is not announced to close, or more came"
+            assert end != "open", "the connection stays open"
+        return answer
+
+
+def _differences(answer: Answer, row: dict[str, Any], method: str) -> list[str]:
+    if method == "HEAD":
+        return []
+    error = answer.json()["error"]
+    return [] if error["code"] == row["error_code"] else [f"{error['code']} in the answer, {row['error_code']} in the row"]
+
+
+def check_refusal(answer: Answer, code: str = "", *, is_head: bool = False) -> None:
+    """Check what every refusal of the sidecar's own owes a caller."""
+    exchange_id = answer.get("x-readygate-id")
+    assert _UUID7.match(exchange_id), f"x-readygate-id {exchange_id!r}"
+    assert exchange_id == answer.get("x-request-id")
+    assert answer.get("x-readygate-fault") in _FAULTS, answer.headers
+    assert "application/json" == answer.get("content-type")
+    if answer.status in (400, 401, 403, 404, 405, 413, 414, 415, 417, 421, 431, 501, 505):
+        assert "false" == answer.get("x-should-retry"), "a client may retry what can never succeed"
+    if is_head:
+        assert b"" == answer.body
+        return
+    error = answer.json()["error"]
+    assert {"message", "type", "param", "code", "request_id"} == set(error)
+    assert exchange_id == error["request_id"]
+    assert error["message"] and error["type"]
+    if code:
+        assert code == error["code"]
+
+
+@contextmanager
+def stage(
+    folder: Path,
+    *,
+    config: str = "",
+    policies: dict[str, str] | None = None,
+    server: str = "",
+    env: dict[str, str] | None = None,
+    **options: Any,
+) -> Iterator[Stage]:
+    """Run a simulated provider (options are its settings) and a sidecar in front of it.
+
+    Args:
+        folder: Empty; holds config, spool, database and log.
+        config: Text of config.yaml with ``{origin}`` for the provider; the shared one when empty.
+        policies: File name -> text; the shared ones when None.
+        server: More of the server section, in flow style.
+        env: More environment of the sidecar.
+    """
+    secrets = {"RG_OWN_KEY": OWN_KEY, "RG_GOOG_KEY": GOOG_KEY, **(env or {})}
+    with threaded_simulator(**options) as provider:
+        text = (config or CONFIG).format(origin=provider.origin)
+        with sidecar_for(folder, text, POLICIES if policies is None else policies, server=server, env=secrets) as sidecar:
+            yield Stage(sidecar, provider)
