@@ -25,7 +25,8 @@ SECRETS = ("API_KEY", "PASSWORD", "JWT", "PRIVATE_KEY", "URL_CREDENTIALS")
 def load_scorer() -> ModuleType:
     """Return the scorer that lies beside the data."""
     spec = importlib.util.spec_from_file_location("pii_score", DATA / "score.py")
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(DATA)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

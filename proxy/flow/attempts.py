@@ -235,7 +235,13 @@ class Attempts:
             self.budgets.cancel(verdict.reservation, now_s)
             facts.notes.append(f"skipped:{deployment.provider}:breaker_{admission.reason.value}")
             return _Result(Outcome.BREAKER_OPEN, retry_after_s=max(0.0, admission.until_s - now_s))
-        attempt = exchange.begin_attempt(deployment.provider, deployment.model or plan.request.model or "")
+        model = deployment.model or plan.request.model or ""
+        attempt = exchange.begin_attempt(deployment.provider, model)
+        exchange.named = deployment.lines.get(model)
+        if exchange.named is None:
+            exchange.named = header_lines.naming_lines(facts.policy_revision, deployment.provider, model)
+            if len(deployment.lines) < NAMES_MAX:
+                deployment.lines[model] = exchange.named
         return Booking(self, exchange, deployment, attempt, verdict.reservation, admission)
 
     def _judge(self, exchange: Exchange, plan: Plan, booking: Booking, answer: Answer) -> _Result:
@@ -274,26 +280,21 @@ class Attempts:
             body = with_model(body, request.document, deployment.model)
         timeouts = deployment.target.timeouts
         return Call(
-            provider=deployment.provider,
-            method=head.method,
-            target=head.target[3:],
-            headers=header_lines.to_provider(
+            deployment.provider,
+            head,
+            head.target[3:],
+            header_lines.to_provider(
                 head,
                 wants_identity=exchange.dialect is not Dialect.OTHER,
                 own_key=self.upstream.uses_own_key(deployment.provider),
             ),
-            body=body,
-            model=deployment.model or request.model or "",
-            connect_timeout_s=timeouts.connect_s,
-            first_byte_timeout_s=timeouts.first_byte_s,
-            idle_timeout_s=timeouts.idle_s,
-            deadline_s=min(deadline_s, self.clock.monotonic_s() + timeouts.total_s),
-            collect_max_bytes=self.collect_max_bytes if exchange.vault is not None else COLLECT_MAX_BYTES,
-            body_length=head.content_length,
-            must_be_fresh=step.must_be_fresh,
-            passes_caller_key=not self.delivery.demands_caller_key,
-            caller_authorization=head.fields.get(b"authorization"),
-            is_websocket=head.is_websocket,
+            body,
+            deployment.model or request.model or "",
+            timeouts,
+            min(deadline_s, self.clock.monotonic_s() + timeouts.total_s),
+            COLLECT_MAX_BYTES if exchange.vault is None else self.collect_max_bytes,
+            step.must_be_fresh,
+            not self.delivery.demands_caller_key,
         )
 
     # --- what came of it --------------------------------------------------------------------------
@@ -384,6 +385,8 @@ class Attempts:
         code = Code.INSUFFICIENT_QUOTA if denial.spent_for_the_day else Code.RATE_LIMIT_EXCEEDED
         return problem(code, retry_after_s=denial.retry_after_s)
 
+
+NAMES_MAX: Final = 64
 
 COLLECT_MAX_BYTES: Final = 1024 * 1024
 """Answers up to this size are gathered and written in one piece; larger ones pass as they come."""

@@ -24,6 +24,8 @@ class Deployment:
     provider: str
     model: str | None
     target: Target
+    lines: dict[str, bytes]
+    """Model -> the answer's header lines that name policy, provider and model; filled as models are met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Snapshot:
 
     def _compile(self, plan: RoutePlan) -> Route:
         deployments = tuple(
-            Deployment(f"{target.provider}:{target.model or '*'}", target.provider, target.model, target)
+            Deployment(f"{target.provider}:{target.model or '*'}", target.provider, target.model, target, {})
             for target in plan.chain
         )
         redactor = None

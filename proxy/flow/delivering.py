@@ -108,7 +108,12 @@ class Delivery:
         if self.is_fsync:
             await self.outbox.durable()
         block = exchange.header_block(head, is_decoded=is_decoded)
-        exchange.responder.send_whole(head.status, head.reason, block, body)
+        if exchange.inbound.head.method == "HEAD":
+            length = head.fields.get(b"content-length")
+            framing = b"" if length is None else b"content-length: %b\r\n" % length
+            exchange.responder.send_head(head.status, head.reason, block + framing)
+        else:
+            exchange.responder.send_whole(head.status, head.reason, block, body)
         return None
 
     def pass_error(self, exchange: Exchange, answer: Answer, provider: str) -> None:

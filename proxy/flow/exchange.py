@@ -49,6 +49,7 @@ class Exchange:
         "facts",
         "granted",
         "inbound",
+        "named",
         "responder",
         "vault",
     )
@@ -61,6 +62,8 @@ class Exchange:
         # Only a POST makes a model speak; lists, look-ups and preflights of the same paths are just passed.
         self.dialect = dialect_of(head.path) if head.method == "POST" else Dialect.OTHER
         self.vault: Vault | None = None
+        self.named: bytes | None = None
+        """The answer's lines that name policy, provider and model."""
         self.granted: Granted | None = None
         """What the budgets said to the last attempt."""
         self.facts = ExchangeFacts(clock.new_id(), clock.unix_ms(), head.method, head.path[:2048])
@@ -122,7 +125,7 @@ class Exchange:
         if head.is_event_stream:
             lines += [line for name, line in _STREAM_HINTS if name not in head.fields]
         facts = self.facts
-        lines.append(header_lines.our_lines(facts, self.elapsed_ms(), b"x-request-id" in head.fields))
+        lines.append(header_lines.our_lines(facts, self.elapsed_ms(), b"x-request-id" in head.fields, self.named))
         if is_governed and granted is not None:
             lines.append(header_lines.budget_lines(granted))
         return b"".join(lines)

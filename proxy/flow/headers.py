@@ -11,7 +11,7 @@ from typing import Final
 from proxy.core.routing.problems import Problem, Retry, retry_after_values
 from proxy.flow.budgets import Granted
 from proxy.terms.exchange import ExchangeFacts
-from proxy.terms.http import HOP_BY_HOP, OUR_PREFIX, AnswerHead, Header, RequestHead
+from proxy.terms.http import HOP_BY_HOP, OUR_PREFIX, AnswerHead, RequestHead
 
 _NOT_TO_PROVIDER: Final = HOP_BY_HOP | {b"host", b"content-length", b"authorization", b"expect", b"http2-settings"}
 _NOT_TO_CALLER: Final = HOP_BY_HOP | {b"content-length"}
@@ -31,8 +31,6 @@ REPLACED_BY_OUR_KEY: Final = frozenset({b"x-api-key", b"api-key", b"openai-organ
 
 ACCOUNT_HEADERS: Final = frozenset({b"openai-organization", b"openai-project"})
 """Headers of an answer that name the account behind our key."""
-
-IDENTITY: Final[Header] = (b"accept-encoding", b"identity")
 
 
 class _Keeps(dict[bytes, bool]):
@@ -69,26 +67,34 @@ def _connection_named(value: bytes) -> frozenset[bytes]:
     return frozenset(names - HOP_BY_HOP - _INSEPARABLE - {b"close"})
 
 
-def to_provider(head: RequestHead, *, wants_identity: bool, own_key: bool) -> list[Header]:
-    """Return the caller's end-to-end headers.
+def to_provider(head: RequestHead, *, wants_identity: bool, own_key: bool) -> bytes:
+    """Return the caller's end-to-end header lines, rendered.
 
     Args:
-        head: The caller's request head.
+        head: The caller's request head; the lines are remembered with it.
         wants_identity: Ask for an answer without content coding, because policy or the record has to read it.
         own_key: A credential of ours goes to the provider, so the caller's credentials stay here.
     """
+    key = (wants_identity, own_key)
+    known = head.memo.get(key)
+    if known is None:
+        known = head.memo[key] = _render(head, wants_identity=wants_identity, own_key=own_key)
+    return known  # type: ignore[return-value]  # only this function writes under these keys
+
+
+def _render(head: RequestHead, *, wants_identity: bool, own_key: bool) -> bytes:
     if wants_identity:
         keeps = _to_provider_own_key_identity if own_key else _to_provider_identity
     else:
         keeps = _to_provider_own_key if own_key else _to_provider
-    headers = [header for header in head.headers if keeps[header[0]]]
-    if b"connection" in head.fields:
-        named = _connection_named(head.fields[b"connection"])
-        if named:
-            headers = [header for header in headers if header[0].lower() not in named]
+    named = _connection_named(head.fields.get(b"connection", b""))
+    lines: list[bytes] = []
+    for name, value in head.headers:
+        if keeps[name] and not (named and name.lower() in named):
+            lines += (name, b": ", value, b"\r\n")
     if wants_identity:
-        headers.append(IDENTITY)
-    return headers
+        lines.append(b"accept-encoding: identity\r\n")
+    return b"".join(lines)
 
 
 def to_caller(
@@ -138,31 +144,38 @@ def redactions_value(counts: dict[str, int]) -> str:
     return ",".join(f"{kind.lower()}={counts[kind]}" for kind in sorted(counts))
 
 
-def our_lines(facts: ExchangeFacts, now_ms: float, provider_request_id: bool) -> bytes:
+def our_lines(facts: ExchangeFacts, now_ms: float, provider_request_id: bool, named: bytes | None = None) -> bytes:
     """Return the header lines of ours that stand on every answer.
 
     Args:
         facts: The exchange so far.
         now_ms: Milliseconds since the exchange began.
         provider_request_id: The answer already carries the provider's own x-request-id.
+        named: The lines of ``naming_lines``, when they are at hand.
     """
     upstream_ms = facts.upstream_ms
+    own_ms = now_ms - upstream_ms
     lines = (
         f"x-readygate-id: {facts.id}\r\nx-readygate-attempts: {len(facts.attempts)}\r\n"
-        f"server-timing: gateway;dur={max(0.0, now_ms - upstream_ms):.2f}, upstream;dur={upstream_ms:.2f}\r\n"
+        f"server-timing: gateway;dur={max(0.0, own_ms):.2f}, upstream;dur={upstream_ms:.2f}\r\n"
     )
     if not provider_request_id:
         lines += f"x-request-id: {facts.id}\r\n"
-    if facts.policy_revision:
-        lines += f"x-readygate-policy: {facts.policy_revision}\r\n"
     if facts.sanitized:
         lines += f"x-readygate-redactions: {redactions_value(facts.sanitized)}\r\n"
-    rendered = lines.encode("ascii")
-    if facts.provider:
-        rendered += b"x-readygate-provider: " + _text(facts.provider) + b"\r\n"
-        if facts.model_served:
-            rendered += b"x-readygate-model: " + _text(facts.model_served) + b"\r\n"
-    return rendered
+    if named is None:
+        named = naming_lines(facts.policy_revision, facts.provider, facts.model_served)
+    return lines.encode("ascii") + named
+
+
+def naming_lines(policy_revision: str, provider: str, model: str) -> bytes:
+    """Return the header lines that name policy, provider and model; what is not known has no line."""
+    lines = b"x-readygate-policy: " + _text(policy_revision) + b"\r\n" if policy_revision else b""
+    if provider:
+        lines += b"x-readygate-provider: " + _text(provider) + b"\r\n"
+        if model:
+            lines += b"x-readygate-model: " + _text(model) + b"\r\n"
+    return lines
 
 
 def refusal_lines(refusal: Problem) -> bytes:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from proxy.core.policy.model import Timeouts
 from proxy.terms.exchange import ExchangeFacts
-from proxy.terms.http import AnswerHead, Header, RequestHead
+from proxy.terms.http import AnswerHead, RequestHead
 from proxy.terms.outcomes import Outcome
 
 
@@ -90,34 +91,55 @@ class AttemptFailed(Exception):
     bytes_received: int = 0
 
 
-@dataclass(slots=True)
 class Call:
     """One attempt, ready to be sent.
 
     ``target`` is the path below the provider's base URL, with query, starting with ``/``.
-    ``headers`` are end-to-end headers without Host, credentials and framing; the upstream adds those.
-    Times are monotonic seconds or seconds; ``collect_max_bytes`` bounds what is gathered into a whole
-    body before the answer turns live.
+    ``headers`` are rendered end-to-end lines without Host, credentials and framing; the upstream adds those.
+    ``deadline_s`` is monotonic. ``collect_max_bytes`` bounds what is gathered into a whole body before the
+    answer turns live. ``must_be_fresh`` forbids a pooled connection (the retry after one that had gone stale).
+    ``passes_caller_key`` lets the caller's own Authorization through to a provider that has no key of ours.
     """
 
-    provider: str
-    method: str
-    target: bytes
-    headers: list[Header]
-    body: bytes | BodySource
-    model: str
-    connect_timeout_s: float
-    first_byte_timeout_s: float
-    idle_timeout_s: float
-    deadline_s: float
-    collect_max_bytes: int
-    body_length: int | None = None
-    """Length of a streamed body when the caller announced it; None sends it chunked."""
-    must_be_fresh: bool = False
-    """Do not reuse a pooled connection (the retry after one that had gone stale)."""
-    passes_caller_key: bool = False
-    caller_authorization: bytes | None = None
-    is_websocket: bool = False
+    __slots__ = (
+        "body",
+        "collect_max_bytes",
+        "deadline_s",
+        "head",
+        "headers",
+        "model",
+        "must_be_fresh",
+        "passes_caller_key",
+        "provider",
+        "target",
+        "timeouts",
+    )
+
+    def __init__(  # noqa: PLR0913, PLR0917 - positional, because keywords cost a microsecond per exchange here
+        self,
+        provider: str,
+        head: RequestHead,
+        target: bytes,
+        headers: bytes,
+        body: bytes | BodySource,
+        model: str,
+        timeouts: Timeouts,
+        deadline_s: float,
+        collect_max_bytes: int,
+        must_be_fresh: bool,
+        passes_caller_key: bool,
+    ) -> None:
+        self.provider = provider
+        self.head = head
+        self.target = target
+        self.headers = headers
+        self.body = body
+        self.model = model
+        self.timeouts = timeouts
+        self.deadline_s = deadline_s
+        self.collect_max_bytes = collect_max_bytes
+        self.must_be_fresh = must_be_fresh
+        self.passes_caller_key = passes_caller_key
 
 
 class Upstream(Protocol):
@@ -151,6 +173,10 @@ class Responder(Protocol):
         """Write a complete answer in one piece. ``headers`` are rendered lines, each ending CRLF,
         without Content-Length, Connection and Transfer-Encoding.
         """
+        ...
+
+    def send_head(self, status: int, reason: bytes, headers: bytes) -> None:
+        """Write the answer to a HEAD request; ``headers`` hold whatever framing the provider announced."""
         ...
 
     def start(self, status: int, reason: bytes, headers: bytes, length: int | None) -> None:

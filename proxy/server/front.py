@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Final, cast
 import httptools
 
 from proxy.core.routing.problems import Code, Problem, problem
-from proxy.flow.ports import Inbound, LiveBody
+from proxy.flow.ports import Inbound
 from proxy.server import gate
 from proxy.server.body import BodyPipe
+from proxy.server.known_heads import KnownHead, learn
+from proxy.server.responding import Responding
 from proxy.terms.http import Header, RequestHead
 
 if TYPE_CHECKING:
@@ -25,44 +27,27 @@ if TYPE_CHECKING:
 WRITE_HIGH_WATER_BYTES: Final = 256 * 1024
 LINGER_S: Final = 2.0
 """How long a refused caller may go on sending before the connection is reset."""
-JOIN_BELOW_BYTES: Final = 64 * 1024
-
-_STATUS_LINES: Final[dict[tuple[int, bytes], bytes]] = {}
-_CLOSE = b"connection: close\r\n"
 
 
-def _status_line(status: int, reason: bytes) -> bytes:
-    key = (status, reason)
-    line = _STATUS_LINES.get(key)
-    if line is None:
-        line = b"HTTP/1.1 %d %s\r\n" % (status, reason)
-        if len(_STATUS_LINES) < 256:
-            _STATUS_LINES[key] = line
-    return line
-
-
-class FrontProtocol(asyncio.Protocol):
+class FrontProtocol(Responding, asyncio.Protocol):
     """One caller connection; also the ``Responder`` of the exchange that runs on it."""
 
     __slots__ = (
-        "_answer_is_chunked",
         "_body",
         "_body_bytes",
         "_body_pieces",
-        "_closes_after",
-        "_current",
         "_door",
         "_fields",
         "_head",
         "_head_bytes",
         "_headers",
         "_in_body",
-        "_is_answering",
         "_is_deaf",
         "_is_lingering",
-        "_live",
+        "_known",
+        "_known_left_bytes",
         "_message_is_ignored",
-        "_omits_body",
+        "_messages_in_piece",
         "_parser",
         "_peer",
         "_problem",
@@ -71,34 +56,21 @@ class FrontProtocol(asyncio.Protocol):
         "_started",
         "_target",
         "_task",
-        "_transport",
-        "_tunnel",
-        "_tunnel_backlog",
-        "has_started",
-        "is_write_paused",
         "last_read_s",
         "phase_since_s",
     )
 
-    _transport: asyncio.Transport
-    _current: Inbound
-
     def __init__(self, door: DataDoor) -> None:
+        super().__init__()
         self._door = door
         self._parser = httptools.HttpRequestParser(self)
         self._queue: deque[Inbound] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._live: LiveBody | None = None
-        self._tunnel: LiveBody | None = None
-        self._tunnel_backlog: list[bytes] = []
+        self._known: KnownHead | None = None
+        self._known_left_bytes = 0
+        self._messages_in_piece = 0
         self._is_lingering = False
         self._is_deaf = False
-        self._is_answering = False
-        self._closes_after = False
-        self._answer_is_chunked = False
-        self._omits_body = False
-        self.has_started = False
-        self.is_write_paused = False
         self.last_read_s = self.phase_since_s = door.now_s()
         self._peer = ""
         self._head_bytes = 0
@@ -149,13 +121,74 @@ class FrontProtocol(asyncio.Protocol):
         if self._task is not None and self._head is not None and self._head.is_websocket:
             self._hold_for_tunnel(data)
             return
+        if self._known_left_bytes:
+            self._take_known_body(data)
+        elif self._in_body or self._head_bytes:
+            self._read(data)
+        elif self._known is None or not self._take_known(self._known, data):
+            self._read_first(data)
+
+    def _read(self, data: bytes) -> None:
         if not self._in_body:
-            if self._head_bytes == 0:
-                self.phase_since_s = self.last_read_s
             self._head_bytes += len(data)
         self._parse(data)
-        if not self._in_body and self._head_bytes > door.max_head_bytes:
+        if not self._in_body and self._head_bytes > self._door.max_head_bytes:
             self._refuse(problem(Code.HEADER_TOO_LARGE))
+
+    def _read_first(self, data: bytes) -> None:
+        """Read bytes that begin a request, and remember its head when it came whole."""
+        self.phase_since_s = self.last_read_s
+        began = self._head
+        self._read(data)
+        head = self._head
+        if head is not None and head is not began and not self._is_lingering and self._door.collects_body(head):
+            # With several requests in one piece the last head is not the first: `learn` compares nothing,
+            # so only a head whose request ends this piece may be remembered.
+            self._known = learn(data, head) if self._messages_in_piece == 1 else None
+        self._messages_in_piece = 0
+
+    # --- heads seen before ------------------------------------------------------------------------
+
+    def _take_known(self, known: KnownHead, data: bytes) -> bool:
+        """Begin an exchange whose head is known; False: parse it after all."""
+        found = known.match(data)
+        if found is None or found[1] > self._door.max_body_bytes:
+            return False
+        start, length = found
+        self.phase_since_s = self.last_read_s
+        head = self._head = known.head
+        have = len(data) - start
+        if have == length:
+            self._begin(Inbound(head, data[start:], self.last_read_s, self._peer))
+        elif have < length:
+            self._in_body = True
+            self._body = None
+            self._body_pieces = [data[start:]] if have else []
+            self._known_left_bytes = length - have
+        else:
+            self._begin(Inbound(head, data[start : start + length], self.last_read_s, self._peer))
+            self._take_next(data[start + length :])
+        return True
+
+    def _take_known_body(self, data: bytes) -> None:
+        """Gather the body of a request whose head was known."""
+        left = self._known_left_bytes
+        self._body_pieces.append(data if len(data) <= left else data[:left])
+        self._known_left_bytes = left - min(left, len(data))
+        if self._known_left_bytes:
+            return
+        body = b"".join(self._body_pieces)
+        self._body_pieces = []
+        self._in_body = False
+        assert self._head is not None
+        self._begin(Inbound(self._head, body, self.last_read_s, self._peer))
+        if len(data) > left:
+            self._take_next(data[left:])
+
+    def _take_next(self, rest: bytes) -> None:
+        """Read on behind a request that was taken by its known head."""
+        if self._known is None or not self._take_known(self._known, rest):
+            self._read_first(rest)
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -209,6 +242,7 @@ class FrontProtocol(asyncio.Protocol):
     # --- the parser's callbacks -----------------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        self._messages_in_piece += 1
         self._reset_message()
 
     def on_url(self, url: bytes) -> None:
@@ -328,12 +362,11 @@ class FrontProtocol(asyncio.Protocol):
 
     def _run(self, inbound: Inbound) -> None:
         head = inbound.head
-        self.has_started = False
-        self._is_answering = True
-        self._omits_body = head.method == "HEAD"
-        self._closes_after = not head.keep_alive or self._door.is_draining
-        self._answer_is_chunked = False
-        self._current = inbound
+        self.begin_answer(
+            omits_body=head.method == "HEAD",
+            is_http_10=head.is_http_10,
+            closes_after=not head.keep_alive or self._door.is_draining,
+        )
         self._task = self._door.start(self._exchange(inbound))
 
     async def _exchange(self, inbound: Inbound) -> None:
@@ -385,10 +418,8 @@ class FrontProtocol(asyncio.Protocol):
             return
         status, reason, headers, body = self._door.refused_early(self._head, refusal, self._target)
         wants_body = self._parser.get_method() != b"HEAD"
-        length = b"content-length: %d\r\n" % len(body)
-        self._transport.write(
-            _status_line(status, reason) + headers + length + _CLOSE + b"\r\n" + (body if wants_body else b"")
-        )
+        self.begin_answer(omits_body=not wants_body, is_http_10=False, closes_after=True)
+        self.send_whole(status, reason, headers, body)
         self._linger()
 
     def _linger(self) -> None:
@@ -399,83 +430,6 @@ class FrontProtocol(asyncio.Protocol):
             self._transport.write_eof()
         else:
             self._transport.close()
-
-    # --- Responder ------------------------------------------------------------------------------
-
-    def send_whole(self, status: int, reason: bytes, headers: bytes, body: bytes) -> None:
-        """Write a complete answer in one piece (two when the body is large)."""
-        self.has_started = True
-        self._is_answering = False
-        parts = [_status_line(status, reason), headers, b"content-length: %d\r\n" % len(body)]
-        if self._closes_after:
-            parts.append(_CLOSE)
-        parts.append(b"\r\n")
-        if self._omits_body or status == 204 or status == 304:
-            if not self._omits_body:
-                parts.pop(2)
-        elif len(body) <= JOIN_BELOW_BYTES:
-            parts.append(body)
-        else:
-            self._transport.write(b"".join(parts))
-            self._transport.write(body)
-            return
-        self._transport.write(b"".join(parts))
-
-    def start(self, status: int, reason: bytes, headers: bytes, length: int | None) -> None:
-        """Write the head of an answer whose body follows."""
-        self.has_started = True
-        if length is not None:
-            framing = b"content-length: %d\r\n" % length
-        elif self._current.head.is_http_10:
-            framing = b""
-            self._closes_after = True
-        else:
-            framing = b"transfer-encoding: chunked\r\n"
-            self._answer_is_chunked = True
-        closing = _CLOSE if self._closes_after else b""
-        self._transport.write(b"".join((_status_line(status, reason), headers, framing, closing, b"\r\n")))
-
-    def write(self, data: bytes) -> None:
-        """Write a piece of the body."""
-        if not data or self._omits_body:
-            return
-        if self._answer_is_chunked:
-            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-        else:
-            self._transport.write(data)
-
-    def finish(self) -> None:
-        """End the body in order."""
-        self._is_answering = False
-        if self._answer_is_chunked and not self._omits_body:
-            self._transport.write(b"0\r\n\r\n")
-
-    def abort(self) -> None:
-        """Close without a proper end: what was written arrives, the end that would make it complete does not."""
-        self._is_answering = False
-        self._closes_after = True
-        self._transport.close()
-
-    def bind(self, live: LiveBody) -> None:
-        """Let the caller's back-pressure reach this body."""
-        self._live = live
-        if self.is_write_paused:
-            live.pause()
-
-    def tunnel(self, head: bytes, live: LiveBody) -> None:
-        """Switch to raw bytes both ways after a websocket handshake."""
-        self.has_started = True
-        self._is_answering = False
-        self._tunnel = live
-        live.throttle(self._transport.pause_reading, self._transport.resume_reading)
-        self._transport.write(head)
-        for piece in self._tunnel_backlog:
-            live.write(piece)
-        self._tunnel_backlog.clear()
-
-    def tunnel_write(self, data: bytes) -> None:
-        """Write raw bytes of the provider's side of a tunnel."""
-        self._transport.write(data)
 
     # --- what the door's sweep asks ---------------------------------------------------------------
 

@@ -5,7 +5,8 @@ Header names and values stay the bytes that came in (names keep their case); not
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
 Header = tuple[bytes, bytes]
 
@@ -46,6 +47,8 @@ class RequestHead:
     content_length: int | None = None
     is_chunked: bool = False
     is_websocket: bool = False
+    memo: dict[object, object] = field(default_factory=dict)
+    """What was worked out from this head before: a connection that sends the same head again shares it."""
 
     @property
     def has_body(self) -> bool:
@@ -53,21 +56,35 @@ class RequestHead:
         return self.is_chunked or bool(self.content_length)
 
 
-@dataclass(slots=True)
+_FIELD_LINE = re.compile(rb"([^:\r\n]+):[ \t]*([^\r\n]*)")
+_TRAILING_SPACE = re.compile(rb"[ \t]+\r\n")
+
+
 class AnswerHead:
-    """The head of a provider's answer. ``fields`` maps lower-case names to the last value seen."""
+    """The head of a provider's answer.
 
-    status: int
-    reason: bytes
-    headers: list[Header]
-    fields: dict[bytes, bytes]
+    ``fields`` maps lower-case names to the last value seen; ``content_type`` is the media type in lower case
+    without parameters, empty when absent.
+    """
 
-    @property
-    def content_type(self) -> bytes:
-        """Media type in lower case without parameters; empty when absent."""
-        return self.fields.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
+    __slots__ = ("content_type", "fields", "headers", "reason", "status")
+
+    def __init__(self, status: int, reason: bytes, headers: list[Header]) -> None:
+        self.status = status
+        self.reason = reason
+        self.headers = headers
+        fields = self.fields = {name.lower(): value for name, value in headers}
+        media = fields.get(b"content-type", b"")
+        self.content_type = media if media == b"application/json" else media.split(b";", 1)[0].strip().lower()
 
     @property
     def is_event_stream(self) -> bool:
         """True for ``text/event-stream``."""
         return self.content_type == b"text/event-stream"
+
+
+def split_field_lines(block: bytes) -> list[Header]:
+    """Split header lines, each ending CRLF, that a strict parser has accepted; names keep their case."""
+    if b" \r\n" in block or b"\t\r\n" in block:
+        block = _TRAILING_SPACE.sub(b"\r\n", block)
+    return _FIELD_LINE.findall(block)

@@ -21,6 +21,7 @@ from proxy.upstream.dialer import Address, Dialer
 
 SWEEP_EVERY_S: Final = 0.05
 JOIN_BELOW_BYTES: Final = 64 * 1024
+STARTS_MAX: Final = 64
 
 
 class Credentials(Protocol):
@@ -42,7 +43,7 @@ class Credentials(Protocol):
 class Endpoint:
     """One provider: its address, its fixed header lines, its idle connections (newest first)."""
 
-    __slots__ = ("_line_key", "_lines", "address", "base_path", "busy", "idle", "settings")
+    __slots__ = ("_line_key", "_lines", "_starts", "address", "base_path", "busy", "idle", "settings")
 
     def __init__(self, settings: ProviderSettings) -> None:
         url = URL(settings.base_url)
@@ -56,6 +57,7 @@ class Endpoint:
         self.idle: list[UpstreamConnection] = []
         self.busy = 0
         self._line_key: str | None = None
+        self._starts: dict[tuple[str, bytes, str], bytes] = {}
         self._lines = b""
 
     def own_lines(self, key: str | None) -> bytes:
@@ -68,6 +70,19 @@ class Endpoint:
             self._lines = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in rows)
             self._line_key = key
         return self._lines
+
+    def start_for(self, call: Call, key: str | None) -> bytes:
+        """Return request line and own header lines; those of the last few kinds of call are remembered."""
+        kind = (call.head.method, call.target, call.model)
+        if key != self._line_key:
+            self._starts.clear()
+        start = self._starts.get(kind)
+        if start is None:
+            line = b"%b %b HTTP/1.1\r\n" % (call.head.method.encode("ascii"), self.path_for(call))
+            start = line + self.own_lines(key)
+            if len(self._starts) < STARTS_MAX and len(start) < JOIN_BELOW_BYTES // 16:
+                self._starts[kind] = start
+        return start
 
     def path_for(self, call: Call) -> bytes:
         """Return the raw target at the provider; Azure's deployment paths are made here."""
@@ -123,17 +138,10 @@ class Providers:
         endpoint = self._endpoints[call.provider]
         key = self._credentials.current(call.provider)
         head = self._render_head(endpoint, call, key)
-        connection = None if call.must_be_fresh or call.is_websocket else self._take_idle(endpoint)
+        connection = None if call.must_be_fresh or call.head.is_websocket else self._take_idle(endpoint)
         if connection is None:
             connection = await self._dial(endpoint, call)
-        waiter = connection.begin(
-            method=call.method,
-            collect_max_bytes=call.collect_max_bytes,
-            first_byte_timeout_s=call.first_byte_timeout_s,
-            idle_timeout_s=call.idle_timeout_s,
-            deadline_s=call.deadline_s,
-            is_websocket=call.is_websocket,
-        )
+        waiter = connection.begin(call)
         if self._sweep is None:
             self._sweep = self._loop.call_later(SWEEP_EVERY_S, self._expire_all)
         try:
@@ -146,7 +154,7 @@ class Providers:
                     connection.write(body)
             else:
                 connection.write(head)
-                upload = self._loop.create_task(self._upload(connection, body, call.body_length is None))
+                upload = self._loop.create_task(self._upload(connection, body, call.head.content_length is None))
                 connection.upload_runs(upload)
             return await waiter
         except asyncio.CancelledError:
@@ -162,7 +170,7 @@ class Providers:
             raise AttemptFailed(Outcome.TOTAL_TIMEOUT)
         endpoint.busy += 1
         try:
-            await self._dialer.dial(endpoint.address, connection, min(call.connect_timeout_s, left_s))
+            await self._dialer.dial(endpoint.address, connection, min(call.timeouts.connect_s, left_s))
         except BaseException:
             endpoint.busy -= 1
             raise
@@ -186,21 +194,22 @@ class Providers:
             connection.upload_ended()
 
     def _render_head(self, endpoint: Endpoint, call: Call, key: str | None) -> bytes:
-        parts = [call.method.encode("ascii"), b" ", endpoint.path_for(call), b" HTTP/1.1\r\n"]
-        parts.append(endpoint.own_lines(key))
-        if key is None and call.passes_caller_key and call.caller_authorization is not None:
-            parts.append(b"authorization: " + call.caller_authorization + b"\r\n")
-        for name, value in call.headers:
-            parts += (name, b": ", value, b"\r\n")
-        if call.is_websocket:
-            parts.append(b"connection: Upgrade\r\nupgrade: websocket\r\n")
-        elif not isinstance(call.body, bytes):
-            length = call.body_length
-            parts.append(b"transfer-encoding: chunked\r\n" if length is None else b"content-length: %d\r\n" % length)
-        elif call.body or call.method in ("POST", "PUT", "PATCH"):
-            parts.append(b"content-length: %d\r\n" % len(call.body))
-        parts.append(b"\r\n")
-        return b"".join(parts)
+        start = endpoint.start_for(call, key)
+        headers = call.headers
+        if key is None and call.passes_caller_key:
+            own = call.head.fields.get(b"authorization")
+            if own is not None:
+                headers = b"authorization: %b\r\n%b" % (own, headers)
+        body = call.body
+        if type(body) is bytes:
+            if call.head.is_websocket:
+                return b"%b%bconnection: Upgrade\r\nupgrade: websocket\r\n\r\n" % (start, headers)
+            if body or call.head.method in ("POST", "PUT", "PATCH"):
+                return b"%b%bcontent-length: %d\r\n\r\n" % (start, headers, len(body))
+            return b"%b%b\r\n" % (start, headers)
+        if call.head.content_length is None:
+            return b"%b%btransfer-encoding: chunked\r\n\r\n" % (start, headers)
+        return b"%b%bcontent-length: %d\r\n\r\n" % (start, headers, call.head.content_length)
 
     # --- the pool ---------------------------------------------------------------------------------
 

@@ -62,7 +62,9 @@ def test_any_document_goes_out_without_values_and_comes_back_whole(document: Any
 @settings(max_examples=200, deadline=None)
 def test_redacting_twice_is_redacting_once(texts: list[str]) -> None:
     """Histories come back with our stand-ins in them."""
-    once = redactor().redact(ascii_body({"messages": [{"role": "user", "content": text} for text in texts]}), Dialect.CHAT)
+    once = redactor().redact(
+        ascii_body({"messages": [{"role": "user", "content": text} for text in texts]}), Dialect.CHAT
+    )
     if isinstance(once, Redacted) and not once.vault.is_empty:
         assert isinstance(redactor().redact(once.body, Dialect.CHAT), Untouched)
 

@@ -57,7 +57,9 @@ def test_any_split_restores_like_the_whole(text: str, cuts: list[int], byte_cuts
 
 @given(lanes=st.lists(st.tuples(TEXTS, CUTS), min_size=2, max_size=4), order=st.randoms(use_true_random=False))
 @settings(max_examples=200, deadline=None)
-def test_any_interleaving_of_choices_restores_each_like_the_whole(lanes: list[tuple[str, list[int]]], order: Any) -> None:
+def test_any_interleaving_of_choices_restores_each_like_the_whole(
+    lanes: list[tuple[str, list[int]]], order: Any
+) -> None:
     """Nothing crosses from one choice to another."""
     waiting = [(index, pieces_of(text, cuts)) for index, (text, cuts) in enumerate(lanes)]
     stream = b""
@@ -93,15 +95,16 @@ def test_streamed_and_whole_answers_agree(text: str) -> None:
 LINES = st.sampled_from([
     b"data: x", b"data:y", b'data: {"a":1}', b": c", b"event: e", b"id: 1", b"retry: 5", b"data", b"\xef\xbb\xbfdata: z", b"", b"foo: 1",
 ])  # fmt: skip
-STREAMS = st.lists(st.tuples(LINES, st.sampled_from([b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r\n", b"\r\r"])), max_size=12).map(
-    lambda lines: b"".join(line + end for line, end in lines)
-)
+STREAMS = st.lists(
+    st.tuples(LINES, st.sampled_from([b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r\n", b"\r\r"])), max_size=12
+).map(lambda lines: b"".join(line + end for line, end in lines))
 
 
 @given(stream=STREAMS | st.binary(max_size=60), cuts=CUTS)
 @settings(max_examples=500, deadline=None)
 def test_any_split_decodes_alike_and_keeps_every_byte(stream: bytes, cuts: list[int]) -> None:
     """Framing is exact for all line endings, split anywhere."""
+
     def read(pieces: list[bytes]) -> tuple[bytes, list[tuple[bytes, bytes | None, bytes | None]]]:
         decoder = EventDecoder()
         events = [event for piece in pieces for event in decoder.feed(piece)] + decoder.flush()

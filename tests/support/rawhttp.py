@@ -230,6 +230,12 @@ def _parse_head(head: bytes) -> Answer:
     return Answer(int(found[1]), found[2], pairs)
 
 
+def check_pairs(answer: Answer) -> None:
+    """Check that nothing was said twice that may be said once only."""
+    for name in ("content-length", "content-type", "x-request-id", "x-readygate-id", "server-timing", "connection"):
+        answer.get(name)
+
+
 def _framing_of(answer: Answer, method: str) -> str:
     lengths, codings = answer.all("content-length"), answer.all("transfer-encoding")
     if len(lengths) + len(codings) > 1:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,30 +26,46 @@ GOOG_KEY = "goog-own-canary-5Hj3Nd6Rb0Yc2Fs"
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 _FAULTS = ("client", "policy", "gateway", "provider")
 
-CONFIG = """\
+SHAKY = 48
+"""Providers that faults are played on, one each: a breaker that opens on one leaves the others alone."""
+
+CONFIG = (
+    """\
 providers:
   main: {{base_url: "{origin}/v1", api_key: {{env: RG_OWN_KEY}}}}
   bare: {{base_url: "{origin}/bare/v1"}}
-  shaky: {{base_url: "{origin}/shaky/v1", api_key: {{env: RG_OWN_KEY}}}}
   thin: {{base_url: "{origin}/thin/v1", api_key: {{env: RG_OWN_KEY}}}}
   goog: {{base_url: "{origin}/goog/v1", api_key: {{env: RG_GOOG_KEY}}, auth_header: x-goog-api-key}}
-  azure: {{base_url: "{origin}", kind: azure, api_key: {{env: RG_OWN_KEY}}, api_version: "2024-10-21"}}
+  azure: {{base_url: "{origin}/openai", kind: azure, api_key: {{env: RG_OWN_KEY}}, api_version: "2024-10-21"}}
 audit: {{store: "sqlite:///audit.db", spool: spool, batch_wait: 10ms}}
 log: {{level: debug, format: json}}
 """
+).replace(
+    "  main:",
+    "".join(f'  s{n}: {{{{base_url: "{{origin}}/s{n}/v1", api_key: {{{{env: RG_OWN_KEY}}}}}}}}\n' for n in range(SHAKY)) + "  main:",
+    1,
+)
 
-POLICY = """\
+POLICY = (
+    """\
 version: 1
 policy: plain
 applies_to: {apps: ["*"]}
 routes:
   - {name: bare, match: {models: ["bare-*"]}, chain: [{provider: bare}], retries: none}
-  - {name: shaky, match: {models: ["shaky-*"]}, chain: [{provider: shaky}], retries: none}
-  - {name: shaky-paths, match: {paths: ["/batches*"]}, chain: [{provider: shaky}], retries: none}
   - {name: goog, match: {models: ["goog-*"]}, chain: [{provider: goog}], retries: none}
   - {name: azure, match: {models: ["azure-*"]}, chain: [{provider: azure}], retries: none}
   - {name: any, match: {models: ["*"]}, chain: [{provider: main}], retries: none}
 """
+).replace(
+    "routes:\n",
+    "routes:\n"
+    + "".join(
+        f'  - {{name: s{n}, match: {{models: ["s{n}-*"]}}, chain: [{{provider: s{n}}}], retries: none}}\n'
+        f'  - {{name: s{n}-paths, match: {{paths: ["/s{n}/*"]}}, chain: [{{provider: s{n}}}], retries: none}}\n'
+        for n in range(SHAKY)
+    ),
+)
 
 STRICT_POLICY = """\
 version: 1
@@ -78,6 +94,8 @@ class Stage:
 
     sidecar: Sidecar
     provider: Simulator
+    promised: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Exchange id -> status and code of the refusals whose rows have still to be seen in the store."""
 
     def caller(self, timeout_s: float = 5.0, *, receive_buffer: int = 0) -> RawCaller:
         """Open a connection to the data port."""
@@ -125,19 +143,25 @@ class Stage:
         assert answer.status in wanted, answer.text
         check_refusal(answer, code, is_head=method == "HEAD")
         assert (asked, rows + 1) == (self.asked, self.kept_rows()), "requests at the provider, rows"
-        row = self.row(answer)
-        assert (answer.status, []) == (row["http_status"], _differences(answer, row, method))
+        code = "" if method == "HEAD" else answer.json()["error"]["code"]
+        self.promised[answer.get("x-readygate-id")] = (answer.status, code)
         if closes:
             assert (True, b"") == (answer.closes, rest), "the connection is not announced to close, or more came"
             assert end != "open", "the connection stays open"
         return answer
 
+    def keep_promises(self) -> None:
+        """Check that every refusal so far left exactly one row that says what its caller was told."""
+        last = next(reversed(self.promised), "")
+        if last:
+            self.sidecar.row(last)
+        stored = [(row["id"], row["http_status"], row["error_code"]) for row in self.sidecar.rows()]
+        told = {(key, status, code) for key, (status, code) in self.promised.items()}
+        missing = told - {(key, status, code if self.promised.get(key, (0, ""))[1] else "") for key, status, code in stored}
+        self.promised.clear()
 
-def _differences(answer: Answer, row: dict[str, Any], method: str) -> list[str]:
-    if method == "HEAD":
-        return []
-    error = answer.json()["error"]
-    return [] if error["code"] == row["error_code"] else [f"{error['code']} in the answer, {row['error_code']} in the row"]
+        assert not missing, f"refusals without their row: {sorted(missing)[:10]}"
+        assert len(stored) == len({key for key, _, _ in stored})
 
 
 def check_refusal(answer: Answer, code: str = "", *, is_head: bool = False) -> None:
@@ -183,4 +207,6 @@ def stage(
     with threaded_simulator(**options) as provider:
         text = (config or CONFIG).format(origin=provider.origin)
         with sidecar_for(folder, text, POLICIES if policies is None else policies, server=server, env=secrets) as sidecar:
-            yield Stage(sidecar, provider)
+            running = Stage(sidecar, provider)
+            yield running
+            running.keep_promises()

@@ -114,7 +114,7 @@ class Wire:
     def _more(self) -> str:
         """Read once more; return why not, or nothing."""
         try:
-            piece = self.sock.recv(65536)
+            piece = self.sock.recv(262144)
         except TimeoutError:
             return "open"
         except ConnectionError:
@@ -147,38 +147,46 @@ class Wire:
         elif b"content-length" in lower:
             message.ended = self._sized(message, int(lower[b"content-length"]))
         elif is_answer:
-            while not (why := self._more()):
-                pass
-            message.body, self.held, message.ended = self.held, b"", "whole" if why == "eof" else why
+            why = self._sized(message, sys.maxsize)
+            message.ended = "whole" if why == "eof" else why
         return message
 
     def _sized(self, message: Message, length: int) -> str:
-        why = ""
-        while len(self.held) < length and not why:
+        pieces, have, why = [self.held], len(self.held), ""
+        while have < length and not why:
+            self.held = b""
             why = self._more()
-        message.body, self.held = self.held[:length], self.held[length:]
+            pieces.append(self.held)
+            have += len(self.held)
+        data = b"".join(pieces)
+        message.body, self.held = data[:length], data[length:]
         return why or "whole"
 
     def _chunked(self, message: Message) -> str:
-        while True:
-            why = self.until(b"\r\n")
-            if why:
-                return why
-            line, _, self.held = self.held.partition(b"\r\n")
-            size = int(line.split(b";")[0], 16)
-            if size == 0:
-                while not (why := self.until(b"\r\n")):
-                    trailer, _, self.held = self.held.partition(b"\r\n")
-                    if not trailer:
-                        return "whole"
-                return why
-            while len(self.held) < size + 2:
-                why = self._more()
+        pieces: list[bytes] = []
+        try:
+            while True:
+                why = self.until(b"\r\n")
                 if why:
-                    message.body += self.held
                     return why
-            message.body += self.held[:size]
-            self.held = self.held[size + 2 :]
+                line, _, self.held = self.held.partition(b"\r\n")
+                size = int(line.split(b";")[0], 16)
+                if size == 0:
+                    return self._trailers()
+                part = Message(b"", [], b"")
+                why = self._sized(part, size + 2)
+                pieces.append(part.body[:size])
+                if why != "whole":
+                    return why
+        finally:
+            message.body = b"".join(pieces)
+
+    def _trailers(self) -> str:
+        while not (why := self.until(b"\r\n")):
+            trailer, _, self.held = self.held.partition(b"\r\n")
+            if not trailer:
+                return "whole"
+        return why
 
     def close(self) -> None:
         self.sock.close()
@@ -452,3 +460,18 @@ def sidecar_for(
 def eventually(holds: Callable[[], bool], what: str, within_s: float = 5.0) -> None:
     """Wait until it holds. Raises TimeoutError saying ``what``."""
     wait_until(holds, within_s, what)
+
+
+class _Held(Wire):
+    """Bytes that have come already, read as a wire on which nothing more will come."""
+
+    def __init__(self, data: bytes) -> None:
+        self.held = data
+
+    def _more(self) -> str:
+        return "eof"
+
+
+def message_of(data: bytes, *, is_bodiless: bool = False) -> Message:
+    """Take bytes apart as one answer; ``ended`` is ``eof`` when they are not a whole one."""
+    return _Held(data).message(is_bodiless=is_bodiless)

@@ -46,9 +46,7 @@ class StreamWatch:
         "_max_event_bytes", "error", "events", "is_finished", "saw_content", "saw_done", "usage",
     )  # fmt: skip
 
-    def __init__(
-        self, dialect: Dialect, *, expected_choices: int = 1, max_event_bytes: int = MAX_EVENT_BYTES
-    ) -> None:
+    def __init__(self, dialect: Dialect, *, expected_choices: int = 1, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self.usage: Usage | None = None
         self.saw_content = False
         self.is_finished = False

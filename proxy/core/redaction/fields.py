@@ -47,7 +47,13 @@ OPAQUE_TYPES = frozenset({"document", "file", "image", "image_url", "input_audio
 """Parts that stand for something that cannot be read here."""
 
 
-SECOND_LOOK = compile_union((rb'\\[u/]|image|audio|document|file|_content"|;base64,',))
+SECOND_LOOK = compile_union(
+    (
+        rb"\\[u/]",
+        rb";base64,",
+        rb'"(?:document|encrypted_content|file|file_data|b64_json|image|image_url|input_audio|input_file|input_image)"',
+    )
+)
 """Without a match of this a request has no escape that could hide a letter and nothing unreadable of the shapes known."""
 
 

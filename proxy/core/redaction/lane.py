@@ -156,6 +156,11 @@ class Lane:
         return "".join(pieces) + text[done:] if pieces else text
 
 
+def moves(vault: Vault, text: str) -> list[tuple[int, int]]:
+    """Return, for each placeholder of a text, where it ends and by how much the text behind it moves (prose only)."""
+    return [(end, len(vault.value_of(body)) - (end - start)) for start, end, body in vault.tags_in(text)]
+
+
 def restore_whole(vault: Vault, text: str, *, is_json: bool) -> str:
     """Restore a text that is there in one piece, exactly as a stream of its pieces would be."""
     if not may_hold_tag(text):

@@ -77,7 +77,7 @@ Verdict = Untouched | Redacted | Blocked | Unreadable
 class RequestRedactor:
     """The request side of one route's redaction plan, compiled once."""
 
-    __slots__ = ("_allow", "_detector", "_hash_key", "_observe_only", "_plan", "_unscanned")
+    __slots__ = ("_actions", "_allow", "_detector", "_hash_key", "_is_active", "_observe_only", "_plan", "_unscanned")
 
     def __init__(self, plan: RedactionPlan, detector: Detector, *, hash_key: bytes = b"") -> None:
         """Compile the plan.
@@ -88,8 +88,8 @@ class RequestRedactor:
         Raises:
             ValueError: A pattern is not RE2, or ``hash`` is used without a key.
         """
-        actions = {plan.request.default, *plan.request.actions.values()}
-        if Action.HASH in actions and not hash_key:
+        self._actions = frozenset({plan.request.default, *plan.request.actions.values()})
+        if Action.HASH in self._actions and not hash_key:
             raise ValueError("action 'hash' needs a key")
         self._plan: DirectionPlan = plan.request
         self._detector = detector
@@ -97,6 +97,7 @@ class RequestRedactor:
         self._observe_only = plan.observe_only
         self._unscanned = plan.unscanned
         self._allow = Allowlist(plan.request)
+        self._is_active = plan.request.is_active or plan.unscanned is Unscanned.REFUSE
 
     def redact(self, body: bytes, dialect: Dialect, document: Any = None) -> Verdict:
         """Decide what may leave in place of ``body``.
@@ -117,6 +118,8 @@ class RequestRedactor:
             raise RedactionFault(f"redacting a request failed: {type(exc).__name__}") from exc
 
     def _decide(self, body: bytes, dialect: Dialect, document: Any) -> Verdict:
+        if not self._is_active:
+            return Untouched()
         fired = self._detector.may_contain(body)
         is_escaped = has_opaque = False
         if not fired:
@@ -150,7 +153,7 @@ class RequestRedactor:
         if blocked is not None:
             return blocked
         vault = Vault()
-        if any(self._plan.action_for(kind) is Action.RESTORE for kind in findings):
+        if scan.bracketed and Action.RESTORE in self._actions:
             vault = Vault(tag for text in scan.bracketed for tag in folded_tags(text))
         makes = StandIns(self._plan, vault, self._hash_key, are_stable=dialect is Dialect.EMBEDDINGS)
         sanitized: dict[tuple[str, str], None] = {}
@@ -168,7 +171,9 @@ class RequestRedactor:
         return Redacted(dumps(document), document, vault, findings, count_kinds(sanitized), scan.unscanned_bytes)
 
     def _blocked(self, scan: Scan, findings: dict[str, int]) -> Blocked | None:
-        kinds = [kind for kind in findings if self._plan.action_for(kind) is Action.BLOCK]
+        kinds: list[str] = []
+        if Action.BLOCK in self._actions:
+            kinds = [kind for kind in findings if self._plan.action_for(kind) is Action.BLOCK]
         if kinds:
             where = [self._place(site) for site in scan.sites if any(edit.kind in kinds for edit in site.edits)]
             return Blocked(tuple(kinds), tuple(dict.fromkeys(where)), findings)

@@ -9,12 +9,15 @@ from typing import Any
 
 from proxy.core.dialect import Dialect
 from proxy.core.redaction.jsonio import dumps, loads
-from proxy.core.redaction.lane import restore_whole
+from proxy.core.redaction.lane import moves, restore_whole
 from proxy.core.redaction.vault import Vault
-from proxy.terms.errors import ProxyError, RedactionFault
+from proxy.terms.errors import RedactionFault
 
 JSON_KEYS = frozenset({"arguments", "partial_json"})
 """Members whose text is JSON source by contract."""
+
+
+_ANNOTATED = frozenset({"content", "text"})
 
 
 class AnswerRestorer:
@@ -38,8 +41,6 @@ class AnswerRestorer:
             return body
         try:
             return self._restored(body)
-        except ProxyError:
-            raise
         except Exception as exc:
             raise RedactionFault(f"restoring an answer failed: {type(exc).__name__}") from exc
 
@@ -50,6 +51,19 @@ class AnswerRestorer:
             return restore_plain(self._vault, body)
         restored, changed = restore_document(self._vault, document)
         return dumps(restored) if changed else body
+
+
+def _shift(annotations: list[Any], moved: list[tuple[int, int]]) -> None:
+    """Correct the offsets of annotations (citations) of a text whose length changed at the given places."""
+    for annotation in annotations:
+        if not isinstance(annotation, dict):
+            continue
+        for holder in (annotation, annotation.get("url_citation")):
+            if isinstance(holder, dict):
+                for name in ("start_index", "end_index"):
+                    at = holder.get(name)
+                    if isinstance(at, int):
+                        holder[name] = at + sum(by for end, by in moved if end <= at)
 
 
 def may_hold_tag_bytes(data: bytes) -> bool:
@@ -128,6 +142,8 @@ def _restore_members(vault: Vault, node: dict[str, Any], pending: list[Any]) -> 
             if restored != value:
                 node[key] = restored
                 changed = True
+                if key in _ANNOTATED and isinstance(node.get("annotations"), list):
+                    _shift(node["annotations"], moves(vault, value))
                 if node.get("logprobs"):
                     node["logprobs"] = []
         elif isinstance(value, (dict, list)):

@@ -139,7 +139,8 @@ class Scan:
             return
         for key in fields.TOP_ORDER:
             if key in document:
-                self._value(document, key, document[key], key, False)
+                value = document[key]
+                self._value(document, key, value, "" if type(value) is str else key, False)
         for key, value in document.items():
             if key in fields.TOP_ORDER or value is None or value is True or value is False:
                 continue
@@ -261,11 +262,7 @@ class Scan:
             self.sites.append(Site(parent, key, text, edits, path))
 
     def _edits(self, text: str, label: str, *, is_json: bool = False, level: int = 0) -> list[Edit]:
-        if (
-            text[:1] in _JSON_STARTS
-            and (is_json or len(text) <= _MAX_LEAFED)
-            and is_json_text(text)
-        ):
+        if text[:1] in _JSON_STARTS and (is_json or len(text) <= _MAX_LEAFED) and is_json_text(text):
             if len(self._path) + level > MAX_DEPTH:
                 raise TooDeep
             return self._leaf_edits(text, level + 1)

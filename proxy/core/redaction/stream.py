@@ -21,6 +21,8 @@ _VERBATIM = frozenset({
     "signature", "format", "status", "call_id", "item_id",
 })  # fmt: skip
 """Members of a delta that are no lane: names, ids, enumerations, opaque bytes."""
+_WHOLE = frozenset({"annotations", "citation", "citations", "images", "logprobs", "search_results"})
+"""Members of a delta that come complete each time, so they are no lanes either."""
 _FRAME = frozenset({
     "choices", "created", "id", "model", "object", "obfuscation", "provider", "service_tier", "system_fingerprint", "usage",
 })  # fmt: skip
@@ -36,11 +38,11 @@ class StreamRestorer:
     back, per lane, is at most the longest placeholder plus a few characters.
     """
 
-    __slots__ = ("_book", "_decoder", "_dialect", "_vault")
+    __slots__ = ("_book", "_decoder", "_is_restoring", "_vault")
 
     def __init__(self, vault: Vault, dialect: Dialect, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._vault = vault
-        self._dialect = dialect
+        self._is_restoring = dialect is not Dialect.EMBEDDINGS
         self._decoder = EventDecoder(max_event_bytes)
         self._book = LaneBook(vault)
 
@@ -51,7 +53,7 @@ class StreamRestorer:
             EventTooLarge: The upstream sent an event beyond the limit.
             RedactionFault: Something in here failed.
         """
-        if self._passes_untouched(data):
+        if not self._is_restoring or self._passes_untouched(data):
             return data
         try:
             return b"".join([self._restore(event) for event in self._decoder.feed(data)])
@@ -116,7 +118,9 @@ class StreamRestorer:
             if kind.endswith(".delta") and isinstance(document.get("delta"), str):
                 return self._item_delta(event, document, kind)
             return b"".join(self._flush_before(document, kind)) + self._whole(event, document)
-        return b"".join(self._book.flush_all()) + self._whole(event, document)
+        if document.get("error") or document.get("usage"):
+            return b"".join(self._book.flush_all()) + self._whole(event, document)
+        return self._whole(event, document)
 
     def _as_text(self, event: ServerEvent, data: bytes) -> bytes:
         restored = restore_plain(self._vault, data)
@@ -176,12 +180,14 @@ class StreamRestorer:
         changed = False
         for name, value in node.items():
             if isinstance(value, str):
-                if name in _VERBATIM:
+                if name in _VERBATIM or not value:
                     continue
                 restored = self._text(value, (*key, name), frame, is_last, is_json=name in JSON_KEYS)
                 if restored != value:
                     node[name] = restored
                     changed = True
+            elif name in _WHOLE:
+                changed |= restore_document(self._vault, value)[1]
             elif isinstance(value, dict):
                 changed |= self._members(value, (*key, name), frame, is_last)
             elif isinstance(value, list):

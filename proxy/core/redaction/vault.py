@@ -81,7 +81,16 @@ class Vault:
     same number with a letter (``[CPF-1b]``), so the model sees that they are kin and each comes back as it was.
     """
 
-    __slots__ = ("_by_folded", "_by_value", "_counts", "_max_body", "_numbers", "_reserved", "_sorted", "needs_escaping")
+    __slots__ = (
+        "_by_folded",
+        "_by_value",
+        "_counts",
+        "_max_body",
+        "_numbers",
+        "_reserved",
+        "_sorted",
+        "needs_escaping",
+    )
 
     def __init__(self, reserved: Iterable[str] = ()) -> None:
         """``reserved`` are folded insides (``folded_tags``) that the exchange's own text already uses."""

@@ -30,6 +30,7 @@ _COUNTRIES = b"|".join(sorted(c.encode() for c in IBAN_LENGTHS))
 IBAN = rb"\b(?i:" + _COUNTRIES + rb")[0-9]{2}(?:[ \-\xa0]?[A-Za-z0-9]){7}"
 VAT = rb"\b(?:" + b"|".join(sorted(c.encode() for c in VAT_LENGTHS)) + rb")[ \-\xa0]?[A-Z0-9]{1,2}(?:[ .\-\xa0]?[0-9]){6}"
 
+_WORD = re.compile(rb"[A-Za-z0-9]+")
 _UUID = re.compile(UUID)
 _V4_UUID = re.compile(rb"(?i)[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _CNPJ = re.compile(b"|".join(CNPJ_ALNUM))
@@ -63,7 +64,7 @@ class Accounts:
     """The handler of values that hold letters, over one catalog."""
 
     def __init__(self, catalog: Catalog) -> None:
-        self._shapes = tuple((catalog.strong, catalog.soft, catalog.labelled))
+        self._shapes = (catalog.strong, catalog.soft, catalog.labelled)
         self._cnpj = catalog.rules.get("CNPJ")
         self._pix = catalog.rules.get("BR_PIX_KEY")
 
@@ -87,7 +88,11 @@ class Accounts:
             return end
         if self._cnpj and _CNPJ.fullmatch(value) and self._alnum_cnpj(ctx, start, end, value):
             return end
-        return 0
+        word = _WORD.match(value)
+        if word is None or word.end() == len(value):
+            return 0
+        stop = start + word.end()  # the automaton's longest match may hide a shorter value at the same place
+        return stop if self._by_shape(ctx, start, stop, word[0]) else 0
 
     def _by_shape(self, ctx: Context, start: int, end: int, value: bytes) -> bool:
         shape = value.translate(SHAPE)
@@ -188,5 +193,5 @@ def _is_inside(ctx: Context, start: int, end: int) -> bool:
     """True when the value is a part of something longer: a dashed id, a path, a mail address."""
     data = ctx.data
     if start > 1 and data[start - 1] in b"-./@\\+" and chr(data[start - 2]).isalnum() and data[start - 2] < 128:
-        return not (data[start - 1] == 0x5C)
+        return data[start - 1] != 0x5C
     return end + 1 < ctx.size and data[end] in b"-@/+." and chr(data[end + 1]).isalnum() and data[end + 1] < 128

@@ -22,8 +22,8 @@ _TOKENS = (
 )
 STEMS: dict[bytes, bool] = {}
 """Label stem in lower case, words joined by underscores -> True for a password."""
-for _words, _is_password in ((_PASSWORDS, True), (_TOKENS, False)):
-    STEMS.update({w.encode("latin-1"): _is_password for w in _words.split()})
+for _words, _of_password in ((_PASSWORDS, True), (_TOKENS, False)):
+    STEMS.update({w.encode("latin-1"): _of_password for w in _words.split()})
 JOINERS = b" _.-'"
 PASSWORD_STEMS: dict[bytes, bool] = {stem.translate(None, JOINERS): kind for stem, kind in STEMS.items()}
 
@@ -40,7 +40,9 @@ LABEL_STEM = rb"(?i:" + b"|".join(_stem_pattern(s) for s in sorted(STEMS, key=la
 
 _VALUE_AT = re.compile(
     rb"(?P<tail>[A-Za-z0-9_.\-]{0,24})"
-    rb"(?P<sep>[\\\"'`\])*_]{0,4}[ \t\xa0]{0,8}(?:(?:=>|:{1,3}=|\?=|[:=>]|- |,(?= ?[\\\"']))[ \t\xa0]{0,8}(?:\r?\n[ \t]{1,8})?"
+    rb"(?P<sep>[\\\"'`\])*_]{0,8}[ \t\xa0]{0,8}(?:(?:=>|:{1,3}=|\?=|[:=>]|- |# |,(?= ?[\\\"']))[ \t\xa0]{0,8}(?:\r?\n[ \t]{1,8})?"
+    rb"|</[A-Za-z]{1,12}>\s{0,8}<[A-Za-z]{1,12}[^<>\s]{0,20}>|\r?\n"
+    rb"|(?: [A-Za-z]{1,12}){1,4} (?:to|is|as|para|zu|a|\xe9|es) "
     rb"|[ \xa0](?:\xe9|es|is|est|ist|are|to|lautet|e|\xe8|was|:)[ \xa0]{1,2}|[ \xa0]{1,2}(?:value=)?))"
     rb"(?P<quote>\\{0,4}[\"'`]|\*\*)?"
     rb"(?P<scheme>(?i:bearer|basic|token|key|apikey|digest|x=)[ \xa0]{0,2})?"
@@ -54,13 +56,15 @@ _NO_SECRET_NAME = re.compile(
     rb"|version|Version|expir\w*|provider|endpoint|less)s?$"
 )
 _CODE = re.compile(
-    rb"(?:[A-Za-z_]\w*(?:\.|->|::)[A-Za-z_][\w.]*|os\.environ.*|process\.env.*|[A-Za-z_]\w*[(\[].*|[A-Z][A-Z_]+|https?://.*"
+    rb"(?:[A-Za-z_]+(?:(?:\.|->|::)[A-Za-z_]+)+|os\.environ.*|process\.env.*|[A-Za-z_]\w*[(\[].*|[A-Z][A-Z_]+|https?://.*"
     rb"|function|return|string|String|null|None)[;,)]*"
 )
 _HEADER_END = re.compile(rb"[A-Za-z0-9_\-]{0,24}[\"'`]? {0,2}(?:[,;|\t)\n\r]|$)")
+_NEXT_FIELD = re.compile(rb",|[;&](?:$|[A-Za-z_][\w.\-]*=)")
 _HAS_FORM = re.compile(rb"eyJ[A-Za-z0-9_\-]{8,}\.eyJ")
 _TOKEN_CHARS = re.compile(rb"[A-Za-z0-9_\-.~+/=:%@#$!&*|^?]+")
 _NAME_BEFORE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
+_PIX = re.compile(rb"(?i)\bpix\b|_pix")
 _DIGITS = b"0123456789"
 _REACH_BACK = 32
 _REACH = 460
@@ -87,7 +91,7 @@ class Announced:
         name = lead[len(lead.rstrip(_NAME_BEFORE)) :] + ctx.data[start:end] + found["tail"]
         if _NO_SECRET_NAME.search(name) or (found["tail"][-2:].lower() == b"id" and len(found["tail"]) < 5) or is_template(value) or _CODE.fullmatch(value):
             return end
-        if _HAS_FORM.match(value):
+        if _HAS_FORM.match(value) or (_PIX.search(found[0], 0, 40) and value.count(b"-") == 4):
             return at
         if not is_password and value.translate(None, _DIGITS) == value:
             return end
@@ -142,8 +146,7 @@ def _unquoted(found: re.Match[bytes]) -> bytes:
     if b"\\" in value:
         value = value[: value.index(b"\\")]
     if quote is None:
-        for mark in b",;&":
-            cut = value.find(mark, 1)
-            value = value[:cut] if cut > 0 else value
+        cut = _NEXT_FIELD.search(value, 1)
+        value = value[: cut.start()] if cut else value
         value = value.rstrip(b".,;:)]}")
     return value

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from proxy.core.redaction.detect.kinds import Kind
+from proxy.core.redaction.detect.kinds import CustomType, Kind
 from proxy.core.redaction.detect.labels import NEGATIVE
 from proxy.core.redaction.detect.tables import americas, asia, brazil, europe, general
 from proxy.core.redaction.detect.tables.negative import NEGATIVE_WORDS
@@ -44,7 +44,7 @@ class Catalog(NamedTuple):
     labels: dict[str, set[str]]
 
 
-def build_catalog(kinds: frozenset[str]) -> Catalog:
+def build_catalog(kinds: frozenset[str], custom: tuple[CustomType, ...] = ()) -> Catalog:
     """Index the rows of the kinds named; labels of the others stay, for a label that names them is evidence too."""
     rules: dict[str, Rule] = {}
     shapes: tuple[dict[bytes, list[Rule]], ...] = ({}, {}, {})
@@ -62,6 +62,9 @@ def build_catalog(kinds: frozenset[str]) -> Catalog:
                 index.setdefault(shape.encode(), []).append(rule)
         for count in row.counts:
             counted.setdefault(count, []).append(rule)
+    for own in custom:
+        for label in own.labels:
+            labels.setdefault(label, set()).add(own.name)
     for word in NEGATIVE_WORDS:
         labels.setdefault(word, set()).add(NEGATIVE)
     strong, soft, labelled = [{k: tuple(v) for k, v in index.items()} for index in shapes]

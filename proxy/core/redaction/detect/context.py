@@ -50,10 +50,10 @@ class Context:
 
     def label_after(self, end: int) -> Label | None:
         """Return the label right after a value; never asked when a stream is searched, which may not wait for it."""
-        return None if self.local else self._labels.after(self.data, end)
+        return None if self.local else self._labels.after(self.text, self.data, end)
 
     def is_glued_left(self, start: int) -> bool:
-        """True when a letter, digit or underscore stands right before, other than the tail of ``\\n`` or ``\\t``."""
+        """True when a letter, digit or underscore stands right before, other than the tail of a written-out escape."""
         if not start:
             return False
         before = self.data[start - 1]

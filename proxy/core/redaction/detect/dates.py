@@ -20,16 +20,18 @@ _MONTH_STEMS = (
     ("oct", "okt", "out", "ott", "pa\xbc", "pa\\?dz", "loka"), ("nov", "lis", "marras"), ("dec", "dez", "dic", "d\xe9c", "des", "gru", "joulu"),
 )  # fmt: skip
 _STEMS = sorted({s for month in _MONTH_STEMS for s in month}, key=lambda s: (-len(s), s))
-_NAME = rb"(?i:" + b"|".join(s.encode("latin-1") for s in _STEMS) + rb")[A-Za-z\xe0-\xff]{0,8}\.?"
+MONTH_NAME = rb"(?i:" + b"|".join(s.encode("latin-1") for s in _STEMS) + rb")[A-Za-z\xe0-\xff]{0,8}\.?"
 
-DAY_FIRST = rb"\b[0-9]{1,2}(?:st|nd|rd|th|\.|\xba|er)?[ \-/,]{1,2}(?:de |of |di |d')?" + _NAME + rb"[ \-/,]{1,2}(?:de |del |of )?[0-9]{4}\b"
-MONTH_FIRST = rb"\b" + _NAME + rb" {1,2}[0-9]{1,2}(?:st|nd|rd|th)?,? {1,2}[0-9]{4}\b"
+DAY_FIRST = rb"\b[0-9]{1,2}(?:st|nd|rd|th|\.|\xba|er)?[ \-/,]{1,2}(?:de |of |di |d')?" + MONTH_NAME + rb"[ \-/,]{1,2}(?:de |del |of )?[0-9]{4}\b"
+MONTH_FIRST = rb"\b" + MONTH_NAME + rb" {1,2}[0-9]{1,2}(?:st|nd|rd|th)?,? {1,2}[0-9]{4}\b"
+SHORT = rb"\b[0-9]{1,2}[/.\-][0-9]{1,2}[/.\-](?:19|20)?[0-9]{2}\b"
+"""Dates with fewer digits than a digit run has."""
 CJK = rb"\b[0-9]{4} ?\? ?[0-9]{1,2} ?\? ?[0-9]{1,2} ?\?"
 
 BIRTH = (
-    rb"(?i:\bdob\b|\bd\. ?o\. ?b|birth|\bborn\b|nascid|nasciment|\bnasc|nacimi|nacid|naissance|\bn[e\xe9]e? le\b|\bddn\b|geboren|geburt|\bgeb\b"
-    rb"|nascita|\bnat[oa] il\b|geboorte|urodz|\bur\.|f[o\xf8\xf6]d(?:t|d|sels|else)|syntym|syntyn|do\?um|dogum|narozen|sz\?let|szulet|n\?scut|na\?ter|naster"
-    rb"|aniversario|anivers\xe1rio|\bnaci\b|\bnasci\b|nasceu)"
+    rb"(?i:(?:\b|_)dob(?:\b|_)|\bd[._ ] ?o[._ ] ?b|birth|\bborn\b|nascid|nasciment|\bnasc|nacimi|nacid|naissance|\bn[e\xe9]e?[ _]le\b|\bddn\b|geboren|geburt|\bgeb\b"
+    rb"|nascita|\bnat[oa][ _]il\b|geboorte|urodz|\bur\.|f[o\xf8\xf6]d(?:t|d|sels|else)|syntym|syntyn|do[\?g]um|dogum|narozen|sz[u\xfc]let|n\?scut|na\?ter|naster"
+    rb"|[a-z]_?dob\b|aniversario|anivers\xe1rio|\bnaci\b|\bnasci\b|nasceu)"
 )
 """Words that make the scan look at dates at all."""
 
@@ -39,11 +41,18 @@ _COMPACT = re.compile(rb"(?:19|20)[0-9]{6}")
 
 def named_date(ctx: Context, start: int, end: int) -> int:
     """Judge a date with its month in words."""
-    if not ctx.birth:
+    if not ctx.birth and ctx.data[end : end + 2] != b" (":
         return end
     year = re.search(rb"[0-9]{4}", ctx.data[start:end])
     if year and _FIRST_YEAR <= int(year[0]) <= _LAST_YEAR:
         ctx.orphans = not report(ctx, start, end) or ctx.orphans
+    return end
+
+
+def short_date(ctx: Context, start: int, end: int) -> int:
+    """Judge a date of four to eight digits, when a word of birth was seen."""
+    if ctx.birth and is_calendar_date(ctx.data[start:end]) and not report(ctx, start, end):
+        ctx.orphans = True
     return end
 
 
@@ -64,6 +73,8 @@ def is_calendar_date(text: bytes) -> bool:
 def report(ctx: Context, start: int, end: int) -> bool:
     """Report a date that a birth label announces."""
     label = ctx.label(start)
+    if label is None and ctx.data[end : end + 2] == b" (":
+        label = ctx.label_after(end)
     if label is None or "DATE_OF_BIRTH" not in label.kinds or label.distance > _REACH:
         return False
     ctx.add(start, end, "DATE_OF_BIRTH", 3, LABELLED)

@@ -9,14 +9,16 @@ import re
 
 from proxy.core.redaction.detect import accounts, dates, layout, network, secrets
 from proxy.core.redaction.detect.announced import GENERIC_KEY, JOINERS, LABEL_STEM, PASSWORD_STEMS, Announced
-from proxy.core.redaction.detect.catalog import KIND_BY_NAME, KNOWN_KINDS, build_catalog
+from proxy.core.redaction.detect.catalog import KNOWN_KINDS, build_catalog
 from proxy.core.redaction.detect.context import SOFT, Context, resolve
+from proxy.core.redaction.detect.custom import CustomTypes
 from proxy.core.redaction.detect.digits import DIGIT_RUN, DigitRuns, Handler
 from proxy.core.redaction.detect.engine import compile_union
-from proxy.core.redaction.detect.fold import to_bytes, without_invisible
+from proxy.core.redaction.detect.fold import is_escape, plain_view, to_bytes
 from proxy.core.redaction.detect.gate import GateContext, may_contain
 from proxy.core.redaction.detect.kinds import CustomType
 from proxy.core.redaction.detect.labels import NEGATIVE, LabelIndex
+from proxy.core.redaction.detect.live import live_start
 from proxy.terms.redaction import Finding
 
 _LETTERS = re.compile(
@@ -29,6 +31,7 @@ _STEM = re.compile(LABEL_STEM + b"|" + GENERIC_KEY)
 _GENERIC = re.compile(GENERIC_KEY)
 _BIRTH = re.compile(dates.BIRTH)
 _RUN = re.compile(DIGIT_RUN)
+_SHORT = re.compile(dates.SHORT)
 _RUN_CHARS = b"0123456789 /()\xa0+"
 _WORD = re.compile(rb"[A-Za-z]+")
 
@@ -37,18 +40,20 @@ class Detector:
     """Finds values of the chosen kinds. Immutable once built; safe to share between threads."""
 
     def __init__(self, kinds: frozenset[str], custom: tuple[CustomType, ...] = (), engine: str = "auto") -> None:
-        catalog = build_catalog(kinds)
-        self.kinds = kinds
+        self._custom = CustomTypes(custom, KNOWN_KINDS)
+        catalog = build_catalog(kinds, custom)
+        self.kinds = kinds | self._custom.names
         self._labels = LabelIndex(catalog.labels, engine)
         self._scan = compile_union(
             (
                 DIGIT_RUN, network.EMAIL_TAIL, network.EMAIL_PUNY, network.IPV4, *network.IPV6, *network.MAC,
-                *secrets.union_patterns(), LABEL_STEM, GENERIC_KEY, dates.BIRTH, dates.DAY_FIRST, dates.MONTH_FIRST, dates.CJK,
+                *secrets.union_patterns(), LABEL_STEM, GENERIC_KEY, dates.BIRTH, dates.DAY_FIRST, dates.MONTH_FIRST, dates.CJK, dates.SHORT,
                 accounts.UUID, accounts.IBAN, accounts.VAT, *accounts.CNPJ_ALNUM, *accounts.WALLET,
                 *accounts.shape_patterns(catalog),
             ),
             engine,
         )  # fmt: skip
+        self._priority = {name: rule.priority for name, rule in catalog.rules.items()}
         self._digits = DigitRuns(catalog)
         self._accounts = accounts.Accounts(catalog)
         self._issuers = secrets.IssuerRules()
@@ -65,26 +70,26 @@ class Detector:
 
     def find(self, text: str) -> list[Finding]:
         """Return the values seen in a text, in order, none overlapping another."""
-        if text.isascii():
+        if text.isascii() and "%" not in text:
             return self._find(text, text.encode())
-        invisible = without_invisible(text)
-        if invisible is None:
-            return self._find(text, to_bytes(text))
-        visible, kept = invisible
-        return [
-            f._replace(start=kept[f.start], end=kept[f.end - 1] + 1) for f in self._find(visible, to_bytes(visible))
-        ]
+        view = plain_view(text)
+        if view is None:
+            return self._find(text)
+        plain, starts = view
+        return [f._replace(start=starts[f.start], end=_end_of(text, starts[f.end - 1])) for f in self._find(plain)]
 
     def _find(self, text: str, data: bytes | None = None, *, local: bool = False) -> list[Finding]:
         data = to_bytes(text) if data is None else data
         next_from = self._scan(data)
         start, end = next_from(0)
-        if start < 0:
+        if start < 0 and not self._custom.types:
             return []
         ctx = Context(text, data, self._labels, local=local)
         handlers = self._handlers
         while start >= 0:
             start, end = next_from(handlers[data[start]](ctx, start, end))
+        if self._custom.types:
+            self._custom.search(ctx, text)
         if ctx.orphans and not local:
             self._tables(ctx)
         if not ctx.found:
@@ -105,16 +110,24 @@ class Detector:
                     item for item in ctx.found if item[3].end <= start or item[3].start >= end or item[3].score > SOFT
                 ]
                 for f in found:
-                    ctx.add(f.start + shift, f.end + shift, f.kind, KIND_BY_NAME[f.kind].priority, f.score, f.sub)
+                    ctx.add(f.start + shift, f.end + shift, f.kind, self._priority.get(f.kind, 1), f.score, f.sub)
 
     def _names_kind(self, header: str) -> bool:
         """True when a JSON key or column header announces values of some kind."""
         named = self._labels.named_by(header)
         return bool(named - {NEGATIVE}) or _STEM.search(to_bytes(header)) is not None
 
+    def check_examples(self) -> None:
+        """Hold the custom types to their examples; ValueError when one fails."""
+        self._custom.check_examples(self.find)
+
     def _mixed(self, ctx: Context, start: int, end: int) -> int:
         """A candidate that begins with a digit."""
         data = ctx.data
+        if end - start < 11 and _SHORT.fullmatch(data, start, end):
+            if end - start < 9 or ctx.birth:
+                return dates.short_date(ctx, start, end)
+            return self._digits(ctx, start, end)
         if not data[start:end].translate(None, _RUN_CHARS):
             return self._digits(ctx, start, end)
         run = _RUN.match(data, start, end)
@@ -187,10 +200,14 @@ class Detector:
 
     def may_contain(self, raw: bytes) -> bool:
         """Return False only when no string of this JSON body can hold a finding of any kind."""
+        if not self._custom.types and b"\\" not in raw and b"%" not in raw and raw.isascii() and self._scan(raw)(0)[0] < 0:
+            return False
         return may_contain(raw, self._labels, self._walk)
 
     def _walk(self, ctx: GateContext) -> None:
         """Run the families over a gate's context until one has fired."""
+        if self._custom.types:
+            ctx.fired = self._custom.could_match(ctx.text or ctx.data.decode("latin-1"))
         data, handlers = ctx.data, self._handlers
         next_from = self._scan(data)
         start, end = next_from(0)
@@ -199,7 +216,12 @@ class Detector:
 
     def live_start(self, text: str) -> int:
         """Return the leftmost position from which a value could still grow past the end of the text."""
-        return max(0, len(text) - 64)
+        return live_start(text)
+
+
+def _end_of(text: str, last: int) -> int:
+    """Return the end of the character, or of the escape, that starts at ``last``."""
+    return last + 3 if text[last] == "%" and is_escape(text[last : last + 3]) else last + 1
 
 
 def build_detector(
@@ -213,4 +235,6 @@ def build_detector(
     unknown = (kinds or frozenset()) - KNOWN_KINDS
     if unknown:
         raise ValueError(f"unknown kinds: {', '.join(sorted(unknown))}")
-    return Detector(KNOWN_KINDS if kinds is None else kinds, custom, engine)
+    detector = Detector(KNOWN_KINDS if kinds is None else kinds, custom, engine)
+    detector.check_examples()
+    return detector

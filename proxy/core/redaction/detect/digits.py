@@ -26,7 +26,7 @@ SHAPE = bytes(
     for c in range(256)
 )
 NON_DIGITS = bytes(c for c in range(256) if not 0x30 <= c <= 0x39)
-_EDGE = bytes(1 if chr(c).isalnum() and c < 128 or c in b"_-./:#" else 0 for c in range(256))
+_EDGE = bytes(1 if (chr(c).isalnum() and c < 128) or c in b"_-./:#" else 0 for c in range(256))
 _GROUPS = re.compile(rb"[0-9]+")
 _MAX_GROUPS = 8
 _MAX_VALUE = 32
@@ -58,6 +58,7 @@ class DigitRuns:
         self._labelled = catalog.labelled
         self._counted = catalog.counted
         self._phone = catalog.rules.get("PHONE")
+        self._ambiguous = _ambiguous(catalog)
         exact = {s for s in (*catalog.strong, *catalog.soft) if b"A" not in s} | set(phones.NATIONAL_SHAPES)
         self._exact = {s for s in exact if s.count(b".") != 3}  # four dotted groups may be an address
 
@@ -69,7 +70,7 @@ class DigitRuns:
             return start + 1  # an opening bracket that is not the number's own
         shape = run.translate(SHAPE)
         if is_date_shape(run, shape):
-            if ctx.birth and not dates.report(ctx, start, start + 10):
+            if (ctx.birth or data[end : end + 2] == b" (") and not dates.report(ctx, start, start + 10):
                 ctx.orphans = True
             return end
         resume, stop = end, end
@@ -119,6 +120,10 @@ class DigitRuns:
     def _judge(self, ctx: Context, start: int, end: int, run: bytes, shape: bytes, *, whole: bool) -> bool:
         """Report the run as one value if evidence suffices."""
         digits = run.translate(None, NON_DIGITS).decode()
+        if whole and shape in self._ambiguous:
+            label = ctx.label(start) or ctx.label_after(end)
+            if label is not None and self._by_label(ctx, start, end, shape, digits, label):
+                return True
         for rule in self._strong.get(shape, ()):
             if rule.check is None or rule.check(digits):
                 ctx.add(start, end, rule.name, rule.priority, STRONG)
@@ -188,6 +193,19 @@ class DigitRuns:
             if self._judge(ctx, start + first, start + last, run[first:last], part, whole=i == 0):
                 return j
         return -1
+
+
+def _ambiguous(catalog: Catalog) -> frozenset[bytes]:
+    """Strong shapes that are also written for other kinds: there a label outweighs a check that fits by chance."""
+    found = set()
+    for shape, rules in catalog.strong.items():
+        names = {rule.name for rule in rules}
+        others = {r.name for index in (catalog.soft, catalog.labelled) for r in index.get(shape, ())}
+        if len(set(shape.translate(None, b"0"))) == 1 and len({len(g) for g in re.split(rb"[^0]", shape)}) == 1:
+            others |= {r.name for r in catalog.counted.get(shape.count(b"0"), ())}
+        if b"A" not in shape and others - names:
+            found.add(shape)
+    return frozenset(found)
 
 
 def is_date_shape(run: bytes, shape: bytes) -> bool:

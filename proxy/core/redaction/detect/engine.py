@@ -108,3 +108,23 @@ def _fallback(patterns: tuple[bytes, ...]) -> Scan:
         return next_from
 
     return scan
+
+
+HAS_RE2 = re2 is not None
+
+
+def compile_text(pattern: str) -> Any:
+    """Compile one pattern of a policy for text, by RE2 alone: what RE2 refuses is not linear in time.
+
+    Raises:
+        ValueError: RE2 is missing or refuses the pattern.
+    """
+    if re2 is None:
+        raise ValueError("google-re2 is not installed")
+    options = re2.Options()
+    options.max_mem = 8 << 20
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as exc:
+        raise ValueError(f"not a linear-time pattern: {exc}") from exc

@@ -21,6 +21,8 @@ _FOLDED: dict[str, str] = {
     **{chr(0xFF01 + i): chr(0x21 + i) for i in range(94)},
     **{chr(block + i): str(i) for block in _DIGIT_BLOCKS for i in range(10)},
 }
+_PERCENT = re.compile(r"%[2-7][0-9A-Fa-f]")
+_UNPLAIN = re.compile(rf"[{_INVISIBLE}]|%([2-6][0-9A-Fa-f]|7[0-9A-Ea-e])")
 _NEEDS_FOLDING = re.compile("[" + "".join(map(re.escape, _FOLDED)) + "]")
 
 
@@ -37,9 +39,31 @@ def to_bytes(text: str) -> bytes:
     return bytes(raw)
 
 
-def without_invisible(text: str) -> tuple[str, list[int]] | None:
-    """Return the text without zero-width characters and where each one left stood, or None when it has none."""
-    if text.isascii() or not any([c in text for c in _INVISIBLE]):  # eight memory searches beat one regex
+def is_escape(piece: str) -> bool:
+    """True for a percent escape the view undoes."""
+    return len(piece) == 3 and _UNPLAIN.fullmatch(piece) is not None
+
+
+def plain_view(text: str) -> tuple[str, list[int]] | None:
+    """Return the text as it is read, or None when it is read as it is written.
+
+    Zero-width characters are left out and percent escapes of printable ASCII undone. The list says where each
+    character of the view starts in the text; one more entry marks the end.
+    """
+    hidden = not text.isascii() and any([c in text for c in _INVISIBLE])  # eight memory searches beat one regex
+    escaped = "%" in text and _PERCENT.search(text) is not None
+    if not hidden and not escaped:
         return None
-    kept = [i for i, c in enumerate(text) if c not in _INVISIBLE]
-    return "".join([text[i] for i in kept]), kept
+    chars: list[str] = []
+    starts: list[int] = []
+    at = 0
+    for found in _UNPLAIN.finditer(text):
+        chars.extend(text[at : found.start()])
+        starts.extend(range(at, found.start()))
+        at = found.end()
+        if found[1]:
+            chars.append(chr(int(found[1], 16)))
+            starts.append(found.start())
+    chars.extend(text[at:])
+    starts.extend(range(at, len(text) + 1))
+    return "".join(chars), starts

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 
 from proxy.core.redaction.detect.context import Context
-from proxy.core.redaction.detect.fold import to_bytes, without_invisible
+from proxy.core.redaction.detect.fold import plain_view, to_bytes
 from proxy.core.redaction.detect.labels import Label, LabelIndex
 
 _HEX_ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})")
@@ -69,11 +69,11 @@ def _character(found: re.Match[bytes]) -> bytes:
 
 def _fold(body: bytes) -> tuple[str, bytes]:
     """Return the body as text and as bytes of one character each; the text is left out when it is the same."""
-    if body.isascii():
+    if body.isascii() and b"%" not in body:
         return "", body
     text = body.decode("utf-8", "replace")
-    visible = without_invisible(text)
-    text = visible[0] if visible else text
+    view = plain_view(text)
+    text = view[0] if view else text
     return text, to_bytes(text)
 
 

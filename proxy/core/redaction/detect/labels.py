@@ -7,7 +7,7 @@ a label names kinds, what they accept is decided elsewhere.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from proxy.core.redaction.detect.engine import NextFrom, Scan, compile_union
@@ -65,14 +65,15 @@ class LabelIndex:
         """Take label -> kind names; labels are written as people write them, in any script."""
         self._latin: dict[bytes, frozenset[str]] = {}
         self._other: list[tuple[str, frozenset[str]]] = []
-        for label, kinds in words.items():
+        for label, kinds in _with_dotted(words):
             if label.translate(_LATIN_EXTENDED).encode("latin-1", "replace").count(b"?") > 1:
                 self._other.append((label, frozenset(kinds)))
                 continue
             key = _squeeze(normalise(label.translate(_LATIN_EXTENDED).encode("latin-1", "replace")))
             self._latin[key] = self._latin.get(key, frozenset()) | frozenset(kinds)
         self._other.sort(key=lambda pair: -len(pair[0]))
-        alternatives = b"|".join(sorted((k[::-1].replace(b" ", b" +") for k in self._latin), key=lambda k: -len(k)))
+        backwards: list[bytes] = [key[::-1].replace(b" ", b" +") for key in self._latin]
+        alternatives = b"|".join(sorted(backwards, key=lambda k: (-len(k), k)))
         self._scan: Scan = compile_union((rb"\b[0-9]{0,2}s?(?:" + alternatives + rb")\b",), engine)
 
     def before(self, text: str, data: bytes, start: int) -> Label | None:
@@ -85,8 +86,13 @@ class LabelIndex:
             window = _latin_window(text, start)
         return self._nearest(window)
 
-    def after(self, data: bytes, end: int) -> Label | None:
+    def after(self, text: str, data: bytes, end: int) -> Label | None:
         """Return a label that follows a value at once ("… 5555 (fax)", "… är mitt personnummer")."""
+        if b"?" in data[end : end + 4] and not text.isascii():
+            following = text[end : end + 24].lstrip(" (\uff08")
+            for label, kinds in self._other:
+                if following.startswith(label):
+                    return Label(kinds, 1, b" ")
         window = data[end : end + 32].split(b"\n")[0]
         lead = _FOLLOWS.match(window)
         if lead is None:
@@ -148,6 +154,14 @@ class LabelIndex:
         """Return the kinds a JSON key or column header names, empty when none."""
         found = self.before(label + ":", (label + ":").encode("latin-1", "replace"), len(label) + 1)
         return found.kinds if found else frozenset()
+
+
+def _with_dotted(words: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, Iterable[str]]]:
+    """Short words are also written with dots: R.F.C., D.O.B."""
+    for label, kinds in words.items():
+        yield label, kinds
+        if label.isascii() and label.isalpha() and 2 < len(label) < 6:
+            yield " ".join(label), kinds
 
 
 def normalise(window: bytes) -> bytes:

@@ -91,7 +91,7 @@ def _split(line: str, delimiter: str) -> list[tuple[int, int]]:
 
 
 def _inserted(text: str, statement: re.Match[str], is_named: Callable[[str], bool]) -> Iterator[Cell]:
-    names = [name.strip(" \"`[]\n\t") for name in statement[1].split(",")]
+    names = [name.strip(' "`[]\n\t') for name in statement[1].split(",")]
     headers = [n if is_named(n) else "" for n in names]
     at = statement.end()
     while at < len(text) and text[at] == "(" and any(headers):

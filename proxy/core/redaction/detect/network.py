@@ -33,11 +33,7 @@ def email(ctx: Context, start: int, end: int) -> int:
         end = at_end + len(domain)
     lead = data[max(0, start - _MAX_LOCAL) : start]
     local = lead[len(lead.rstrip(_LOCAL)) :]
-    escape = None
-    for escape in _PERCENT.finditer(local):
-        pass
-    if escape is not None:
-        local = local[escape.end() :]
+    local = _PERCENT.split(local)[-1]
     first = start - len(local)
     if local and first and data[first - 1] == 0x5C and local[0] in b"nrt":
         local = local[1:]
@@ -120,7 +116,8 @@ def ipv6(ctx: Context, start: int, end: int) -> int:
     if data[end : end + 1] == b"." and data[end + 1 : end + 2].isdigit():
         return end
     body = data[start:end].split(b"/")[0].split(b"%")[0]
-    if not _is_v6(body) or body in (b"::", b"::1") or not any([0x30 <= c <= 0x39 for c in body]) and body[:2] != b"fe":
+    wordlike = body[:2] != b"fe" and not any([0x30 <= c <= 0x39 for c in body])
+    if wordlike or body in (b"::", b"::1") or not _is_v6(body):
         return end
     ctx.add(start, end, "IP_ADDRESS", 3, STRONG)
     return end

@@ -45,6 +45,7 @@ _NATIONAL: dict[bytes, tuple[re.Pattern[str] | None, bool]] = {
     # shape: (digits must start so, North American or Brazilian rules instead)
     b"000-000-0000": (None, True),
     b"000.000.0000": (None, True),
+    b"000 000 0000": (None, True),
     b"0-000-000-0000": (None, True),
     b"0.000.000.0000": (None, True),
     b"0 000-000-0000": (None, True),

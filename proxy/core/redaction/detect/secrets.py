@@ -31,11 +31,11 @@ class IssuerRules:
     """Issuers' patterns, by their first byte."""
 
     def __init__(self) -> None:
-        self._by_first: dict[int, list[tuple[re.Pattern[bytes], str, float]]] = {}
+        self._by_first: dict[int, list[tuple[re.Pattern[bytes], int, str, float]]] = {}
         for issuer in ISSUERS:
             for prefix in issuer.prefixes:
                 pattern = re.compile(re.escape(prefix.encode()) + rb"(?:" + issuer.tail.encode() + rb")")
-                self._by_first.setdefault(ord(prefix[0]), []).append((pattern, issuer.sub, issuer.min_entropy))
+                self._by_first.setdefault(ord(prefix[0]), []).append((pattern, len(prefix), issuer.sub, issuer.min_entropy))
         self._forms = [(re.compile(form.encode()), sub) for sub, form in FORMS]
 
     def __call__(self, ctx: Context, start: int) -> int:
@@ -43,14 +43,14 @@ class IssuerRules:
         if ctx.is_glued_left(start) or (start > 1 and ctx.data[start - 1] == 0x2E and ctx.is_glued_left(start - 1)):
             return 0
         best, sub = 0, ""
-        for pattern, name, floor in self._by_first.get(ctx.data[start], ()):
+        for pattern, size, name, floor in self._by_first.get(ctx.data[start], ()):
             found = pattern.match(ctx.data, start)
-            if found and found.end() > best and _is_random(found[0], floor):
+            if found and found.end() > best and _is_random(found[0], size, floor):
                 best, sub = found.end(), name
         if not best:
             for pattern, name in self._forms:
                 found = pattern.match(ctx.data, start)
-                if found and _is_random(found[0], 3.0):
+                if found and _is_random(found[0], 0, 3.0):
                     best, sub = found.end(), name
                     break
         if not best or (best < ctx.size and chr(ctx.data[best]).isalnum() and ctx.data[best] < 128):
@@ -60,11 +60,11 @@ class IssuerRules:
         return best
 
 
-def _is_random(key: bytes, floor: float) -> bool:
+def _is_random(key: bytes, prefix: int, floor: float) -> bool:
     """True unless the key is words, a placeholder or too regular."""
     if is_placeholder(key) or entropy(key) < floor:
         return False
-    tail = re.split(rb"[_\-.]", key, maxsplit=1)[-1]
+    tail = key[prefix:]
     if key[:3] == b"xox":
         return len(key) >= 100 or _LONG_NUMBER.search(key) is not None
     return _DIGIT.search(tail) is not None or (not tail.islower() and not tail.isupper() and key[:2] != b"s.")

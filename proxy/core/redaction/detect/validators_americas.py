@@ -29,42 +29,39 @@ def cnpj(value: str) -> bool:
     return (first if first < 10 else 0) == v[12] and (second if second < 10 else 0) == v[13] and not all_same(value)
 
 
-def _card_lengths(value: str) -> tuple[int, ...]:
-    """Return the lengths issued under the number's prefix, or () for no known issuer."""
-    two, three, four = int(value[:2]), int(value[:3]), int(value[:4])
-    if value[0] == "4":
-        return (13, 16, 19)
-    if 51 <= two <= 55 or 2221 <= four <= 2720:
-        return (16,)
-    if two in (34, 37):
-        return (15,)
-    if four == 6011 or 644 <= three <= 649 or two == 65:
-        return (16, 17, 18, 19)
-    if 300 <= three <= 305 or two in (36, 38, 39) or three == 309:
-        return (14, 16, 19) if two != 30 else (14, 16)
-    if 3528 <= four <= 3589:
-        return (16, 17, 18, 19)
-    if two == 62 or two == 81:
-        return (16, 17, 18, 19)
-    if value[:6] in ("606282", "384100", "384140", "384160", "637095", "637568", "637599", "637609", "637612"):
-        return (13, 16, 19)
-    if four in (5019, 6759):
-        return (16, 18, 19)
-    if value[:6] in _ELO or value[:4] in ("5067", "5090"):
-        return (16,)
-    if four in (2131, 1800):
-        return (15, 16)
-    if 1200 <= int(value[:4]) <= 1229:
-        return (15,)
-    return ()
+_LONG = (16, 17, 18, 19)
+_CARD_RANGES: tuple[tuple[str, str, tuple[int, ...]], ...] = (
+    ("4", "4", (13, 16, 19)),  # Visa
+    ("51", "55", (16,)), ("2221", "2720", (16,)),  # Mastercard
+    ("34", "34", (15,)), ("37", "37", (15,)),  # American Express
+    ("6011", "6011", _LONG), ("644", "649", _LONG), ("65", "65", _LONG),  # Discover
+    ("300", "305", (14, 16)), ("309", "309", (14, 16)), ("36", "36", (14, 16, 19)), ("38", "39", (14, 16, 19)),  # Diners Club
+    ("3528", "3589", _LONG), ("2131", "2131", (15, 16)), ("1800", "1800", (15, 16)),  # JCB
+    ("62", "62", _LONG), ("81", "81", _LONG),  # UnionPay
+    ("5019", "5019", (16,)), ("6759", "6759", (16, 18, 19)), ("6763", "6763", (16, 18, 19)),  # Dankort, Maestro
+    ("606282", "606282", (13, 16, 19)), ("637095", "637095", (16,)), ("637568", "637568", (16,)),  # Hipercard
+    ("637599", "637599", (16,)), ("637609", "637609", (16,)), ("637612", "637612", (16,)),
+    ("384100", "384100", (16, 19)), ("384140", "384140", (16, 19)), ("384160", "384160", (16, 19)),
+    ("636368", "636368", (16,)), ("636297", "636297", (16,)), ("504175", "504175", (16,)), ("627780", "627780", (16,)),  # Elo
+    ("5067", "5067", (16,)), ("5090", "5090", (16,)),
+    ("1220", "1229", (15,)),  # UATP
+    ("9792", "9792", (16,)), ("2200", "2204", _LONG), ("6521", "6522", (16,)),  # Troy, Mir, RuPay
+)  # fmt: skip
+"""(first prefix, last prefix, lengths). Source: the schemes' published ranges, extracts of the ISO/IEC 7812 register."""
+_RANGES_BY_DIGIT: dict[str, tuple[tuple[str, str, tuple[int, ...]], ...]] = {
+    digit: tuple(row for row in _CARD_RANGES if row[0][0] == digit) for digit in "0123456789"
+}
 
 
-_ELO = {"636368", "636297", "504175", "627780"}
+def _is_issued(value: str) -> bool:
+    """True when a scheme issues numbers of this prefix in this length."""
+    size = len(value)
+    return any([low <= value[: len(low)] <= high and size in sizes for low, high, sizes in _RANGES_BY_DIGIT[value[0]]])
 
 
 def card(value: str) -> bool:
     """Payment card: issuer range with its lengths, then Luhn (ISO/IEC 7812; ranges as published by the schemes)."""
-    return len(value) in _card_lengths(value) and luhn(value) and not all_same(value)
+    return _is_issued(value) and luhn(value) and not all_same(value)
 
 
 def card_labelled(value: str) -> bool:

@@ -95,7 +95,8 @@ _IT_ODD = dict(zip("0123456789", (1, 0, 5, 7, 9, 13, 15, 17, 19, 21), strict=Tru
 
 def it_fiscal_code(value: str) -> bool:
     """Odd and even places through the published table; month and day letters are checked too (DM 23/12/1976)."""
-    if value[8] not in "ABCDEHLMPRST":
+    day = "".join([str("LMNPQRSTUV".find(c)) if c.isalpha() else c for c in value[9:11]])
+    if value[8] not in "ABCDEHLMPRST" or "-" in day or not 1 <= int(day) % 40 <= 31:
         return False
     total = sum([_IT_ODD[c] for c in value[:15:2]])
     total += sum([int(c) if c.isdigit() else ord(c) - 65 for c in value[1:15:2]])
@@ -105,7 +106,7 @@ def it_fiscal_code(value: str) -> bool:
 def pt_nif(value: str) -> bool:
     """Weights 9 to 2, mod 11 (Portaria 386/98)."""
     check = -weighted(value, (9, 8, 7, 6, 5, 4, 3, 2)) % 11
-    return value[0] not in "04" and int(value[8]) == check % 10 and not all_same(value)
+    return value[0] != "0" and int(value[8]) == check % 10 and not all_same(value)
 
 
 def nl_bsn(value: str) -> bool:
@@ -117,7 +118,7 @@ def nl_bsn(value: str) -> bool:
 def be_nrn(value: str) -> bool:
     """Birth date, serial, key 97; a 2 goes before the number for people born from 2000 (Koninklijk besluit 1984)."""
     body, key = int(value[:9]), int(value[9:])
-    return key in (97 - body % 97, 97 - (2_000_000_000 + body) % 97) and int(value[2:4]) % 20 <= 12
+    return key in (97 - body % 97, 97 - (2_000_000_000 + body) % 97) and int(value[2:4]) % 20 <= 12 and int(value[4:6]) <= 31
 
 
 def pl_pesel(value: str) -> bool:
@@ -168,11 +169,13 @@ def ch_ahv(value: str) -> bool:
 
 
 def ie_pps(value: str) -> bool:
-    """Weights 8 to 2 and nine times the second letter, mod 23 (DEASP)."""
+    """Weights 8 to 2, mod 23, with nine times the second letter in numbers since 2013 (DEASP)."""
     if not value[:7].isdigit() or not value[7:].isalpha():
         return False
-    extra = 0 if len(value) == 8 or value[8] == "W" else ord(value[8]) - 64
-    return value[7] == "WABCDEFGHIJKLMNOPQRSTUV"[(weighted(value[:7], (8, 7, 6, 5, 4, 3, 2)) + 9 * extra) % 23]
+    total = weighted(value[:7], (8, 7, 6, 5, 4, 3, 2))
+    extra = 9 * (ord(value[8]) - 64) if len(value) == 9 else 0
+    letters = "WABCDEFGHIJKLMNOPQRSTUV"
+    return value[7] in (letters[total % 23], letters[(total + extra) % 23])
 
 
 def ro_cnp(value: str) -> bool:

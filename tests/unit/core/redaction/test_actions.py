@@ -41,7 +41,9 @@ def test_normal_form_is_what_two_spellings_share(kind: str, value: str, normal: 
 
 def test_pseudonym_depends_on_key_type_and_value() -> None:
     """Two tenants cannot compare their people."""
-    made = {pseudonym(key, kind, value) for key in (b"a", b"b") for kind in ("X", "Y") for value in ("1", "2", "\ud83d")}
+    made = {
+        pseudonym(key, kind, value) for key in (b"a", b"b") for kind in ("X", "Y") for value in ("1", "2", "\ud83d")
+    }
 
     assert 12 == len(made)
     assert all(len(one) == 8 for one in made)

@@ -30,7 +30,9 @@ def test_long_payload_is_followed_over_slices() -> None:
     assert (" " * len(text) + " x", len(text)) == without_data(text + " x")
 
 
-@pytest.mark.parametrize(("text", "is_it"), [("QUJD" * 40_000, True), ("QUJD==", True), ("QU JD", False), ("a@b", False), ("", True)])
+@pytest.mark.parametrize(
+    ("text", "is_it"), [("QUJD" * 40_000, True), ("QUJD==", True), ("QU JD", False), ("a@b", False), ("", True)]
+)
 def test_base64_is_nothing_but_base64(text: str, is_it: bool) -> None:
     """One other character makes it text."""
     assert is_it is is_base64(text)

@@ -35,7 +35,16 @@ def test_each_decoded_character_knows_its_source() -> None:
 
 @pytest.mark.parametrize(
     ("text", "is_json"),
-    [("{}", True), (' [1, "x"]\n', True), ("", False), ("{", False), ("[x]", False), ('"x"', False), ("{]", False), ("7", False)],
+    [
+        ("{}", True),
+        (' [1, "x"]\n', True),
+        ("", False),
+        ("{", False),
+        ("[x]", False),
+        ('"x"', False),
+        ("{]", False),
+        ("7", False),
+    ],
 )
 def test_only_whole_objects_and_arrays_count_as_json(text: str, is_json: bool) -> None:
     """Prose in brackets is prose."""

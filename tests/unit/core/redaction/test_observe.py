@@ -27,7 +27,12 @@ def test_new_values_are_counted_once_each_and_placeholders_are_not() -> None:
         {"id": "call_52998224725ab", "function": {"name": "f", "arguments": '{"to":"bob@y.org","n":4111111111111111}'}}]}  # fmt: skip
 
     assert {"EMAIL": 2, "CREDIT_CARD": 1} == counted(
-        {"id": "chatcmpl-1", "created": 1760000000, "choices": [{"index": 0, "message": message}], "usage": {"n": 11122233344}}
+        {
+            "id": "chatcmpl-1",
+            "created": 1760000000,
+            "choices": [{"index": 0, "message": message}],
+            "usage": {"n": 11122233344},
+        }
     )
 
 
@@ -39,7 +44,9 @@ def test_what_cannot_be_read_counts_nothing(body: bytes) -> None:
 
 def test_documents_of_any_shape_are_read() -> None:
     """Lists and bare strings are JSON too."""
-    assert {"EMAIL": 1} == counted(["ana@x.com"]) == counted("ana@x.com") == counted({"error": {"message": "ana@x.com"}})
+    assert (
+        {"EMAIL": 1} == counted(["ana@x.com"]) == counted("ana@x.com") == counted({"error": {"message": "ana@x.com"}})
+    )
 
 
 def test_broken_detector_is_a_fault_without_the_value() -> None:

@@ -20,6 +20,11 @@ class Broken(TinyDetector):
         raise KeyError("ana@example.com")
 
 
+class AtSigns(TinyDetector):
+    def may_contain(self, raw: bytes) -> bool:
+        return b"@" in raw
+
+
 def test_silent_gate_leaves_the_bytes_alone_and_parses_nothing() -> None:
     """The common request costs a gate and nothing else; even broken JSON is the provider's to judge."""
     for body in (chat("hello"), b"{not json", b'{"a":1,"a":2}', b"\xff\xfe", b""):
@@ -54,7 +59,8 @@ def test_placeholders_stay_the_same_over_the_turns_of_a_conversation() -> None:
 
 
 @pytest.mark.parametrize(
-    "own", ["[EMAIL-1]", "[email-1]", "[EMAIL\\-1]", "\uff3bEMAIL-1\uff3d", "[ EMAIL 1 ]", "\\[EMAIL-1\\]", "[a[EMAIL-1]"]
+    "own",
+    ["[EMAIL-1]", "[email-1]", "[EMAIL\\-1]", "\uff3bEMAIL-1\uff3d", "[ EMAIL 1 ]", "\\[EMAIL-1\\]", "[a[EMAIL-1]"],
 )
 def test_text_that_already_looks_like_a_placeholder_keeps_its_number(own: str) -> None:
     """What the user wrote in brackets must never come back as somebody's address."""
@@ -115,16 +121,17 @@ def test_blocked_request_names_types_and_places_but_no_values() -> None:
                    "metadata": {"ana@x.com": "4111111111111111"}})  # fmt: skip
     verdict = redactor(actions={"CREDIT_CARD": Action.BLOCK}).redact(body, Dialect.CHAT)
 
-    assert Blocked(
-        ("CREDIT_CARD",), ("messages[0].content[0].text", "metadata.*"), {"CREDIT_CARD": 2, "EMAIL": 1}
-    ) == verdict
+    assert (
+        Blocked(("CREDIT_CARD",), ("messages[0].content[0].text", "metadata.*"), {"CREDIT_CARD": 2, "EMAIL": 1})
+        == verdict
+    )
 
 
 def test_observe_counts_and_leaves_the_bytes_identical() -> None:
     """Roll-out in production must be free of effects."""
     body = json.dumps({"messages": [{"role": "user", "content": "ana@x.com"}]}, indent=1).encode()
     for options in ({"default": Action.OBSERVE}, {"default": Action.BLOCK, "observe_only": True}):
-        verdict = redactor(**options).redact(body, Dialect.CHAT)  # type: ignore[arg-type]
+        verdict = redactor(**options).redact(body, Dialect.CHAT)
         assert isinstance(verdict, Untouched)
         assert {"EMAIL": 1} == verdict.findings
 
@@ -208,6 +215,18 @@ def test_escapes_hide_nothing() -> None:
         verdict = redacted(body)
         assert "[EMAIL-1]" in contents(verdict)[0]
         assert "x.com" not in contents(verdict)[0]
+
+
+def test_escape_that_silences_the_gate_is_undone_first() -> None:
+    """The gate reads bytes; what it cannot see behind an escape is shown to it without."""
+    shared = redactor(detector=AtSigns())
+    clean = b'{"a":"caf\\u00e9"}'
+    inner = json.dumps(json.dumps({"to": "ana@x.com"}).replace("@", "\\u0040")).encode()
+
+    assert isinstance(shared.redact(b'{"a":"ana\\u0040x.com"}', Dialect.CHAT), Redacted)
+    assert isinstance(shared.redact(b'{"a":' + inner + b"}", Dialect.CHAT), Redacted)
+    assert isinstance(shared.redact(clean, Dialect.CHAT), Untouched)
+    assert isinstance(shared.redact(b'{"a":"\\u00"}', Dialect.CHAT), Unreadable)
 
 
 def test_lone_surrogate_in_a_fired_body_is_carried_on_as_its_escape() -> None:
@@ -302,11 +321,8 @@ def test_value_split_over_adjacent_parts_is_found() -> None:
     parts = [{"type": "text", "text": text} for text in ("card 4111 1111", " 1111 1111 and ana@", "x.com, bob@y.org")]
     verdict = redacted(chat(parts))
 
-    assert [
-        "card [CREDIT-CARD-1]", " and [EMAIL-1]", ", [EMAIL-2]"
-    ] == [part["text"] for part in contents(verdict)[0]] or [
-        "card [CREDIT-CARD-1]", " and [EMAIL-2]", ", [EMAIL-1]"
-    ] == [part["text"] for part in contents(verdict)[0]]  # fmt: skip
+    assert ["card [CREDIT-CARD-1]", " and [EMAIL-1]", ", [EMAIL-2]"] == [part["text"] for part in contents(verdict)[0]]
+    assert {"EMAIL": 2, "CREDIT_CARD": 1} == verdict.findings
     assert "4111 1111 1111 1111" == verdict.vault.restore_text("[CREDIT-CARD-1]")
 
 
@@ -392,3 +408,28 @@ def test_any_json_document_is_walked() -> None:
     """A body need not be an object."""
     assert b'"[EMAIL-1]"' == redacted(b'"ana@x.com"').body
     assert b'[["[EMAIL-1]"]]' == redacted(b'[["ana@x.com"]]').body
+
+
+def test_inactive_plan_reads_nothing() -> None:
+    """Redaction that is off costs nothing and fails nowhere."""
+    body = dumped({"a": "ana@x.com", "b": PNG})
+
+    assert Untouched() == redactor(default=Action.OFF, detector=Broken()).redact(body, Dialect.CHAT)
+
+
+def test_parts_of_different_kinds_are_not_joined() -> None:
+    """An image between two texts keeps them apart, and so do two messages."""
+    parts = [{"type": "text", "text": "4111 1111"}, {"type": "image_url", "image_url": {"url": PNG}},
+             {"type": "text", "text": " 1111 1111"}]  # fmt: skip
+
+    assert isinstance(redactor().redact(chat(parts), Dialect.CHAT), Untouched)
+    assert isinstance(redactor().redact(chat("4111 1111", " 1111 1111"), Dialect.CHAT), Untouched)
+
+
+def test_long_parts_are_joined_at_their_ends_only() -> None:
+    """The neighbourhood of a joint is enough, whatever the parts' size."""
+    long = "word " * 200
+    parts = [{"type": "text", "text": text} for text in (long + "ana@", "x.com " + long + "4111 1111", " 1111 1111")]
+    verdict = redacted(chat(parts))
+
+    assert [long + "[EMAIL-1]", " " + long + "[CREDIT-CARD-1]", ""] == [part["text"] for part in contents(verdict)[0]]

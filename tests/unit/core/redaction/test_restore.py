@@ -34,7 +34,11 @@ def test_content_arguments_refusal_and_keys_are_restored() -> None:
     made: dict[str, Any] = json.loads(whole(body))
     message = made["choices"][0]["message"]
 
-    assert ("hi ana@x.com", None, "ana@x.com?") == (message["content"], message["refusal"], message["reasoning_content"])
+    assert ("hi ana@x.com", None, "ana@x.com?") == (
+        message["content"],
+        message["refusal"],
+        message["reasoning_content"],
+    )
     assert {"ana@x.com": 'a"b\\c\n'} == json.loads(message["tool_calls"][0]["function"]["arguments"])
     assert {"ana@x.com": ["ana@x.com"]} == made["mine"]
 
@@ -48,7 +52,9 @@ def test_structured_output_stays_valid_json() -> None:
 
 def test_log_probabilities_of_a_changed_choice_go() -> None:
     """Token by token they would disagree with the text."""
-    choices = [{"message": {"content": text}, "logprobs": {"content": [{"token": "["}]}} for text in ("[EMAIL-1]", "[x]")]
+    choices = [
+        {"message": {"content": text}, "logprobs": {"content": [{"token": "["}]}} for text in ("[EMAIL-1]", "[x]")
+    ]
     made = json.loads(whole(json.dumps({"choices": choices}).encode()))
 
     assert [None, {"content": [{"token": "["}]}] == [choice["logprobs"] for choice in made["choices"]]
@@ -73,7 +79,9 @@ def test_half_surrogate_beside_a_placeholder_survives() -> None:
     assert body.replace(b"[EMAIL-1]", b"ana@x.com") == whole(body)
 
 
-@pytest.mark.parametrize("body", [b'"[EMAIL-1]"', b'["[EMAIL-1]"]', b'{"a":"\\u005bEMAIL-1\\u005d"}', '{"a":"\uff3bEMAIL-1\uff3d"}'.encode()])
+@pytest.mark.parametrize(
+    "body", [b'"[EMAIL-1]"', b'["[EMAIL-1]"]', b'{"a":"\\u005bEMAIL-1\\u005d"}', '{"a":"\uff3bEMAIL-1\uff3d"}'.encode()]
+)
 def test_any_document_and_any_escape_is_restored(body: bytes) -> None:
     """The quick test must not miss an opener."""
     assert b"ana@x.com" in whole(body)
@@ -89,3 +97,17 @@ def test_text_that_begins_with_a_colon_is_not_taken_for_structure() -> None:
     body = b'{"choices":[{"message":{"content":": [EMAIL-1]"}}],": [EMAIL-1]":[],"a":":[EMAIL-1]"}'
 
     assert body.replace(b"[EMAIL-1]", b"ana@x.com") == whole(body)
+
+
+def test_citations_move_with_their_text() -> None:
+    """An offset into the placeholder's text would point beside the word."""
+    text = "See [EMAIL-1] and [EMAIL-1] here"
+    at = text.index("here")
+    body = {"choices": [{"message": {"content": text, "annotations": [
+        {"type": "url_citation", "url_citation": {"start_index": 0, "end_index": 13}},
+        {"type": "url_citation", "start_index": at, "end_index": at + 4}, None]}}]}  # fmt: skip
+    message = json.loads(whole(json.dumps(body).encode(), vault_of("a@b.example.com")))["choices"][0]["message"]
+    first, second, _ = message["annotations"]
+
+    assert "here" == message["content"][second["start_index"] : second["end_index"]]
+    assert "See a@b.example.com" == message["content"][: first["url_citation"]["end_index"]]

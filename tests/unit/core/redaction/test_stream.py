@@ -171,10 +171,13 @@ def test_json_answer_as_content_gets_escaped_values_and_prose_does_not() -> None
     vault = vault_of('a"b', kind="PASSWORD")
 
     assert {"p": 'a"b'} == json.loads(said(vault, '{"p"', ': "[PASS', 'WORD-1]"}'))
+    assert 'Use {"p": "a"b"}' == said(vault, "Use ", '{"p": "[PASSWORD-1]"}')
     assert 'Use "a"b" now' == said(vault, 'Use "[PASSWORD', '-1]" now')
 
 
-@pytest.mark.parametrize("source", ["", "{", '{"a": tru', '{"a":"[EMAIL-1]', '{"n": [EMAIL-1]}', '"[EMAIL-1]"', "\\", "null"])
+@pytest.mark.parametrize(
+    "source", ["", "{", '{"a": tru', '{"a":"[EMAIL-1]', '{"n": [EMAIL-1]}', '"[EMAIL-1]"', "\\", "null"]
+)
 def test_arguments_that_never_become_json_are_passed_on(source: str) -> None:
     """Models stop in the middle; the client decides what that means."""
     vault = vault_of("ana@x.com")
@@ -185,7 +188,9 @@ def test_arguments_that_never_become_json_are_passed_on(source: str) -> None:
 
 def test_ids_names_and_types_of_calls_pass_verbatim() -> None:
     """They are names, not text."""
-    first = chunk({"tool_calls": [{"index": 0, "id": "[EMAIL-1]", "type": "function", "function": {"name": "[EMAIL-1]"}}]})
+    first = chunk(
+        {"tool_calls": [{"index": 0, "id": "[EMAIL-1]", "type": "function", "function": {"name": "[EMAIL-1]"}}]}
+    )
 
     assert first == restored(vault_of("ana@x.com"), first)
 
@@ -264,6 +269,7 @@ def test_responses_deltas_their_repeats_and_event_names_are_restored() -> None:
 
 def test_anthropic_blocks_are_restored_and_flushed_before_their_stop() -> None:
     """Blocks have an index and their own end."""
+
     def delta(index: int, **members: str) -> bytes:
         return event({"type": "content_block_delta", "index": index, "delta": members}, "content_block_delta")
 
@@ -322,7 +328,10 @@ def test_event_beyond_the_limit_is_refused() -> None:
 def test_event_of_almost_one_megabyte_is_restored() -> None:
     """Large events are rare, and legal."""
     text = "x" * 900_000 + "[EMAIL-1]"
-    assert text.replace("[EMAIL-1]", "ana@x.com") == texts(restored(vault_of("ana@x.com"), chunk({"content": text})))[0, "content"]
+    assert (
+        text.replace("[EMAIL-1]", "ana@x.com")
+        == texts(restored(vault_of("ana@x.com"), chunk({"content": text})))[0, "content"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -333,3 +342,21 @@ def test_event_of_almost_one_megabyte_is_restored() -> None:
 def test_odd_events_pass_byte_for_byte(odd: bytes) -> None:
     """Whatever a provider invents, nobody falls over it."""
     assert odd == restored(vault_of("ana@x.com"), odd)
+
+
+def test_members_that_come_complete_are_no_lanes() -> None:
+    """A citation's title that ends in a bracket must not wait for the next one."""
+    one = chunk({"content": "x", "annotations": [{"url_citation": {"title": "see ["}}]})
+    two = chunk({"annotations": [{"url_citation": {"title": "[EMAIL-1]"}}]})
+
+    assert one + two.replace(b"[EMAIL-1]", b"ana@x.com") == restored(vault_of("ana@x.com"), one, two)
+
+
+def test_foreign_event_in_between_does_not_break_a_placeholder() -> None:
+    """Keep-alives come as JSON too."""
+    stream = restored(
+        vault_of("ana@x.com"),
+        chunk({"content": "[EMA"}), event({"ping": 1}), event({"type": "ping"}), chunk({"content": "IL-1]"}),
+    )  # fmt: skip
+
+    assert "ana@x.com" == texts(stream)[0, "content"]

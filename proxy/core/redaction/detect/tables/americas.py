@@ -15,7 +15,7 @@ KINDS: tuple[Kind, ...] = (
         "US_ITIN", "Individual taxpayer number", "US", 5, "912-71-1234", "IRS publication 4757", check="us_itin",
         labels=("itin", "individual taxpayer identification number", "individual taxpayer", "taxpayer identification number",
                 "tax id", "tin", "taxpayer id"),
-        strong=("000-00-0000",), soft=("000-000000", "00000-0000", "000 00 0000"), counts=(9,),
+        strong=("000-00-0000",), soft=("000 00 0000",), labelled=("000-000000", "00000-0000"), counts=(9,),
     ),
     Kind(
         "US_EIN", "Employer number", "US", 4, "12-3456789", "IRS, valid EIN prefixes", check="us_ein",
@@ -54,7 +54,7 @@ KINDS: tuple[Kind, ...] = (
         "CA_SIN", "Social insurance number", "CA", 4, "130 692 544", "Service Canada", check="ca_sin",
         labels=("sin", "social insurance", "social insurance number", "nas", "numero d assurance sociale", "sin number",
                 "assurance sociale", "canadian sin", "numero assurance sociale"),
-        soft=("000 000 000", "000-000-000"), counts=(9,),
+        soft=("000-000-000",), counts=(9,),
     ),
     Kind(
         "MX_CURP", "Population registry code", "MX", 3, "HEGG560427MVZRRL04", "RENAPO", check="mx_curp",

@@ -16,7 +16,7 @@ KINDS: tuple[Kind, ...] = (
         labels=("inn", "\u0418\u041d\u041d", "\u0438\u043d\u043d", "russian tax id"), counts=(10, 12),
     ),
     Kind(
-        "ZA_ID", "Identity number", "ZA", 4, "9202204720082", "Identification Act 68 of 1997", check="za_id",
+        "ZA_ID", "Identity number", "ZA", 4, "7503305044089", "Identification Act 68 of 1997", check="za_id",
         labels=("south african id", "south african id number", "sa id", "rsa id", "za id", "south africa id", "refugee id number",
                 "permanent resident number", "sa id number", "id number", "identity number", "rsa id number", "id no"),
         counts=(13,),
@@ -51,7 +51,7 @@ KINDS: tuple[Kind, ...] = (
         strong=("A000000(0)", "A000000(A)", "AA000000(0)", "AA000000(A)"), labelled=("A0000000", "A000000A", "AA0000000", "AA000000A"),
     ),
     Kind(
-        "IN_AADHAAR", "Aadhaar number", "IN", 5, "2234 5678 9012", "UIDAI", check="in_aadhaar",
+        "IN_AADHAAR", "Aadhaar number", "IN", 5, "2341 2341 2346", "UIDAI", check="in_aadhaar",
         labels=("aadhaar", "aadhar", "aadhaar number", "aadhar number", "aadhaar no", "uid", "uidai", "aadhaar card", "adhaar", "adhar",
                 "aadhar card", "\u0906\u0927\u093e\u0930"),
         strong=("0000 0000 0000", "0000-0000-0000", "0000:0000:0000", "0000.0000.0000"), counts=(12,),
@@ -70,7 +70,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "AU_TFN", "Tax file number", "AU", 4, "876 543 210", "ATO", check="au_tfn",
         labels=("tfn", "tax file number", "tax file no", "tax file"),
-        soft=("000 000 000",), counts=(8, 9),
+        counts=(8, 9),
     ),
     Kind(
         "AU_ABN", "Business number", "AU", 4, "51 824 753 556", "ABR", check="au_abn",

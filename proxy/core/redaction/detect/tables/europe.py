@@ -14,7 +14,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "UK_NHS", "NHS number", "GB", 4, "943 476 5919", "NHS data dictionary", check="uk_nhs",
         labels=("nhs", "nhs number", "nhs no", "national health service", "national health service number", "nhs id"),
-        soft=("000 000 0000", "000-000-0000"), counts=(10,),
+        counts=(10,),
     ),
     Kind(
         "DE_TAX_ID", "Tax number of a person", "DE", 4, "86095742719", "BZSt", check="de_tax_id",

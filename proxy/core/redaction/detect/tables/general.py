@@ -15,7 +15,7 @@ KINDS: tuple[Kind, ...] = (
         labels=(
             "phone", "phone number", "phone no", "telephone", "telephone number", "tel", "tel no", "mobile",
             "mobile number", "mobile no", "cell", "cell phone", "cellphone", "cell number", "fax", "fax number", "desk",
-            "contact number", "whatsapp", "whats app", "sms", "calling", "dial", "office", "call us", "call us at", "call him", "call her", "call on", "call at", "ring me", "answering at", "messages to", "my number", "my number is", "call me", "call me at", "call me on", "reach me at", "text me at",
+            "contact number", "whatsapp", "whats app", "sms", "calling", "dial", "office", "call us", "call us at", "call him", "call her", "call on", "call at", "ring me", "answering at", "messages to", "my number", "call me", "call me at", "call me on", "reach me at", "text me at",
             "telefone", "telefone celular", "celular", "fone", "numero de telefone", "contato",
             "telefono", "numero de telefono", "movil", "numero de movil", "telefono movil", "celular",
             "téléphone", "numero de telephone", "portable", "gsm",

@@ -1,0 +1,586 @@
+"""One caller connection over its life: order, reuse, limits, deadlines, expectations, old versions (HT-09, 19, 20)."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+import pytest
+
+from tests.support.rawhttp import Answer, Broken, RawCaller, chat_body, chunked, raw_chat, raw_request
+from tests.support.sidecar import Stage, check_refusal
+
+pytestmark = pytest.mark.faults
+
+JSON = b"Content-Type: application/json"
+FORM = b"Content-Type: multipart/form-data; boundary=frontier"
+UPLOAD = (
+    b'--frontier\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+    b'--frontier\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n{}\r\n--frontier--\r\n'
+)
+
+
+def gauge(running: Stage, name: str) -> float:
+    return running.sidecar.metric(f"readygate_{name}")
+
+
+def settled(running: Stage, live_before: float, within_s: float = 1.0) -> bool:
+    """Wait until no more exchanges are live than before the test."""
+    deadline_s = time.monotonic() + within_s
+    while gauge(running, "live_exchanges") > live_before and time.monotonic() < deadline_s:
+        time.sleep(0.02)  # noqa: TID251 - no event loop here
+    return gauge(running, "live_exchanges") <= live_before
+
+
+@pytest.fixture
+def live(ordinary: Stage) -> float:
+    """Exchanges of the ordinary stage that were live before the test (0, but for leaks of other tests)."""
+    return gauge(ordinary, "live_exchanges")
+
+
+# ---------------------------------------------------------------- HT-20: one behind the other
+
+
+def test_thousand_pipelined_requests_are_answered_in_order(ordinary: Stage) -> None:
+    """HT-20: the queue is bounded, nothing is answered out of turn, every request has its row."""
+    rows, asked = ordinary.kept_rows(), ordinary.asked
+    data = b"".join(raw_chat(f"echo: turn {n}") for n in range(1000))
+    said: list[str] = []
+    ids = set()
+    with ordinary.caller(20.0) as caller:
+        caller.sock.setblocking(True)
+        sent = 0
+        while sent < len(data):  # read as we send: neither side may have to hold everything
+            sent += caller.sock.send(data[sent : sent + 32768])
+            while len(said) < 1000 and len(said) * 200 < sent // 3:
+                answer = caller.read()
+                said.append(answer.json()["choices"][0]["message"]["content"])
+                ids.add(answer.get("x-readygate-id"))
+        while len(said) < 1000:
+            answer = caller.read()
+            said.append(answer.json()["choices"][0]["message"]["content"])
+            ids.add(answer.get("x-readygate-id"))
+
+    assert [f"turn {n}" for n in range(1000)] == said
+    assert (1000, rows + 1000, asked + 1000) == (len(ids), ordinary.kept_rows(), ordinary.asked)
+
+
+def test_unread_pipelined_requests_are_not_taken_without_end(ordinary: Stage, live: float) -> None:
+    """HT-20, CVE-2026-54273: a caller that reads nothing cannot make us queue its requests for ever."""
+    data = raw_chat("x" * 2000, model="bare-slow", **{}).replace(b"Host: localhost", b"Host: localhost\r\nX-Sim-Speech: latency=1s")
+    sent = 0
+    with ordinary.caller(0.5) as caller:
+        while sent < 64 * 1024 * 1024 and caller.try_send(data * 16):
+            sent += 16 * len(data)
+        caller.reset()
+
+    assert sent < 32 * 1024 * 1024
+    assert settled(ordinary, live)
+
+
+def test_mixed_pipelined_requests_keep_their_order(ordinary: Stage) -> None:
+    """HEAD, an upload, a chunked body, a refusal of policy, a stream: each answer is framed as its own request asks."""
+    data = [
+        ("POST", raw_chat("echo: one")),
+        ("HEAD", raw_request("HEAD", "/v1/models")),
+        ("POST", raw_request("POST", "/v1/files", FORM, body=UPLOAD)),
+        ("POST", raw_request("POST", "/v1/chat/completions", JSON, b"Transfer-Encoding: chunked") + chunked(chat_body("echo: two"))),
+        ("POST", raw_request("POST", "/v1/chat/completions", JSON, body=b"{not json")),
+        ("POST", raw_chat("echo: three", stream=True)),
+        ("GET", raw_request("GET", "/v1/models")),
+        ("POST", raw_chat("echo: four", b"Connection: close")),
+    ]
+    with ordinary.caller() as caller:
+        caller.send(b"".join(one for _, one in data))
+        answers = [caller.read(method) for method, _ in data]
+        end, rest = caller.ending()
+
+    assert [200, 200, 200, 200, 400, 200, 200, 200] == [answer.status for answer in answers]
+    assert ["length", "none", "length", "length", "length", "chunked", "length", "length"] == [a.framing for a in answers]
+    assert "[DONE]" == answers[5].events[-1]
+    assert (True, "eof", b"") == (answers[-1].closes, end, rest)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        raw_request("GET", "/nowhere"),
+        raw_request("GET", "/v1/models", b"Host: twice"),
+        raw_request("POST", "/v1/files", FORM, b"Content-Encoding: gzip", body=b"x"),
+        b"\x00\x01\x02 garbage\r\n\r\n",
+    ],
+    ids=["not v1", "two hosts", "encoded", "garbage"],
+)
+def test_bad_request_behind_a_good_one_does_not_take_its_answer(ordinary: Stage, bad: bytes) -> None:
+    """The good request has been paid for at the provider; the bad one may be refused or left unheard."""
+    rows = ordinary.kept_rows()
+    with ordinary.caller() as caller:
+        caller.send(raw_chat("echo: good", b"X-Sim-Speech: latency=50ms") + bad)
+        first = caller.read()
+        try:
+            second: Answer | None = caller.read()
+        except Broken:
+            second = None
+        end, _ = caller.ending()
+
+    assert (200, "good") == (first.status, first.json()["choices"][0]["message"]["content"])
+    assert end != "open"
+    if second is not None:
+        check_refusal(second)
+    assert rows + (1 if second is None else 2) == ordinary.kept_rows()
+    assert "success" == ordinary.row(first)["status"]
+
+
+def test_connection_is_kept_after_every_refusal_of_policy(ordinary: Stage) -> None:
+    """Nothing about an unreadable body or a provider's error makes the connection unsafe."""
+    with ordinary.caller() as caller:
+        for _ in range(3):
+            caller.send(raw_request("POST", "/v1/chat/completions", JSON, body=b"{"))
+            assert 400 == caller.read().status
+            caller.send(raw_chat("x", b"X-Sim-Fault: 404"))
+            assert 404 == caller.read().status
+            caller.send(raw_chat("x", b"X-Sim-Fault: redirect", model="s28-x"))
+            assert caller.read().status in (502, 503)
+            caller.send(raw_chat("echo: still here"))
+            assert "still here" == caller.read().json()["choices"][0]["message"]["content"]
+
+
+# ---------------------------------------------------------------- callers that leave
+
+
+def test_half_closed_caller_counts_as_gone_and_is_recorded(ordinary: Stage, live: float) -> None:
+    """A FIN in the middle of an answer cannot be told from a caller that left: the provider is told at once."""
+    rows = ordinary.kept_rows()
+    with ordinary.caller() as caller:
+        caller.send(raw_chat("half-closed", b"X-Sim-Speech: latency=3s"))
+        time.sleep(0.1)  # noqa: TID251 - no event loop here
+        caller.half_close()
+        end, rest = caller.ending(1.0)
+    (entry,) = ordinary.entries("half-closed")
+    found = ordinary.sidecar.rows("status = 'cancelled' and model_asked = 'gpt-4o-mini'", count=1)
+
+    assert (True, b"") == (end != "open", rest)
+    assert settled(ordinary, live)
+    assert (rows + 1, "client_cancelled") == (ordinary.kept_rows(), found[-1]["outcome"])
+    assert "peer" == entry.closed_by
+
+
+@pytest.mark.parametrize("how", ["fin", "reset"])
+def test_caller_that_leaves_with_its_request_leaves_nothing_running(ordinary: Stage, live: float, how: str) -> None:
+    """I7: request and goodbye in the same moment: the exchange ends and is counted once."""
+    for n in range(20):
+        caller = ordinary.caller()
+        caller.send(raw_chat(f"hit and run {n}", b"X-Sim-Speech: latency=200ms"))
+        if how == "fin":
+            caller.sock.close()
+        else:
+            caller.reset()
+
+    assert settled(ordinary, live), f"{gauge(ordinary, 'live_exchanges') - live:.0f} exchanges never end"
+    assert 0 == gauge(ordinary, "open_reservations")
+
+
+def test_upload_broken_in_its_first_write_leaves_nothing_running(ordinary: Stage, live: float) -> None:
+    """I7: an exchange that is cancelled before its first step must still end, be recorded and be let go."""
+    rows = ordinary.kept_rows()
+    with ordinary.caller(1.0) as caller:
+        caller.send(raw_request("POST", "/v1/files", FORM, b"Transfer-Encoding: chunked") + b"5\r\nhello\r\nzz\r\n")
+        caller.ending(1.0)
+
+    assert (True, rows + 1) == (settled(ordinary, live), ordinary.kept_rows())
+
+
+# ---------------------------------------------------------------- HT-09: deadlines
+
+
+def test_dripping_and_stalling_callers_are_let_go_while_others_are_served(hasty: Stage) -> None:
+    """HT-09: 200 connections that drip heads, drip bodies, stall bodies or say nothing are closed by their deadlines."""
+    head, upload = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-Drip: ", raw_request("POST", "/v1/files", FORM, b"Content-Length: 5000")
+    body = raw_request("POST", "/v1/chat/completions", JSON, b"Content-Length: 5000")
+    kinds = [head, upload, body, b""]
+    crowd = [(kinds[n % 4], hasty.caller()) for n in range(200)]
+    for opening, caller in crowd:
+        caller.send(opening)
+        caller.sock.setblocking(False)
+    slowest_s, probe_s, closed = 0.0, 0.0, [0.0] * len(crowd)
+    started_s = time.monotonic()
+    while time.monotonic() - started_s < 2.6:
+        for number, (opening, caller) in enumerate(crowd):
+            if closed[number]:
+                continue
+            if opening == head and not caller.try_send(b"a"):
+                closed[number] = time.monotonic() - started_s
+                continue
+            try:
+                if caller.sock.recv(4096):
+                    closed[number] = time.monotonic() - started_s
+            except BlockingIOError:
+                continue
+            except ConnectionError:
+                pass
+            closed[number] = closed[number] or time.monotonic() - started_s
+        mark_s = time.monotonic()
+        assert 200 == hasty.ask(raw_chat("normal")).status
+        slowest_s = max(slowest_s, time.monotonic() - mark_s)
+        mark_s = time.monotonic()
+        assert 200 == hasty.sidecar.status("/livez")
+        probe_s = max(probe_s, time.monotonic() - mark_s)
+        time.sleep(0.1)  # noqa: TID251 - no event loop here
+    for _, caller in crowd:
+        caller.sock.close()
+
+    left = {kind: sum(not at for (opening, _), at in zip(crowd, closed, strict=True) if opening == kind) for kind in kinds}
+    assert {kind: 0 for kind in kinds} == left
+    assert (True, True) == (slowest_s < 0.25, probe_s < 0.1), f"chat {slowest_s:.3f} s, livez {probe_s:.3f} s"
+    assert settled(hasty, 0.0)
+
+
+@pytest.mark.parametrize("kind", ["json", "upload"])
+def test_dripped_body_does_not_last_for_ever(hasty: Stage, kind: str) -> None:
+    """HT-09: a byte every so often keeps a silence limit happy; only a rate or a total stops it."""
+    line = JSON if kind == "json" else FORM
+    started_s = time.monotonic()
+    with hasty.caller() as caller:
+        caller.send(raw_request("POST", "/v1/files", line, b"Content-Length: 5000"))
+        while time.monotonic() - started_s < 4.0 and caller.try_send(b"a"):
+            time.sleep(0.2)  # noqa: TID251 - no event loop here
+    taken_s = time.monotonic() - started_s
+
+    assert taken_s < 3.5, "5 bytes a second go on for ever with a body limit of 1 s"
+
+
+@pytest.mark.parametrize(
+    ("opening", "statuses"),
+    [
+        (b"GET /v1/models HTTP/1.1\r\nHost: loc", (408,)),
+        (raw_request("POST", "/v1/chat/completions", JSON, b"Content-Length: 50") + b"{", (408,)),
+        (raw_request("POST", "/v1/chat/completions", JSON, b"Transfer-Encoding: chunked") + b"5\r\n{", (408,)),
+    ],
+    ids=["head", "body", "chunked body"],
+)
+def test_late_request_is_told_so(hasty: Stage, opening: bytes, statuses: tuple[int, ...]) -> None:
+    """HT-09: a slow but honest caller learns why; SDKs retry a 408."""
+    hasty.refused(opening, status=statuses)
+
+
+def test_stalled_upload_is_ended_and_recorded(hasty: Stage) -> None:
+    """HT-09: the provider has begun to read it, so it is cut there too, and the row says who was at fault."""
+    with hasty.caller() as caller:
+        caller.send(raw_request("POST", "/v1/files/stalled-upload", FORM, b"Content-Length: 5000") + UPLOAD[:40])
+        end, _ = caller.ending(3.5)
+    found = hasty.sidecar.rows("path = '/v1/files/stalled-upload'", count=1)
+
+    assert ("cancelled", True) == (found[0]["status"], end != "open")
+    assert all(entry.closed_by == "peer" for entry in hasty.entries("stalled-upload"))
+
+
+def test_idle_connection_is_closed_without_an_answer(hasty: Stage) -> None:
+    """Nobody asked anything, so nothing is said, and nothing is recorded."""
+    rows = hasty.kept_rows()
+    with hasty.caller() as fresh, hasty.caller() as used:
+        used.send(raw_request("GET", "/v1/models"))
+        used.read()
+        endings = [caller.ending(3.5) for caller in (fresh, used)]
+
+    assert [("eof", b"")] * 2 == endings
+    assert rows + 1 == hasty.kept_rows()
+
+
+def test_caller_that_stops_reading_is_dropped(hasty: Stage) -> None:
+    """HT-09: a full socket is no reason to hold a provider's answer in memory for ever; the row says it was cut."""
+    data = raw_chat("write-stalled", b"X-Sim-Fault: huge:size=64MiB")
+    with hasty.caller(receive_buffer=8192) as caller:
+        caller.send(data)
+        time.sleep(0.3)  # noqa: TID251 - no event loop here
+        found = hasty.sidecar.rows("status = 'cancelled' and path = '/v1/chat/completions'", count=1, within_s=4.0)
+    (entry,) = hasty.entries("write-stalled")
+
+    assert 1 == len(found)
+    assert ("client_cancelled", "peer") == (found[0]["outcome"], entry.closed_by)
+    assert settled(hasty, 0.0)
+
+
+def test_connections_above_the_limit_are_closed_and_the_rest_is_served(guarded: Stage, caller_key: str) -> None:
+    """A flood of connections costs the newcomers, not those that are being served."""
+    ask = raw_chat("x", b"Authorization: Bearer " + caller_key.encode())
+    crowd = [guarded.caller() for _ in range(8)]
+    for caller in crowd:
+        caller.send(ask)
+        assert 200 == caller.read().status
+    with guarded.caller() as late:
+        late.try_send(ask)
+        end, rest = late.ending()
+    crowd[0].send(ask)
+    still = crowd[0].read().status
+    for caller in crowd:
+        caller.sock.close()
+    time.sleep(0.05)  # noqa: TID251 - no event loop here
+
+    assert (True, b"", 200) == (end != "open", rest, still)
+    assert 200 == guarded.ask(ask).status
+
+
+# ---------------------------------------------------------------- HTTP/1.0, HEAD, OPTIONS
+
+
+@pytest.mark.parametrize("line", [b"Accept: */*", b"Connection: keep-alive", b"Connection: close"])
+def test_http10_caller_gets_one_answer_and_the_end(ordinary: Stage, line: bytes) -> None:
+    """Old probes and ApacheBench speak it; a length or the end of the connection is all they understand."""
+    body = chat_body("echo: old", stream=False)
+    data = raw_request("POST", "/v1/chat/completions", JSON, line, body=body, host=None, version=b"HTTP/1.0")
+    with ordinary.caller() as caller:
+        caller.send(data)
+        answer = caller.read()
+        if answer.closes:
+            assert ("eof", b"") == caller.ending()
+
+    assert (200, "length", "old") == (answer.status, answer.framing, answer.json()["choices"][0]["message"]["content"])
+    assert answer.closes or line.endswith(b"keep-alive")
+
+
+def test_http10_stream_ends_with_the_connection(ordinary: Stage) -> None:
+    """There are no chunks in HTTP/1.0."""
+    body = chat_body("echo: old stream", stream=True)
+    with ordinary.caller() as caller:
+        caller.send(raw_request("POST", "/v1/chat/completions", JSON, body=body, version=b"HTTP/1.0"))
+        answer = caller.read()
+
+    assert ("close", "[DONE]") == (answer.framing, answer.events[-1])
+
+
+def test_head_is_answered_like_get_without_a_body(ordinary: Stage) -> None:
+    """RFC 9110: the length of a HEAD answer is the one of GET, or it is left out; a wrong one misleads caches and tools."""
+    with ordinary.caller() as caller:
+        caller.send(raw_request("GET", "/v1/models") + raw_request("HEAD", "/v1/models") + raw_request("GET", "/v1/models"))
+        get, head, again = caller.read(), caller.read("HEAD"), caller.read()
+
+    assert (200, 200, 200) == (get.status, head.status, again.status)
+    assert head.get("content-length") in (get.get("content-length"), "")
+
+
+def test_options_passes_to_the_provider(ordinary: Stage) -> None:
+    """A browser's preflight is the provider's to answer."""
+    asked = ordinary.asked
+    answer = ordinary.ask(raw_request("OPTIONS", "/v1/chat/completions", b"Origin: http://localhost:3000"))
+
+    assert (asked + 1, "OPTIONS") == (ordinary.asked, ordinary.provider.last.method)
+    assert answer.status < 500
+
+
+# ---------------------------------------------------------------- bodies
+
+
+def test_body_of_8_mib_arrives_byte_for_byte(ordinary: Stage) -> None:
+    """Images in base64 make such requests; nothing in them may change."""
+    body = chat_body("x" * (8 * 1024 * 1024), model="bare-big")
+    with ordinary.caller(20.0) as caller:
+        caller.send(raw_request("POST", "/v1/chat/completions", JSON, body=body))
+        status = caller.read().status
+
+    assert (200, hashlib.sha256(body).hexdigest()) == (status, ordinary.provider.last.sha256)
+
+
+@pytest.mark.parametrize("kind", ["json", "upload"])
+def test_chunked_body_with_trailers_arrives_without_them(ordinary: Stage, kind: str) -> None:
+    """Envoy CVE-2026-73513: trailers are read and dropped, whatever they claim to be."""
+    trailers = b"Authorization: Bearer sk-trailer\r\nX-Trailer: 1\r\n"
+    body, line, path = (chat_body("trailing"), JSON, "/v1/chat/completions") if kind == "json" else (UPLOAD, FORM, "/v1/files")
+    data = raw_request("POST", path, line, b"Transfer-Encoding: chunked", b"Trailer: X-Trailer")
+    with ordinary.caller() as caller:
+        caller.send(data + chunked(body[:7], body[7:8], body[8:], trailers=trailers))
+        answer = caller.read()
+        caller.send(raw_chat("echo: next"))
+        after = caller.read()
+    entry = ordinary.provider.entries[-2]
+
+    assert (200, 200) == (answer.status, after.status)
+    assert (body, []) == (entry.body, entry.trailers)
+    assert not [name for name, _ in entry.headers if name.lower() in ("trailer", "x-trailer")]
+    assert "sk-trailer" not in str(entry.headers)
+
+
+def test_body_cut_into_single_bytes_arrives_whole(ordinary: Stage) -> None:
+    """CVE-2025-69229: many tiny chunks are slow, not wrong, and do not hold others up."""
+    body = chat_body("y" * 20_000, model="bare-tiny")
+    data = raw_request("POST", "/v1/chat/completions", JSON, b"Transfer-Encoding: chunked")
+    with ordinary.caller(10.0) as caller:
+        caller.send(data + chunked(*[body[n : n + 1] for n in range(len(body))]))
+        status = caller.read().status
+
+    assert (200, body) == (status, ordinary.provider.last.body)
+
+
+def test_declared_oversized_body_is_refused_before_it_is_read(hasty: Stage) -> None:
+    """The answer comes at once: the caller has sent no byte of the body yet."""
+    hasty.refused(raw_request("POST", "/v1/chat/completions", JSON, b"Content-Length: 1048577"), status=413)
+
+
+@pytest.mark.parametrize("line", [FORM, b"Content-Type: application/octet-stream"], ids=["multipart", "octets"])
+def test_declared_oversized_upload_is_refused_before_it_is_read(hasty: Stage, line: bytes) -> None:
+    """max_body says that larger request bodies get 413; it names no exception."""
+    hasty.refused(raw_request("POST", "/v1/files", line, b"Content-Length: 1048577"), status=413)
+
+
+@pytest.mark.parametrize("line", [JSON, FORM], ids=["json", "multipart"])
+def test_oversized_chunked_body_is_refused_where_it_passes_the_limit(hasty: Stage, line: bytes) -> None:
+    """A body of unknown length is counted as it comes."""
+    rows = hasty.kept_rows()
+    sent = 0
+    with hasty.caller(3.0) as caller:
+        caller.send(raw_request("POST", "/v1/files", line, b"Transfer-Encoding: chunked"))
+        while sent < 3 * 1024 * 1024 and caller.try_send(b"10000\r\n" + b"x" * 65536 + b"\r\n"):
+            sent += 65536
+        caller.try_send(b"0\r\n\r\n")
+        answer = caller.read()
+
+    assert (413, rows + 1) == (answer.status, hasty.kept_rows())
+
+
+# ---------------------------------------------------------------- HT-19: Expect
+
+
+def test_expectation_is_met_then_the_body_is_read(ordinary: Stage) -> None:
+    """HT-19: curl asks first when a body is large."""
+    body = chat_body("echo: expected")
+    with ordinary.caller() as caller:
+        caller.send(raw_request("POST", "/v1/chat/completions", JSON, b"Expect: 100-continue", b"Content-Length: %d" % len(body)))
+        interim = caller.read_until(b"\r\n\r\n")
+        caller.send(body)
+        answer = caller.read()
+
+    assert b"HTTP/1.1 100 Continue\r\n\r\n" == interim
+    assert (200, "expected") == (answer.status, answer.json()["choices"][0]["message"]["content"])
+    assert ordinary.provider.last.header("expect") is None
+
+
+def test_expectation_of_an_upload_is_met(ordinary: Stage) -> None:
+    """HT-19: a streamed body is asked for as well."""
+    with ordinary.caller() as caller:
+        caller.send(raw_request("POST", "/v1/files", FORM, b"Expect: 100-continue", b"Content-Length: %d" % len(UPLOAD)))
+        interim = caller.read_until(b"\r\n\r\n")
+        caller.send(UPLOAD)
+        status = caller.read().status
+
+    assert (b"HTTP/1.1 100 Continue\r\n\r\n", 200, UPLOAD) == (interim, status, ordinary.provider.last.body)
+
+
+def test_expectation_with_a_bad_key_is_refused_unread(guarded: Stage) -> None:
+    """HT-19: the body is never asked for."""
+    answer = guarded.refused(
+        raw_request("POST", "/v1/chat/completions", JSON, b"Authorization: Bearer sk-wrong", b"Expect: 100-continue",
+                    b"Content-Length: 500"),
+        status=401, code="invalid_api_key",
+    )  # fmt: skip
+
+    assert [] == answer.interim
+
+
+def test_expectation_with_a_spent_budget_is_refused_unread(ordinary: Stage) -> None:
+    """HT-19: the body of a request that cannot be paid for is never asked for."""
+    first = ordinary.ask(raw_chat("x", b"X-Readygate-App: thin"))
+    answer = ordinary.refused(
+        raw_request("POST", "/v1/chat/completions", JSON, b"X-Readygate-App: thin", b"Expect: 100-continue",
+                    b"Content-Length: 500"),
+        status=429,
+    )  # fmt: skip
+
+    assert (200, []) == (first.status, answer.interim)
+
+
+def test_expectation_of_an_oversized_body_is_refused_unread(hasty: Stage) -> None:
+    """HT-19: 413 instead of 100."""
+    data = raw_request("POST", "/v1/chat/completions", JSON, b"Expect: 100-continue", b"Content-Length: 99999999")
+
+    assert [] == hasty.refused(data, status=413).interim
+
+
+def test_unknown_expectation_is_refused(ordinary: Stage) -> None:
+    """RFC 9110: 417."""
+    ordinary.refused(raw_request("POST", "/v1/chat/completions", JSON, b"Expect: 200-ok", body=b"{}"), status=417)
+    ordinary.refused(raw_request("GET", "/v1/models", b"Expect: 200-ok"), status=417)
+
+
+def test_expectation_in_http10_is_ignored(ordinary: Stage) -> None:
+    """RFC 9110 section 10.1.1: an HTTP/1.0 client would take 100 for its answer."""
+    body = chat_body("echo: old")
+    answer = ordinary.ask(
+        raw_request("POST", "/v1/chat/completions", JSON, b"Expect: 100-continue", body=body, version=b"HTTP/1.0")
+    )
+
+    assert (200, []) == (answer.status, answer.interim)
+
+
+# ---------------------------------------------------------------- offers to change protocols
+
+
+@pytest.mark.parametrize(
+    ("lines", "pieces"),
+    [
+        ((b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA"), 1),
+        ((b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA"), 3),
+        ((b"Connection: Upgrade", b"Upgrade: websocket"), 1),
+        ((b"Connection: keep-alive, Upgrade", b"Upgrade: TLS/1.2"), 2),
+        ((b"Upgrade: h2c",), 1),
+    ],
+    ids=["h2c", "h2c in pieces", "websocket by POST", "tls in pieces", "without Connection"],
+)
+@pytest.mark.parametrize("coding", ["length", "chunked"])
+def test_upgrade_offer_with_a_body_is_declined_and_served(
+    ordinary: Stage, lines: tuple[bytes, ...], pieces: int, coding: str
+) -> None:
+    """RFC 9110 section 7.8: a server may ignore the offer; Java's HttpClient makes it on every first request."""
+    body = chat_body("echo: plain old")
+    if coding == "length":
+        data = raw_request("POST", "/v1/chat/completions", JSON, *lines, body=body)
+    else:
+        data = raw_request("POST", "/v1/chat/completions", JSON, *lines, b"Transfer-Encoding: chunked") + chunked(body)
+    step = -(-len(data) // pieces)
+    with ordinary.caller(2.0) as caller:
+        caller.send(*[data[at : at + step] for at in range(0, len(data), step)], gap_s=0.02 if pieces > 1 else 0.0)
+        answer = caller.read()
+        caller.send(raw_chat("echo: next"))
+        after = caller.read()
+
+    assert (200, "plain old") == (answer.status, answer.json()["choices"][0]["message"]["content"])
+    assert "next" == after.json()["choices"][0]["message"]["content"]
+    assert not {"upgrade", "http2-settings", "connection"} & {name.lower() for name, _ in ordinary.provider.entries[-2].headers}
+
+
+def test_declined_upgrade_of_http10_stays_http10(ordinary: Stage) -> None:
+    """A caller that speaks 1.0 cannot read chunks, whatever it offers."""
+    body = chat_body("echo: old", stream=True)
+    data = raw_request("POST", "/v1/chat/completions", JSON, b"Connection: Upgrade", b"Upgrade: h2c", body=body,
+                       version=b"HTTP/1.0")  # fmt: skip
+    with ordinary.caller(2.0) as caller:
+        caller.send(data)
+        answer = caller.read()
+
+    assert ("close", "[DONE]") == (answer.framing, answer.events[-1])
+
+
+def test_declined_upgrade_keeps_a_wish_to_close(ordinary: Stage) -> None:
+    """``Connection: close, Upgrade`` asks for two things; declining one does not forget the other."""
+    with ordinary.caller(2.0) as caller:
+        caller.send(raw_request("GET", "/v1/models", b"Connection: close, Upgrade", b"Upgrade: h2c"))
+        answer = caller.read()
+        end, _ = caller.ending()
+
+    assert (200, True, "eof") == (answer.status, answer.closes, end)
+
+
+def test_many_callers_are_forgotten_when_they_leave(ordinary: Stage) -> None:
+    """I13: descriptors and connections return to where they were."""
+    before = (ordinary.sidecar.descriptors(), gauge(ordinary, "caller_connections"))
+    callers = [RawCaller(ordinary.sidecar.data_port) for _ in range(100)]
+    for caller in callers:
+        caller.send(raw_request("GET", "/v1/models"))
+    for caller in callers:
+        caller.read()
+        caller.sock.close()
+    time.sleep(0.1)  # noqa: TID251 - no event loop here
+    after = (ordinary.sidecar.descriptors(), gauge(ordinary, "caller_connections"))
+
+    # Connections to the provider are pooled for a while, so descriptors may rise by those.
+    pooled = gauge(ordinary, "provider_connections")
+    assert after[0] <= before[0] + pooled + 2
+    assert after[1] <= before[1]

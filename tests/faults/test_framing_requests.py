@@ -1,0 +1,558 @@
+"""Malformed and hostile requests: refused before anything leaves, answered well, recorded once (HT-01..05, 08, 10..13, 23)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+import zlib
+
+import pytest
+
+from tests.support.rawhttp import Broken, RawCaller, chat_body, chunked, raw_chat, raw_request
+from tests.support.sidecar import Stage
+
+pytestmark = pytest.mark.faults
+
+JSON = b"Content-Type: application/json"
+BODY = chat_body("framing")
+CHUNKED = chunked(BODY)
+POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+SMUGGLED = b"GET /v1/files/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
+"""Rides behind a refused request. Where that is not refused this is a second request of its own right."""
+HAS_CANARY = "sk-line-canary-0Aa1Bb2Cc3"
+
+
+def posting(*lines: bytes, body: bytes = b"") -> bytes:
+    """Return a chat POST with exactly these lines behind Host."""
+    return POST + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + body
+
+
+LENGTHS = {
+    "length and chunked": (JSON, b"Content-Length: 5", b"Transfer-Encoding: chunked"),
+    "chunked and length": (JSON, b"Transfer-Encoding: chunked", b"Content-Length: 5"),
+    "two equal lengths": (JSON, b"Content-Length: %d" % len(BODY), b"Content-Length: %d" % len(BODY)),
+    "two lengths": (JSON, b"Content-Length: %d" % len(BODY), b"Content-Length: 3"),
+    "list of lengths": (JSON, b"Content-Length: %d, %d" % (len(BODY), len(BODY))),
+    "signed": (JSON, b"Content-Length: +%d" % len(BODY)),
+    "negative": (JSON, b"Content-Length: -1"),
+    "hexadecimal": (JSON, b"Content-Length: 0x10"),
+    "spaced digits": (JSON, b"Content-Length: 1 0"),
+    "space before colon": (JSON, b"Content-Length : %d" % len(BODY)),
+    "underscore": (JSON, b"Content_Length: %d" % len(BODY)),
+    "underscored digits": (JSON, b"Content-Length: 1_0"),
+    "not a number": (JSON, b"Content-Length: ten"),
+    "empty": (JSON, b"Content-Length:"),
+    "beyond 64 bits": (JSON, b"Content-Length: 18446744073709551617"),
+    "fraction": (JSON, b"Content-Length: 1.0"),
+}
+
+
+@pytest.mark.parametrize("lines", LENGTHS.values(), ids=list(LENGTHS))
+def test_doubtful_content_length_is_refused(ordinary: Stage, lines: tuple[bytes, ...]) -> None:
+    """HT-01: two parties that differ about a body's end make request smuggling."""
+    ordinary.refused(posting(*lines, body=BODY + SMUGGLED), status=400)
+
+
+CODINGS = {
+    "xchunked": (JSON, b"Transfer-Encoding: xchunked"),
+    "vertical tab": (JSON, b"Transfer-Encoding: \x0bchunked"),
+    "form feed": (JSON, b"Transfer-Encoding: \x0cchunked"),
+    "NUL": (JSON, b"Transfer-Encoding: chunked\x00"),
+    "trailing comma": (JSON, b"Transfer-Encoding: chunked,"),
+    "twice in one": (JSON, b"Transfer-Encoding: chunked, chunked"),
+    "twice": (JSON, b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"),
+    "gzip, chunked": (JSON, b"Transfer-Encoding: gzip, chunked"),
+    "chunked, gzip": (JSON, b"Transfer-Encoding: chunked, gzip"),
+    "identity": (JSON, b"Transfer-Encoding: identity"),
+    "quoted": (JSON, b'Transfer-Encoding: "chunked"'),
+    "folded": (JSON, b"Transfer-Encoding:\r\n chunked"),
+    "underscore": (JSON, b"Transfer_Encoding: chunked"),
+    "space before colon": (JSON, b"Transfer-Encoding : chunked"),
+    "gzip, chunked with no other line": (b"Transfer-Encoding: gzip, chunked",),
+    "gzip alone with no other line": (b"Transfer-Encoding: gzip",),
+    "parameter": (JSON, b"Transfer-Encoding: chunked;q=1"),
+}
+@pytest.mark.parametrize("lines", CODINGS.values(), ids=list(CODINGS))
+def test_disguised_transfer_coding_is_refused(ordinary: Stage, lines: tuple[bytes, ...]) -> None:
+    """HT-02: only the plain word ``chunked`` is understood alike by everybody."""
+    ordinary.refused(posting(*lines, body=CHUNKED + SMUGGLED), status=(400, 501))
+
+
+def test_chunked_in_http10_is_refused(ordinary: Stage) -> None:
+    """HT-02: HTTP/1.0 has no transfer coding; a proxy that took it would see another body's end."""
+    data = b"POST /v1/chat/completions HTTP/1.0\r\nHost: localhost\r\n" + JSON + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    ordinary.refused(data + CHUNKED, status=(400, 501))
+
+
+CHUNKS = {
+    "0x size": b"0x5\r\nhello\r\n0\r\n\r\n",
+    "underscored size": b"0_5\r\nhello\r\n0\r\n\r\n",
+    "plus": b"+5\r\nhello\r\n0\r\n\r\n",
+    "minus": b"-5\r\nhello\r\n0\r\n\r\n",
+    "beyond 64 bits": b"10000000000000005\r\nhello\r\n0\r\n\r\n",
+    "no size": b"\r\nhello\r\n0\r\n\r\n",
+    "space before size": b" 5\r\nhello\r\n0\r\n\r\n",
+    "LF in an extension": b"5;a=b\nc\r\nhello\r\n0\r\n\r\n",
+    "CR in an extension": b"5;a=b\rc\r\nhello\r\n0\r\n\r\n",
+    "LF after size": b"5\nhello\r\n0\r\n\r\n",
+    "no CRLF behind data": b"5\r\nhello0\r\n\r\n",
+    "data longer than size": b"3\r\nhello\r\n0\r\n\r\n",
+    "LF behind data": b"5\r\nhello\n0\r\n\r\n",
+    "extension of 64 KiB": b"5;a=" + b"x" * 65536 + b"\r\nhello\r\n0\r\n\r\n",
+    "bad line in the trailers": b"0\r\nX-Trailer: 5\r\nbad line\r\n\r\n",
+    "length in the trailers": b"5\r\nhello\r\n0\r\nContent-Length: 5\r\n\r\n",
+    "coding in the trailers": b"5\r\nhello\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n",
+}
+@pytest.mark.parametrize("body", CHUNKS.values(), ids=list(CHUNKS))
+def test_bad_chunk_is_refused(ordinary: Stage, body: bytes) -> None:
+    """HT-03: a chunk that two parsers cut differently hides a second request."""
+    ordinary.refused(posting(JSON, b"Transfer-Encoding: chunked", body=body + SMUGGLED), status=400)
+
+
+def test_body_without_last_chunk_reaches_nobody(ordinary: Stage) -> None:
+    """HT-03: a caller that leaves before its body is whole asked for nothing yet."""
+    asked = ordinary.asked
+    with ordinary.caller() as caller:
+        caller.send(posting(JSON, b"Transfer-Encoding: chunked", body=b"%x\r\n%b\r\n" % (len(BODY), BODY)))
+        caller.half_close()
+        end, rest = caller.ending(2.0)
+
+    assert ("eof", b"", asked) == (end, rest, ordinary.asked)
+
+
+def test_bad_chunk_in_an_upload_aborts_it_and_leaves_a_row(ordinary: Stage) -> None:
+    """HT-03: an upload streams, so the provider has begun to see it: it must not see a proper end."""
+    rows = ordinary.kept_rows()
+    head = raw_request("POST", "/v1/files/broken-upload", b"Content-Type: multipart/form-data; boundary=b",
+                       b"Transfer-Encoding: chunked")  # fmt: skip
+    with ordinary.caller() as caller:
+        caller.send(head + b"5\r\nhello\r\n", b"zz\r\nhello\r\n0\r\n\r\n", gap_s=0.2)
+        caller.ending(2.0)
+    ordinary.sidecar.rows("path = '/v1/files/broken-upload'", count=1, within_s=2.0)
+
+    assert rows + 1 == ordinary.kept_rows()
+    assert all(entry.received_s < 0 for entry in ordinary.entries("broken-upload"))
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        posting(JSON, b"Content-Length: 5", b"Transfer-Encoding: chunked", body=b"0\r\n\r\n"),
+        posting(JSON, b"Transfer-Encoding: xchunked", body=b"0\r\n\r\n"),
+        posting(JSON, b"Host: other", b"Content-Length: 2", body=b"{}"),
+        raw_request("GET", "/nowhere"),
+        raw_request("CONNECT", "localhost:443"),
+        posting(JSON, b"Content-Encoding: gzip", b"Content-Length: 2", body=b"{}"),
+        raw_request("TRACE", "/v1/models"),
+    ],
+    ids=["cl-te", "xchunked", "two hosts", "not v1", "connect", "gzip", "trace"],
+)
+def test_nothing_behind_a_refused_request_is_routed(ordinary: Stage, first: bytes) -> None:
+    """HT-04: what follows a refused request in the same write may be its body; it is never a request."""
+    rider = SMUGGLED.replace(b"smuggled", b"rider")
+    ordinary.refused(first + rider + rider, status=(400, 404, 405, 415, 501))
+
+    assert not ordinary.entries("rider")
+
+
+# ---------------------------------------------------------------- HT-05: size
+
+
+SIZES = {
+    "line of 8 KiB in a header passes": (raw_request("GET", "/v1/models", b"X-Long: " + b"a" * 8300), (200,)),
+    "target of 16 KiB and more": (raw_request("GET", "/v1/models?" + "a" * 17_000), (414,)),
+    "500 header lines": (raw_request("GET", "/v1/models", *[b"X-%d: 1" % n for n in range(500)]), (431,)),
+    "long method": (raw_request("A" * 5000, "/v1/models"), (400, 405, 501)),
+    "headers of 70 KiB, one line": (raw_request("GET", "/v1/models", b"X-Long: " + b"a" * 70_000), (431,)),
+    "headers of 100 KiB, 50 lines": (
+        raw_request("GET", "/v1/models", *[b"X-%d: " % n + b"a" * 2000 for n in range(50)]), (431,)),
+    "headers of 200 KiB": (raw_request("GET", "/v1/models", *[b"X-%d: " % n + b"a" * 2000 for n in range(100)]), (431,)),
+    "header name of 70 KiB": (raw_request("GET", "/v1/models", b"X" * 70_000 + b": 1"), (431,)),
+}  # fmt: skip
+@pytest.mark.parametrize(("data", "statuses"), SIZES.values(), ids=list(SIZES))
+def test_oversized_head_is_refused_whatever_its_segments(
+    ordinary: Stage, data: bytes, statuses: tuple[int, ...]
+) -> None:
+    """HT-05: the limit must not depend on how the bytes were cut on their way."""
+    if statuses == (200,):
+        assert 200 == ordinary.ask(data).status
+        return
+    ordinary.refused(data, status=statuses)
+
+
+def test_endless_head_is_cut_at_the_limit(ordinary: Stage) -> None:
+    """HT-05, I10: a head without end must not be gathered."""
+    before = resident_kib(ordinary)
+    with ordinary.caller() as caller:
+        caller.send(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-Endless: ")
+        for _ in range(1024):
+            if not caller.try_send(b"a" * 16384):
+                break
+        try:
+            status = caller.read().status
+        except Broken:
+            status = 431  # our own late bytes may have reset the connection before we read
+
+    assert 431 == status
+    assert resident_kib(ordinary) - before < 16 * 1024
+
+
+def test_endless_trailers_are_cut(ordinary: Stage) -> None:
+    """CVE-2026-22815: trailers count against a limit like everything else a caller sends."""
+    asked, before = ordinary.asked, resident_kib(ordinary)
+    line = b"X-Trailer: " + b"a" * 16000 + b"\r\n"
+    sent = 0
+    with ordinary.caller() as caller:
+        caller.send(posting(JSON, b"Transfer-Encoding: chunked", body=b"2\r\n{}\r\n0\r\n"))
+        while sent < 48 * 1024 * 1024 and caller.try_send(line * 16):
+            sent += 16 * len(line)
+
+    assert sent < 40 * 1024 * 1024, "48 MiB of trailers were read"
+    assert asked == ordinary.asked
+    assert resident_kib(ordinary) - before < 64 * 1024
+
+
+def test_one_endless_trailer_line_is_cut(ordinary: Stage) -> None:
+    """CVE-2026-22815, I10: one line that never ends is gathered by the parser unless somebody counts."""
+    before, sent = resident_kib(ordinary), 0
+    piece = b"a" * 262144
+    with ordinary.caller() as caller:
+        caller.send(posting(JSON, b"Transfer-Encoding: chunked", body=b"2\r\n{}\r\n0\r\nX-Trailer: "))
+        while sent < 8 * 1024 * 1024 and caller.try_send(piece):
+            sent += len(piece)
+        grown = resident_kib(ordinary) - before
+
+    assert (True, True) == (sent < 8 * 1024 * 1024, grown < 6 * 1024), f"{sent} bytes read, {grown} KiB grown"
+
+
+def resident_kib(running: Stage) -> int:
+    """Return the resident memory of the sidecar."""
+    with open(f"/proc/{running.sidecar.process.pid}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+# ---------------------------------------------------------------- HT-08: versions, hosts, targets, methods
+
+
+LINES = {
+    "0.9": b"GET /v1/models\r\n\r\n",
+    "0.9 with a version": b"GET /v1/models HTTP/0.9\r\nHost: localhost\r\n\r\n",
+    "1.9": b"GET /v1/models HTTP/1.9\r\nHost: localhost\r\n\r\n",
+    "2.0": b"GET /v1/models HTTP/2.0\r\nHost: localhost\r\n\r\n",
+    "1.10": b"GET /v1/models HTTP/1.10\r\nHost: localhost\r\n\r\n",
+    "lower-case version": b"GET /v1/models http/1.1\r\nHost: localhost\r\n\r\n",
+    "h2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+    "TLS hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 64,
+    "no Host": b"GET /v1/models HTTP/1.1\r\n\r\n",
+    "empty Host": b"GET /v1/models HTTP/1.1\r\nHost:\r\n\r\n",
+    "Host with user": b"GET /v1/models HTTP/1.1\r\nHost: a@localhost\r\n\r\n",
+    "Host with path": b"GET /v1/models HTTP/1.1\r\nHost: localhost/v1\r\n\r\n",
+    "Host with space": b"GET /v1/models HTTP/1.1\r\nHost: local host\r\n\r\n",
+    "two Hosts": b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
+    "list of Hosts": b"GET /v1/models HTTP/1.1\r\nHost: localhost, evil.example\r\n\r\n",
+    "rebound Host": b"GET /v1/models HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+    "foreign absolute form": b"GET http://evil.example/v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "absolute form": b"GET http://localhost/v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "CONNECT": b"CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443\r\n\r\n",
+    "TRACE": b"TRACE /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "asterisk": b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "fragment": b"GET /v1/models#x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "dot segments": b"GET /v1/../admin HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "encoded dot segments": b"GET /v1/%2e%2E/admin HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "half-encoded dot segments": b"GET /v1/.%2e%2fadmin HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "backslash dot segments": b"GET /v1/..\\admin HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "not v1": b"GET /v2/models HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "looks like v1": b"GET /v1x/models HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "double slash": b"GET //v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "unknown method": b"BREW /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "lower-case method": b"get /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "webdav method": b"PROPFIND /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "control character in target": b"GET /v1/mo\x07dels HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "space in target": b"GET /v1/mo dels HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "bare LF": b"GET /v1/models HTTP/1.1\nHost: localhost\n\n",
+    "bare LF in the middle": b"GET /v1/models HTTP/1.1\r\nHost: localhost\nX-A: b\r\n\r\n",
+    "bare CR": b"GET /v1/models HTTP/1.1\r\nHost: localhost\rX-A: b\r\n\r\n",
+    "folded line": b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-A: b\r\n c\r\n\r\n",
+    "leading space": b"GET /v1/models HTTP/1.1\r\n X-A: b\r\nHost: localhost\r\n\r\n",
+    "no colon": b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-A\r\n\r\n",
+    "empty name": b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n: b\r\n\r\n",
+    "NUL in a value": b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-A: b\x00c\r\n\r\n",
+    "escape in a value": b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-A: b\x1b[31m\r\n\r\n",
+    "space in a name": b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX A: b\r\n\r\n",
+    "non-ASCII name": b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-\xc3\xa9: b\r\n\r\n",
+}
+@pytest.mark.parametrize("data", LINES.values(), ids=list(LINES))
+def test_odd_request_head_is_refused(ordinary: Stage, data: bytes) -> None:
+    """HT-07, HT-08: a sidecar speaks HTTP/1.1 and 1.0 in origin form to its own app, and nothing else."""
+    ordinary.refused(data, status=(400, 404, 405, 421, 501, 505))
+
+
+# ---------------------------------------------------------------- HT-10, HT-11, HT-12: bodies
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"deflate", b"br", b"zstd", b"gzip, gzip", b"x-gzip", b"GZIP"])
+def test_encoded_body_is_refused_unread(ordinary: Stage, coding: bytes) -> None:
+    """HT-10: policy cannot read it, and inflating it is how bombs go off."""
+    bomb = gzip.compress(b"\0" * 50_000_000) if b"zip" in coding else zlib.compress(b"\0" * 1_000_000)
+    before = resident_kib(ordinary)
+
+    ordinary.refused(raw_request("POST", "/v1/chat/completions", JSON, b"Content-Encoding: " + coding, body=bomb), status=415)
+    assert resident_kib(ordinary) - before < 4 * 1024
+
+
+def test_encoded_upload_is_refused(ordinary: Stage) -> None:
+    """HT-10: an upload streams, yet its coding must not reach a provider either."""
+    ordinary.refused(
+        raw_request("POST", "/v1/files", b"Content-Type: multipart/form-data; boundary=b", b"Content-Encoding: gzip",
+                    body=gzip.compress(b"--b--")),
+        status=415,
+    )  # fmt: skip
+
+
+def test_encoded_body_with_no_other_line_is_refused(ordinary: Stage) -> None:
+    """HT-10: the shortest head that carries a coding is refused like any other."""
+    ordinary.refused(posting(b"Content-Encoding: gzip", b"Content-Length: 2", body=b"{}"), status=415)
+    ordinary.refused(b"POST /v1/chat/completions HTTP/1.0\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", status=415)
+
+
+def test_mislabelled_gzip_body_is_unreadable(ordinary: Stage) -> None:
+    """HT-10: bytes that are no JSON are refused whatever they are."""
+    ordinary.refused(raw_request("POST", "/v1/chat/completions", JSON, body=gzip.compress(BODY)), status=400, closes=False)
+
+
+def message(content: str) -> bytes:
+    """Return a chat body whose content is this JSON text."""
+    return b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":%b}]}' % content.encode("utf-8", "surrogatepass")
+
+
+ODD_JSON = {
+    "depth 100k": b'{"model":"m","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "depth 100k escaped": b'{"model":"m","x":"\\u0041","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "open depth": b'{"a":' * 50_000,
+    "NaN": b'{"model":"m","temperature":NaN,"messages":[]}',
+    "garbage tail": message('"hi"') + b"}",
+    "two documents": message('"hi"') + message('"hi"'),
+    "BOM": b"\xef\xbb\xbf" + message('"hi"'),
+    "UTF-16": message('"hi"').decode().encode("utf-16"),
+    "UTF-16 without BOM": message('"hi"').decode().encode("utf-16-le"),
+    "UTF-32": message('"hi"').decode().encode("utf-32"),
+    "CESU": message('"') [:-3] + b'\xed\xa0\xbd\xed\xb8\x80"}]}',
+    "Latin-1": message('"caf') [:-3] + b'\xe9"}]}',
+    "overlong": message('"') [:-3] + b'\xc0\xaf"}]}',
+    "NUL": message('"a\x00b"'),
+    "newline in string": message('"a\nb"'),
+    "single quotes": b"{'model':'m'}",
+    "comment": b'{"model":"m",/* x */"messages":[]}',
+    "trailing comma": b'{"model":"m","messages":[],}',
+    "empty": b"",
+    "blank": b"  \r\n ",
+    "truncated": message('"hi"')[:-2],
+}  # fmt: skip
+@pytest.mark.parametrize("body", ODD_JSON.values(), ids=list(ODD_JSON))
+def test_odd_json_is_refused_quickly(ordinary: Stage, body: bytes) -> None:
+    """HT-11: what parsers disagree about is refused, without holding anybody else up."""
+    data = raw_request("POST", "/v1/chat/completions", JSON, body=body, length=True)
+    started_s = time.monotonic()
+    with ordinary.caller() as caller:
+        caller.send(data)
+        status = caller.read().status
+    taken_s = time.monotonic() - started_s
+
+    assert 400 == status
+    assert taken_s < 0.5, f"{taken_s:.3f} s"
+    ordinary.refused(data, status=400, closes=False)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['"\\ud800"', '"\\udc00 tail"', '"a\\u0000b"', '"\\ud83d\\ude00"', "1e400", "-0", "9" * 5000, '"\u2028"', "1.0e2"],
+    ids=["lone high", "lone low", "escaped NUL", "pair", "1e400", "-0", "5000 digits", "U+2028", "exponent"],
+)
+def test_odd_but_harmless_json_passes_as_it_is_or_is_refused(ordinary: Stage, content: str) -> None:
+    """HT-11: never changed silently: refused, or the provider gets the caller's own bytes."""
+    body = message(content)
+    answer = ordinary.ask(raw_request("POST", "/v1/chat/completions", JSON, body=body))
+
+    if answer.status == 400 and not answer.get("x-readygate-provider"):
+        return
+    assert body == ordinary.provider.last.body
+
+
+def test_million_keys_do_not_hold_others_up(ordinary: Stage) -> None:
+    """HT-11, I11: a big document is read beside the loop, so the probe stays quick."""
+    body = b'{"model":"gpt-4o-mini","messages":[],"metadata":{' + b",".join(b'"k%d":1' % n for n in range(1_000_000)) + b"}}"
+    slowest_s = 0.0
+    with ordinary.caller(15.0) as caller:
+        caller.send(raw_request("POST", "/v1/chat/completions", JSON, body=body))
+        for _ in range(20):
+            started_s = time.monotonic()
+            assert 200 == ordinary.sidecar.status("/livez")
+            slowest_s = max(slowest_s, time.monotonic() - started_s)
+            time.sleep(0.02)  # noqa: TID251 - no event loop here
+        status = caller.read().status
+
+    assert status in (200, 400)
+    assert slowest_s < 0.25, f"{slowest_s:.3f} s"
+
+
+EMAIL = "ana.canary@example.com"
+TWINS = {
+    "messages, PII first": b'{"model":"m","messages":[{"role":"user","content":"%E"}],"messages":[{"role":"user","content":"hi"}]}',
+    "messages, PII last": b'{"model":"m","messages":[{"role":"user","content":"hi"}],"messages":[{"role":"user","content":"%E"}]}',
+    "messages, escaped key": b'{"model":"m","messages":[{"role":"user","content":"%E"}],"m\\u0065ssages":[{"role":"user","content":"hi"}]}',
+    "content, PII first": b'{"model":"m","messages":[{"role":"user","content":"%E","content":"hi"}]}',
+    "content, PII last": b'{"model":"m","messages":[{"role":"user","content":"hi","content":"%E"}]}',
+    "content, escaped key": b'{"model":"m","messages":[{"role":"user","content":"%E","cont\\u0065nt":"hi"}]}',
+    "content, escaped value first": b'{"model":"m","messages":[{"role":"user","content":"%U","content":"hi"}]}',
+    "content, escaped value": b'{"model":"m","messages":[{"role":"user","content":"%U"}]}',
+    "model twice": b'{"model":"m","model":"n","messages":[{"role":"user","content":"%E"}]}',
+    "model, escaped key": b'{"model":"m","mod\\u0065l":"n","messages":[{"role":"user","content":"%E"}]}',
+    "key holds it": b'{"model":"m","messages":[{"role":"user","content":"hi"}],"metadata":{"%E":"x"}}',
+    "deep": b'{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":{"a":{"b":["%E"]}}}]}]}',
+}
+@pytest.mark.parametrize("body", TWINS.values(), ids=list(TWINS))
+def test_repeated_keys_carry_no_personal_data_past_policy(ordinary: Stage, body: bytes) -> None:
+    """HT-12, I9: parsers differ in which of two keys they obey, so neither may hold what policy replaces."""
+    escaped = "".join(f"\\u{ord(c):04x}" for c in EMAIL).encode()
+    body = body.replace(b"%E", EMAIL.encode()).replace(b"%U", escaped)
+    asked = ordinary.asked
+    answer = ordinary.ask(raw_request("POST", "/v1/chat/completions", JSON, b"X-Readygate-App: pii", body=body))
+
+    if ordinary.asked == asked:
+        assert 400 == answer.status
+        return
+    seen = ordinary.provider.last.body
+    assert EMAIL.encode() not in seen
+    assert EMAIL not in json.dumps(json.loads(seen), ensure_ascii=False)
+    assert not any(key == "__twice__" for key in json.loads(seen, object_pairs_hook=_marked))
+
+
+def _marked(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    names = [name for name, _ in pairs]
+    return dict(pairs) if len(names) == len(set(names)) else {"__twice__": True}
+
+
+TYPES = {
+    "none": b"",
+    "none, chunked": b"chunked",
+    "octets": b"Content-Type: application/octet-stream",
+    "multipart": b"Content-Type: multipart/form-data; boundary=x",
+    "text": b"Content-Type: text/plain",
+    "form": b"Content-Type: application/x-www-form-urlencoded",
+    "image": b"Content-Type: image/png",
+    "json in other letters": b"Content-Type: Application/JSON ; charset=utf-8",
+}
+@pytest.mark.parametrize("line", TYPES.values(), ids=list(TYPES))
+def test_content_type_is_no_way_past_policy(ordinary: Stage, line: bytes) -> None:
+    """I9: model servers read JSON whatever its label says, so a chat request is read or refused, never waved through."""
+    body = chat_body(f"write to {EMAIL}")
+    lines = [line] if line.startswith(b"C") else []
+    if line == b"chunked":
+        data = raw_request("POST", "/v1/chat/completions", b"X-Readygate-App: pii", b"Transfer-Encoding: chunked") + chunked(body)
+    else:
+        data = raw_request("POST", "/v1/chat/completions", b"X-Readygate-App: pii", *lines, body=body)
+    asked = ordinary.asked
+    answer = ordinary.ask(data)
+
+    if ordinary.asked == asked:
+        assert answer.status in (400, 415)
+        return
+    assert EMAIL.encode() not in ordinary.provider.last.body
+
+
+# ---------------------------------------------------------------- HT-13, HT-23: credentials in odd lines
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Authorization : Bearer %b",
+        b"Authorization\x00: Bearer %b",
+        b"Authorization: Bearer %b\x00",
+        b" Authorization: Bearer %b",
+        b"Authorization Bearer %b",
+        b"X-Ok: 1\rAuthorization: Bearer %b",
+        b"%b: 1\x01",
+    ],
+)
+def test_malformed_line_with_a_key_is_repeated_nowhere(ordinary: Stage, line: bytes) -> None:
+    """HT-13: a parser's complaint that quotes the line puts the key into replies and logs."""
+    answer = ordinary.refused(raw_request("GET", "/v1/models", line.replace(b"%b", HAS_CANARY.encode())), status=400)
+
+    assert HAS_CANARY not in answer.text
+    assert HAS_CANARY not in str(ordinary.row(answer))
+    assert HAS_CANARY not in ordinary.sidecar.log()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (b"Authorization: Bearer a", b"Authorization: Bearer b"),
+        (b"Authorization: Bearer a", b"authorization: Bearer a"),
+        (b"x-api-key: a", b"X-Api-Key: b"),
+        (b"x_api_key: a",),
+        (b"api_key: a",),
+        (b"Content_Type: text/plain",),
+        (b"Content-Type: text/plain",),
+        (b"X_Readygate_App: pii",),
+        (b"X-Readygate-App: a", b"X-Readygate-App: b"),
+        (b"X-Readygate_App: pii",),
+    ],
+)
+def test_repeated_or_misspelt_deciding_header_is_refused(ordinary: Stage, lines: tuple[bytes, ...]) -> None:
+    """HT-23: two parties must not disagree about who calls and what is sent."""
+    ordinary.refused(raw_chat("x", *lines), status=400)
+
+
+def test_caller_credentials_never_reach_a_provider_with_a_key_of_ours(ordinary: Stage) -> None:
+    """HT-23: exactly one credential goes out, ours, whatever the caller put where."""
+    lines = (b"Authorization: Bearer sk-callers", b"x-api-key: sk-callers", b"api-key: sk-callers", b"OpenAI-Organization: org-callers")
+    ordinary.ask(raw_chat("credentials", *lines))
+    entry = ordinary.provider.last
+
+    assert "callers" not in str(entry.headers)
+    assert 1 == len(entry.header_values("authorization"))
+
+
+def test_caller_credential_in_a_custom_auth_header_is_replaced(ordinary: Stage) -> None:
+    """HT-23: a provider with a header of its own gets one value in it, not the caller's beside ours."""
+    ordinary.ask(raw_chat("custom", b"X-Goog-Api-Key: callers-own", model="goog-1"))
+
+    assert ["goog-own-canary-5Hj3Nd6Rb0Yc2Fs"] == ordinary.provider.last.header_values("x-goog-api-key")
+
+
+def test_garbage_behind_a_request_is_not_booked_on_it(ordinary: Stage) -> None:
+    """A row says what was asked: garbage on a kept connection is not another request for the path before it."""
+    with ordinary.caller() as caller:
+        caller.send(raw_chat("first"))
+        first = caller.read()
+        caller.send(b"\x00\x01 this is no request\r\n\r\n")
+        second = caller.read()
+
+    assert (200, 400) == (first.status, second.status)
+    row = ordinary.row(second)
+    assert ("", "") == (row["method"], row["model_asked"])
+    assert "/v1/chat/completions" != row["path"]
+
+
+def test_refusal_of_head_has_no_body(ordinary: Stage) -> None:
+    """A client that asked with HEAD reads a body as the next answer."""
+    with ordinary.caller() as caller:
+        caller.send(raw_request("HEAD", "/nowhere"))
+        answer = caller.read("HEAD")
+        end, rest = caller.ending()
+
+    assert (404, "eof", b"") == (answer.status, end, rest)
+
+
+def test_refusal_on_the_anthropic_path_has_its_shape(ordinary: Stage) -> None:
+    """Anthropic's SDK reads ``{"type": "error", "error": {...}}``."""
+    with RawCaller(ordinary.sidecar.data_port) as caller:
+        caller.send(raw_request("POST", "/v1/messages", JSON, b"Content-Encoding: gzip", body=b"{}"))
+        answer = caller.read()
+
+    assert 415 == answer.status
+    assert "error" == answer.json()["type"]
+    assert answer.get("x-readygate-id") == answer.json()["request_id"]
