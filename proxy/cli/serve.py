@@ -169,7 +169,8 @@ def _say_busy(settings: Settings, exc: OSError) -> int:
                 file=sys.stderr,
             )
     else:
-        print(f"readygate: cannot start: {exc.strerror or exc}", file=sys.stderr)
+        where = f": {exc.filename}" if exc.filename else ""
+        print(f"readygate: cannot start: {exc.strerror or exc}{where}", file=sys.stderr)
     return EXIT_UNUSABLE
 
 

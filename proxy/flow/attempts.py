@@ -251,12 +251,16 @@ class Attempts:
         if head.status == 101:
             return _Result(Outcome.OK, answer, booking)
         is_known = exchange.dialect is not Dialect.OTHER
+        body = answer.body
+        is_plain = head.status == 200 and head.content_type == b"application/json" and not plan.request.is_stream
+        if is_plain and is_known and body and not _says_error(body):
+            return _Result(Outcome.OK, answer, booking)
         outcome = classify_answer(
             head.status,
             head.content_type.decode("ascii", "replace"),
             plan.request.is_stream and is_known,
             self.upstream.uses_own_key(booking.deployment.provider),
-            is_known and answer.body is not None and _says_error(answer.body),
+            is_known and body is not None and _says_error(body),
             is_known_shape=is_known,
             is_body_empty=answer.body == b"",
         )
@@ -412,7 +416,15 @@ def _as_give_up(result: _Result, step: Try, walk: Walk) -> GiveUp:
 
 def _says_error(body: bytes) -> bool:
     """True when a small JSON body is an error document under a success status; cheap for ordinary answers."""
-    return body[:64].lstrip().startswith(b'{"error"') or b'"object":"error"' in body[:128]
+    return body.startswith((b'{"error"', b'{"object":"error"')) or (
+        body[1:2] != b'"' and _says_error_spaced(body[:256])
+    )
+
+
+def _says_error_spaced(start: bytes) -> bool:
+    """The same for a body that begins with white space or is laid out over lines."""
+    packed = b"".join(start.split())
+    return packed.startswith((b'{"error"', b'{"object":"error"'))
 
 
 def _text(value: bytes | None) -> str | None:

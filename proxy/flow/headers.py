@@ -189,29 +189,33 @@ def refusal_lines(refusal: Problem) -> bytes:
     return lines.encode("ascii")
 
 
-def _span(seconds: float) -> str:
+def _span(seconds: float) -> bytes:
     """Write a duration as OpenAI does in its rate-limit headers: ``120ms``, ``7.5s``, ``6m0s``."""
     if seconds < 1.0:
-        return f"{max(0, round(seconds * 1000))}ms"
+        return b"%dms" % max(0, round(seconds * 1000))
     if seconds < 60.0:
-        return f"{seconds:.3g}s"
+        return f"{seconds:.3g}s".encode("ascii")
     minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes}m{rest}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60}m{rest}s"
+    return b"%dm%ds" % (minutes, rest) if minutes < 60 else b"%dh%dm%ds" % (minutes // 60, minutes % 60, rest)
 
 
 def budget_lines(granted: Granted) -> bytes:
     """Return ``x-ratelimit-*`` of the tightest budgets of ours that apply, in OpenAI's notation."""
-    lines = ""
+    lines = b""
     if granted.limit_requests >= 0:
-        lines = (
-            f"x-ratelimit-limit-requests: {granted.limit_requests}\r\n"
-            f"x-ratelimit-remaining-requests: {max(0, granted.remaining_requests)}\r\n"
-            f"x-ratelimit-reset-requests: {_span(granted.reset_requests_s)}\r\n"
+        lines = _REQUESTS_LEFT % (
+            granted.limit_requests,
+            max(0, granted.remaining_requests),
+            _span(granted.reset_requests_s),
         )
     if granted.limit_tokens >= 0:
-        lines += (
-            f"x-ratelimit-limit-tokens: {granted.limit_tokens}\r\n"
-            f"x-ratelimit-remaining-tokens: {max(0, granted.remaining_tokens)}\r\n"
-            f"x-ratelimit-reset-tokens: {_span(granted.reset_tokens_s)}\r\n"
-        )
-    return lines.encode("ascii")
+        lines += _TOKENS_LEFT % (granted.limit_tokens, max(0, granted.remaining_tokens), _span(granted.reset_tokens_s))
+    return lines
+
+
+_REQUESTS_LEFT: Final = (
+    b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %b\r\n"
+)
+_TOKENS_LEFT: Final = (
+    b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\nx-ratelimit-reset-tokens: %b\r\n"
+)

@@ -60,6 +60,8 @@ class DataDoor:
         self.now_s = clock.monotonic_s
         self._loop = asyncio.get_running_loop()
         self._connections: set[FrontProtocol] = set()
+        self.busy: set[FrontProtocol] = set()
+        """Connections with a running exchange."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None
@@ -88,7 +90,7 @@ class DataDoor:
     @property
     def live_exchanges(self) -> int:
         """Exchanges now."""
-        return len(self._tasks)
+        return len(self.busy)
 
     # --- what a connection asks -------------------------------------------------------------------
 
@@ -105,17 +107,12 @@ class DataDoor:
         """Forget a connection."""
         self._connections.discard(connection)
 
-    def start(self, exchange: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run one exchange as a task that the door keeps hold of."""
-        task = self._loop.create_task(exchange)
+    def start(self, serving: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a connection's task, which the door keeps hold of."""
+        task = self._loop.create_task(serving)
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return task
-
-    def ended(self) -> None:
-        """The task that calls this is over."""
-        task = asyncio.current_task(self._loop)
-        if task is not None:
-            self._tasks.discard(task)
 
     def check_head(self, head: RequestHead) -> Problem | None:
         """Refuse a foreign Host, a coded body and every path that is not the provider API's."""
@@ -194,19 +191,22 @@ class DataDoor:
 
     async def wait_until_idle(self, deadline_s: float, hurry: asyncio.Event) -> bool:
         """Wait for the running exchanges until a monotonic deadline or ``hurry``; True when none is left."""
-        while self._tasks and self.now_s() < deadline_s and not hurry.is_set():
-            await asyncio.wait(tuple(self._tasks), timeout=max(0.0, min(0.25, deadline_s - self.now_s())))
-        return not self._tasks
+        while self.busy and self.now_s() < deadline_s and not hurry.is_set():  # noqa: ASYNC110 - two events and a deadline
+            await asyncio.sleep(max(0.0, min(0.05, deadline_s - self.now_s())))
+        return not self.busy
 
     async def close(self) -> None:
         """Cancel what still runs, let it write its last row, and cut every connection."""
         self.refuse_new()
-        for task in tuple(self._tasks):
-            task.cancel(DRAINING)
-        if self._tasks:
-            await asyncio.wait(tuple(self._tasks), timeout=2.0)
+        for connection in tuple(self.busy):
+            connection.cancel_exchange(DRAINING)
+        patience_s = self.now_s() + 2.0
+        while self.busy and self.now_s() < patience_s:  # noqa: ASYNC110 - a bounded wait at the very end
+            await asyncio.sleep(0.01)
         for connection in tuple(self._connections):
             connection.cut()
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=1.0)
         if self._sweep is not None:
             self._sweep.cancel()
 

@@ -36,6 +36,7 @@ class FrontProtocol(Responding, asyncio.Protocol):
         "_body",
         "_body_bytes",
         "_body_pieces",
+        "_current",
         "_door",
         "_fields",
         "_head",
@@ -56,6 +57,7 @@ class FrontProtocol(Responding, asyncio.Protocol):
         "_started",
         "_target",
         "_task",
+        "_wake",
         "last_read_s",
         "phase_since_s",
     )
@@ -65,7 +67,9 @@ class FrontProtocol(Responding, asyncio.Protocol):
         self._door = door
         self._parser = httptools.HttpRequestParser(self)
         self._queue: deque[Inbound] = deque()
+        self._current: Inbound | None = None
         self._task: asyncio.Task[None] | None = None
+        self._wake: asyncio.Future[None] | None = None
         self._known: KnownHead | None = None
         self._known_left_bytes = 0
         self._messages_in_piece = 0
@@ -106,9 +110,9 @@ class FrontProtocol(Responding, asyncio.Protocol):
             self._body.fail(ConnectionResetError("the caller left"))
         if self._tunnel is not None:
             self._tunnel.close()
-        task = self._task
-        if task is not None and not task.done():
-            task.cancel()
+        self._door.busy.discard(self)
+        if self._task is not None:
+            self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
         door = self._door
@@ -118,7 +122,7 @@ class FrontProtocol(Responding, asyncio.Protocol):
             return
         if self._is_lingering or self._is_deaf:
             return
-        if self._task is not None and self._head is not None and self._head.is_websocket:
+        if self._current is not None and self._current.head.is_websocket:
             self._hold_for_tunnel(data)
             return
         if self._known_left_bytes:
@@ -199,7 +203,7 @@ class FrontProtocol(Responding, asyncio.Protocol):
             if isinstance(exc, httptools.HttpParserCallbackError) and exc.__context__ is not None:
                 self._door.report_fault("front_parser", exc.__context__)
                 self._refuse(problem(Code.INTERNAL_ERROR))
-            elif self._task is not None and not self._in_body:
+            elif self._current is not None and not self._in_body:
                 # Garbage behind a request that is being served: serve it, hear nothing more, close.
                 self._is_deaf = True
                 self._closes_after = True
@@ -314,7 +318,7 @@ class FrontProtocol(Responding, asyncio.Protocol):
             refusal = self._door.preflight(head)
             if refusal is not None:
                 return refusal
-            if head.has_body and self._task is None:
+            if head.has_body and self._current is None:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if head.has_body and not collects:
             self._body = BodyPipe(self._transport.pause_reading, self._resume_reading)
@@ -354,31 +358,51 @@ class FrontProtocol(Responding, asyncio.Protocol):
 
     def _begin(self, inbound: Inbound) -> None:
         self._started = True
-        if self._task is not None:
+        if self._current is not None:
             self._queue.append(inbound)
             self._transport.pause_reading()
             return
         self._run(inbound)
 
     def _run(self, inbound: Inbound) -> None:
+        """Begin an exchange in this connection's task, which is made with the first one."""
         head = inbound.head
         self.begin_answer(
             omits_body=head.method == "HEAD",
             is_http_10=head.is_http_10,
             closes_after=not head.keep_alive or self._door.is_draining,
         )
-        self._task = self._door.start(self._exchange(inbound))
+        self._current = inbound
+        self._door.busy.add(self)
+        if self._wake is not None:
+            self._wake.set_result(None)
+        elif self._task is None:
+            self._task = self._door.start(self._serve())
 
-    async def _exchange(self, inbound: Inbound) -> None:
+    async def _serve(self) -> None:
+        """Carry this connection's exchanges, one after the other: a task per exchange would cost more than most of it."""
+        loop = asyncio.get_running_loop()
         try:
-            await self._door.handler.handle(inbound, self)
+            while (inbound := self._current) is not None:
+                try:
+                    await self._door.handler.handle(inbound, self)
+                finally:
+                    self._exchange_ended(inbound)
+                if not self._has_next() and not self._transport.is_closing() and not self._is_lingering:
+                    self._wake = loop.create_future()
+                    await self._wake
+                    self._wake = None
         finally:
-            self._exchange_ended(inbound)
+            self._wake = None
+            self._task = None
+
+    def _has_next(self) -> bool:
+        return self._current is not None
 
     def _exchange_ended(self, inbound: Inbound) -> None:
-        self._task = None
+        self._current = None
         self._live = None
-        self._door.ended()
+        self._door.busy.discard(self)
         transport = self._transport
         if transport.is_closing() or self._tunnel is not None:
             return
@@ -387,18 +411,23 @@ class FrontProtocol(Responding, asyncio.Protocol):
             transport.abort()
             return
         body = inbound.body
-        if isinstance(body, BodyPipe) and not body.is_complete:
+        if type(body) is not bytes and isinstance(body, BodyPipe) and not body.is_complete:
             body.discard()
             self._linger()
             return
         if self._closes_after:
             transport.close()
             return
-        self.phase_since_s = self._door.now_s()
+        self.phase_since_s = self.last_read_s
         if self._queue:
             self._run(self._queue.popleft())
-        if not self._queue:
-            transport.resume_reading()
+            if not self._queue:
+                transport.resume_reading()
+
+    def cancel_exchange(self, reason: str) -> None:
+        """Cancel the running exchange; it still writes its row."""
+        if self._current is not None and self._task is not None:
+            self._task.cancel(reason)
 
     def _resume_reading(self) -> None:
         if not self._queue:
@@ -411,9 +440,8 @@ class FrontProtocol(Responding, asyncio.Protocol):
         self._head_bytes = 0
         if self._body is not None:
             self._body.fail(ConnectionResetError("the caller broke the framing"))
-        if self._task is not None:
+        if self._current is not None:
             # An earlier answer is still being written; the connection is not usable for anything after it.
-            self._task.cancel()
             self._transport.abort()
             return
         status, reason, headers, body = self._door.refused_early(self._head, refusal, self._target)
@@ -443,7 +471,7 @@ class FrontProtocol(Responding, asyncio.Protocol):
         elif self.is_write_paused:
             if waited_s > door.write_stall_s:
                 self._transport.abort()
-        elif self._tunnel is not None or self._task is not None:
+        elif self._tunnel is not None or self._current is not None:
             if self._in_body and self._body is not None and not self._body.is_paused:
                 self._expire_body(now_s)
         elif self._in_body:
@@ -456,7 +484,7 @@ class FrontProtocol(Responding, asyncio.Protocol):
 
     def _expire_body(self, now_s: float) -> None:
         if now_s - self.last_read_s > self._door.body_timeout_s:
-            if self._task is None:
+            if self._current is None:
                 self._refuse(problem(Code.BODY_TIMEOUT, message="The request body did not arrive in time."))
             else:
                 self._transport.abort()
@@ -464,7 +492,7 @@ class FrontProtocol(Responding, asyncio.Protocol):
     def drain(self) -> None:
         """Let the running exchange be the last; close at once when there is none."""
         self._closes_after = True
-        if self._task is None and not self._in_body and not self._head_bytes:
+        if self._current is None and not self._in_body and not self._head_bytes:
             self._transport.close()
 
     def cut(self) -> None:

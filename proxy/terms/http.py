@@ -83,8 +83,11 @@ class AnswerHead:
         return self.content_type == b"text/event-stream"
 
 
-def split_field_lines(block: bytes) -> list[Header]:
-    """Split header lines, each ending CRLF, that a strict parser has accepted; names keep their case."""
-    if b" \r\n" in block or b"\t\r\n" in block:
-        block = _TRAILING_SPACE.sub(b"\r\n", block)
-    return _FIELD_LINE.findall(block)
+def split_field_lines(raw: bytes, start: int, end: int) -> list[Header]:
+    """Split the header lines in ``raw[start:end]``, each ending CRLF, that a strict parser has accepted.
+
+    Names keep their case; white space around values goes.
+    """
+    if raw.find(b" \r\n", start, end) >= 0 or raw.find(b"\t\r\n", start, end) >= 0:
+        return _FIELD_LINE.findall(_TRAILING_SPACE.sub(b"\r\n", raw[start:end]))
+    return _FIELD_LINE.findall(raw, start, end)

@@ -259,7 +259,7 @@ class UpstreamConnection(asyncio.Protocol):
         parser = self._parser
         status = parser.get_status_code()
         # The parser has judged these bytes; taking them apart ourselves spares a call per header line.
-        raw = self._raw_head.lstrip(b"\r\n")
+        raw = self._raw_head if self._raw_head[:1] == b"H" else self._raw_head.lstrip(b"\r\n")
         first, end = raw.find(b"\r\n"), raw.find(b"\r\n\r\n")
         if end < 0:
             raise ValueError("a head without CRLF line ends")
@@ -267,7 +267,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._raw_head = raw[end + 4 :]
             return
         self._raw_head = b""
-        headers = split_field_lines(raw[first + 2 : end + 2])
+        headers = split_field_lines(raw, first + 2, end + 2)
         head = self._answer_head = AnswerHead(status, raw[13:first], headers)
         fields = head.fields
         self._keeps_alive = parser.should_keep_alive()

@@ -147,7 +147,9 @@ def test_text_of_a_model_makes_no_events(ordinary: Stage, text: str, app: str) -
     entry = ordinary.provider.last
 
     assert text == said(answer)
-    assert entry.events_sent == len([part for part in answer.body.split(b"\n\n") if part.strip()])
+    # What is held back because it may become a placeholder comes as one more event of its own.
+    held = 1 if app and text.endswith("[EMAIL-") else 0
+    assert entry.events_sent + held == len([part for part in answer.body.split(b"\n\n") if part.strip()])
     assert 1 == answer.events.count("[DONE]")
     assert b"\nevent:" not in answer.body
 

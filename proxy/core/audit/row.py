@@ -3,22 +3,23 @@
 Owns the row's columns and their order, the payload of BEGIN, END and GAP frames, and what an exchange
 that never ended looks like. Does not know files, databases or clocks. A payload is the exchange id
 (36 ASCII bytes) followed by a JSON array whose first element is the layout version: arrays, because
-names would double the bytes written on the request path. An END repeats everything its BEGIN said, so
-a row never depends on two frames having survived.
+names would double the bytes written on the request path. An END holds the columns of its row as the
+store takes them and repeats everything its BEGIN said, so a row never depends on two frames having
+survived, and one that is still in memory needs no parsing.
 
 A row holds ids, counts, names, numbers and times: no prompt text, no answer text, no credential.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from proxy.core.audit.sanitise import CUT, clean_counts, clean_number, clean_text, flag_names
-from proxy.terms.exchange import AttemptFacts, ExchangeFacts
-from proxy.terms.outcomes import Status
+from proxy.terms.exchange import AttemptFacts, ExchangeFacts, Usage
+from proxy.terms.outcomes import Fault, Outcome, Status
 
 ID_BYTES: Final = 36
 """Length of the exchange id that opens a BEGIN or END payload."""
@@ -27,36 +28,41 @@ RESERVED_BYTES: Final = 2048
 MAX_ROW_BYTES: Final = 8192
 """Largest payload written; a larger row is cut to it and flagged."""
 
-_VERSION: Final = 1
+Columns = tuple[Any, ...]
+"""What an END says, in the order of ``Row`` from ``app`` to ``flags``."""
+
+_VERSION: Final = 2
 _NUL = b"\\u0000"
 _TEXT_LIMITS: Final = (1024, 512, 256, 96, 40, 4)
 """Byte limits of one text, tried in order until the payload fits; the last fits even when every byte is a
-control character, which JSON spells with six."""
-_MIN_TS_MS: Final = -62_135_596_800_000
-_MAX_TS_MS: Final = 253_402_300_799_999
+control character, which JSON inside JSON spells with seven."""
+_WORDS: Final[dict[str | None, str]] = {
+    None: "",
+    **{word: word.value for words in (Status, Outcome, Fault) for word in words},
+}
+"""The words of the enumerations as plain texts, which drivers and JSON take several times faster."""
+_NO_USAGE: Final = (None, None, None, None, 0)
 _dumps = orjson.dumps
 
 
 class Row(NamedTuple):
     """One audit row: the columns of the store, in their order, as plain values.
 
-    Times are milliseconds except ``ts`` (aware UTC). JSON columns are JSON text. ``None`` is "not
-    known": an interrupted exchange has no latency.
+    Times are milliseconds. JSON columns are JSON text. Claims are 0 or 1. ``None`` is "not known": an
+    interrupted exchange has no latency.
     """
 
     id: str
-    ts: datetime
-    """From the milliseconds inside the UUIDv7, so a replayed row always meets its first copy."""
+    ts: int
+    """Unix time, from the UUIDv7 when the id is one, so a replayed row always meets its first copy."""
     writer: str
     """The spool that kept the row (a UUID)."""
     epoch: int
     """How many times that spool had been opened."""
     seq: int
     """Number of the frame within the spool; a later frame of the same exchange wins."""
-    hash: bytes | None
     app: str
     user_id: str
-    subject: str | None
     conversation: str
     caller: str
     route: str
@@ -67,7 +73,7 @@ class Row(NamedTuple):
     model_served: str
     method: str
     path: str
-    stream: bool
+    stream: int
     status: str
     http_status: int
     outcome: str
@@ -82,13 +88,13 @@ class Row(NamedTuple):
     tokens_out: int | None
     tokens_cached: int | None
     tokens_reasoning: int | None
-    tokens_estimated: bool
+    tokens_estimated: int
     cost_usd: float | None
     latency_ms: float | None
     first_token_ms: float | None
     upstream_ms: float | None
-    pii_detected: bool
-    pii_sanitized: bool
+    pii_detected: int
+    pii_sanitized: int
     findings: str
     sanitized: str
     response_findings: str
@@ -96,7 +102,20 @@ class Row(NamedTuple):
     budget: str
     notes: str
     flags: str
-    metadata: str
+    subject: str | None = None
+    hash: bytes | None = None
+    metadata: str = "{}"
+
+
+FIRST_COLUMN: Final = Row._fields.index("app")
+WRITTEN_COLUMNS: Final = Row._fields.index("subject")
+"""How many columns come from the spool; those behind them keep their defaults."""
+CLAIMS: Final = frozenset({"stream", "tokens_estimated", "pii_detected", "pii_sanitized"})
+JSON_COLUMNS: Final = frozenset(
+    {"attempts", "findings", "sanitized", "response_findings", "budget", "notes", "metadata"}
+)
+_COLUMN_COUNT: Final = WRITTEN_COLUMNS - FIRST_COLUMN
+_DEFAULTS: Final = Row._field_defaults.values()
 
 
 class Gap(NamedTuple):
@@ -108,7 +127,7 @@ class Gap(NamedTuple):
     writer: str
     epoch: int
     seq: int
-    ts: datetime
+    ts: int
     shed: int | None
     reason: str
 
@@ -158,54 +177,72 @@ def encode_end(facts: ExchangeFacts, max_bytes: int = MAX_ROW_BYTES) -> bytes:
     Raises:
         ValueError: The id is not 36 ASCII characters.
     """
+    return finish(facts, max_bytes)[0]
+
+
+def finish(facts: ExchangeFacts, max_bytes: int = MAX_ROW_BYTES) -> tuple[bytes, Columns | None]:
+    """Return the END payload of an exchange, and the columns in it when they need no reading back.
+
+    Raises:
+        ValueError: The id is not 36 ASCII characters.
+    """
     try:
-        payload = facts.id.encode("ascii") + _dumps(
-            (
-                _VERSION,
-                facts.ts_ms,
-                facts.app,
-                facts.user,
-                facts.conversation,
-                facts.caller,
-                facts.route,
-                facts.policy,
-                facts.policy_revision,
-                facts.provider,
-                facts.model_asked,
-                facts.model_served,
-                facts.method,
-                facts.path,
-                facts.is_stream,
-                facts.status,
-                facts.http_status,
-                facts.outcome,
-                facts.fault,
-                facts.error_code,
-                facts.error_message,
-                facts.attempts,
-                facts.request_bytes,
-                facts.response_bytes,
-                facts.usage,
-                facts.cost_usd,
-                facts.latency_ms,
-                facts.first_token_ms,
-                facts.upstream_ms,
-                facts.findings,
-                facts.sanitized,
-                facts.response_findings,
-                facts.unscanned_bytes,
-                facts.budget,
-                facts.notes,
-                0,
-            )
-        )
+        columns = _columns(facts)
+        payload = facts.id.encode("ascii") + _dumps((_VERSION, facts.ts_ms, columns))
     except TypeError:
-        return _shrink(facts, _end_values, max_bytes)
+        return _shrink(facts, _end_values, max_bytes), None
     if len(payload) > RESERVED_BYTES or _NUL in payload:
-        return _shrink(facts, _end_values, max_bytes)
+        return _shrink(facts, _end_values, max_bytes), None
     if len(facts.id) != ID_BYTES:
         raise ValueError(f"an exchange id has {ID_BYTES} characters, got {len(facts.id)}")
-    return payload
+    return payload, columns
+
+
+def _columns(facts: ExchangeFacts) -> Columns:
+    """Return the columns of an ordinary row; one literal, because this runs for every exchange."""
+    status, outcome, fault = facts.status, facts.outcome, facts.fault
+    attempts, usage = facts.attempts, facts.usage
+    found, replaced, answered = facts.findings, facts.sanitized, facts.response_findings
+    tokens = _NO_USAGE if usage is None else _tokens(usage)
+    return (
+        facts.app, facts.user, facts.conversation, facts.caller, facts.route, facts.policy, facts.policy_revision,
+        facts.provider, facts.model_asked, facts.model_served, facts.method, facts.path, 1 if facts.is_stream else 0,
+        _WORDS.get(status, status), facts.http_status, _WORDS.get(outcome, outcome), _WORDS.get(fault, fault),
+        facts.error_code, facts.error_message, len(attempts), _attempts(attempts) if attempts else "[]",
+        facts.request_bytes, facts.response_bytes, *tokens,
+        facts.cost_usd, facts.latency_ms, facts.first_token_ms, facts.upstream_ms,
+        1 if found or answered else 0, 1 if replaced else 0,
+        _dumps(found).decode() if found else "{}",
+        _dumps(replaced).decode() if replaced else "{}",
+        _dumps(answered).decode() if answered else "{}",
+        facts.unscanned_bytes, _dumps(facts.budget).decode() if facts.budget else "{}",
+        _dumps(facts.notes).decode() if facts.notes else "[]", "",
+    )  # fmt: skip
+
+
+def _tokens(usage: Usage) -> tuple[int, int, int, int, int]:
+    return (
+        usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens,
+        1 if usage.is_estimated else 0,
+    )  # fmt: skip
+
+
+def _attempts(attempts: list[AttemptFacts]) -> str:
+    return _dumps(
+        [
+            {
+                "provider": attempt.provider,
+                "model": attempt.model,
+                "started_ms": attempt.started_ms,
+                "outcome": _WORDS.get(attempt.outcome, attempt.outcome),
+                "http_status": attempt.http_status,
+                "ended_ms": attempt.ended_ms,
+                "reused_connection": attempt.reused_connection,
+                "retry_after_s": attempt.retry_after_s,
+            }
+            for attempt in attempts
+        ]
+    ).decode()
 
 
 def encode_gap(since_ms: int, shed: int | None, reason: str) -> bytes:
@@ -221,6 +258,16 @@ class Stamp(NamedTuple):
     seq: int
 
 
+def row_of(exchange_id: str, columns: Columns, writer: str, epoch: int, seq: int) -> Row:
+    """Return the row of an exchange that ended, from the columns ``finish`` returned and where it was kept.
+
+    Raises:
+        ValueError: An id without the time a UUIDv7 begins with.
+    """
+    ts_ms = int(exchange_id[:8] + exchange_id[9:13], 16)
+    return tuple.__new__(Row, (exchange_id, ts_ms, writer, epoch, seq, *columns, *_DEFAULTS))
+
+
 def merge(begin: bytes | None, end: bytes | None, stamp: Stamp) -> Row:
     """Return the row of an exchange from its frames; without an END it was interrupted.
 
@@ -234,13 +281,14 @@ def merge(begin: bytes | None, end: bytes | None, stamp: Stamp) -> Row:
         raise ValueError("a row needs a BEGIN or an END")
     exchange_id = str(payload[:ID_BYTES], "ascii")
     values = orjson.loads(payload[ID_BYTES:])
-    if values[0] != _VERSION:
-        raise ValueError(f"audit payload layout {values[0]!r} is not known to this release")
     try:
-        if end is not None:
-            return _finished(exchange_id, values, stamp)
-        return _interrupted(exchange_id, values, stamp)
-    except (IndexError, TypeError) as exc:
+        if values[0] != _VERSION:
+            raise ValueError(f"audit payload layout {values[0]!r} is not known to this release")
+        columns = values[2] if end is not None else _interrupted(values)
+        if len(columns) != _COLUMN_COUNT:
+            raise ValueError("audit payload does not have the columns of its layout")
+        return Row(exchange_id, _row_time(exchange_id, values[1]), *stamp, *columns)
+    except (IndexError, TypeError, KeyError) as exc:
         raise ValueError("audit payload does not have the layout it names") from exc
 
 
@@ -253,33 +301,15 @@ def read_gap(payload: bytes, stamp: Stamp) -> Gap:
     values = orjson.loads(payload)
     if not isinstance(values, list) or len(values) < 4 or values[0] != _VERSION:
         raise ValueError("audit gap payload does not have a known layout")
-    return Gap(stamp.writer, stamp.epoch, stamp.seq, _moment(values[1]), values[2], values[3])
+    return Gap(stamp.writer, stamp.epoch, stamp.seq, int(values[1]), values[2], values[3])
 
 
-def _finished(exchange_id: str, v: list[Any], stamp: Stamp) -> Row:
-    usage = v[24] or {}
-    attempts = v[21]
-    return Row(
-        exchange_id, _row_time(exchange_id, v[1]), stamp.writer, stamp.epoch, stamp.seq, None,
-        v[2], v[3], None, v[4], v[5], v[6], v[7], v[8], v[9], v[10], v[11], v[12], v[13], v[14],
-        v[15], v[16], v[17], v[18] or "", v[19], v[20],
-        len(attempts), _json(attempts) if attempts else "[]", v[22], v[23],
-        usage.get("input_tokens"), usage.get("output_tokens"), usage.get("cached_tokens"),
-        usage.get("reasoning_tokens"), usage.get("is_estimated", False),
-        v[25], v[26], v[27], v[28],
-        bool(v[29]) or bool(v[31]), bool(v[30]), _mapping(v[29]), _mapping(v[30]), _mapping(v[31]),
-        v[32], _mapping(v[33]), _json(v[34]) if v[34] else "[]", flag_names(v[35]), "{}",
-    )  # fmt: skip
-
-
-def _interrupted(exchange_id: str, v: list[Any], stamp: Stamp) -> Row:
-    return Row(
-        exchange_id, _row_time(exchange_id, v[1]), stamp.writer, stamp.epoch, stamp.seq, None,
-        v[2], v[3], None, v[4], v[5], v[6], v[7], v[8], v[9], v[10], "", v[11], v[12], v[13],
-        Status.INTERRUPTED.value, 0, "", "", "", "",
-        0, "[]", v[14], None, None, None, None, None, False, None, None, None, None,
-        bool(v[16]), bool(v[17]), _mapping(v[16]), _mapping(v[17]), "{}",
-        v[15], "{}", "[]", flag_names(v[18]), "{}",
+def _interrupted(v: list[Any]) -> Columns:
+    """Return the columns of an exchange of which only its BEGIN is known."""
+    return (
+        *v[2:11], "", v[11], v[12], 1 if v[13] else 0,
+        Status.INTERRUPTED.value, 0, "", "", "", "", 0, "[]", v[14], None, *_NO_USAGE, None, None, None, None,
+        1 if v[16] else 0, 1 if v[17] else 0, _json(v[16]), _json(v[17]), "{}", v[15], "{}", "[]", flag_names(v[18]),
     )  # fmt: skip
 
 
@@ -287,54 +317,44 @@ def _json(value: object) -> str:
     return _dumps(value).decode()
 
 
-def _mapping(value: dict[str, float]) -> str:
-    return _dumps(value).decode() if value else "{}"
-
-
-def _row_time(exchange_id: str, ts_ms: int) -> datetime:
+def _row_time(exchange_id: str, ts_ms: int) -> int:
     """Take the time from a UUIDv7, else the time that was written beside it."""
     if exchange_id[14:15] == "7":
-        return _moment(int(exchange_id[:8] + exchange_id[9:13], 16))
-    return _moment(ts_ms)
-
-
-def _moment(ts_ms: int) -> datetime:
-    return datetime.fromtimestamp(min(max(ts_ms, _MIN_TS_MS), _MAX_TS_MS) / 1000, UTC)
+        return int(exchange_id[:8] + exchange_id[9:13], 16)
+    return int(ts_ms)
 
 
 _Values = list[Any]
 
 
-def _begin_values(facts: ExchangeFacts, limit: int) -> tuple[_Values, int]:
+def _begin_values(facts: ExchangeFacts, limit: int) -> _Values:
     text = _Cleaner(limit)
     values = [
-        *text.who(facts), text(facts.model_asked), text(facts.method), text(facts.path), facts.is_stream,
+        _VERSION, text.number(facts.ts_ms), *text.who(facts), text(facts.model_asked), text(facts.method), text(facts.path), facts.is_stream,
         text.number(facts.request_bytes), text.number(facts.unscanned_bytes),
         text.counts(facts.findings), text.counts(facts.sanitized),
     ]  # fmt: skip
-    return values, text.bits
+    return [*values, text.bits]
 
 
-def _end_values(facts: ExchangeFacts, limit: int) -> tuple[_Values, int]:
+def _end_values(facts: ExchangeFacts, limit: int) -> _Values:
     text = _Cleaner(limit)
     usage = facts.usage
-    values = [
+    found, answered = text.counts(facts.findings), text.counts(facts.response_findings)
+    replaced = text.counts(facts.sanitized)
+    tokens = _NO_USAGE if usage is None else [text.number(count) for count in _tokens(usage)]
+    attempts = text.attempts(facts.attempts)
+    columns = [
         *text.who(facts), text(facts.model_asked), text(facts.model_served),
-        text(facts.method), text(facts.path), facts.is_stream, facts.status, facts.http_status,
-        facts.outcome, facts.fault, text(facts.error_code), text(facts.error_message),
-        text.attempts(facts.attempts), text.number(facts.request_bytes), text.number(facts.response_bytes),
-        usage and {
-            "input_tokens": text.number(usage.input_tokens),
-            "output_tokens": text.number(usage.output_tokens),
-            "cached_tokens": text.number(usage.cached_tokens),
-            "reasoning_tokens": text.number(usage.reasoning_tokens),
-            "is_estimated": usage.is_estimated,
-        },
+        text(facts.method), text(facts.path), 1 if facts.is_stream else 0,
+        text(facts.status), facts.http_status, text(facts.outcome), text(facts.fault or ""),
+        text(facts.error_code), text(facts.error_message), len(facts.attempts), _attempts(attempts),
+        text.number(facts.request_bytes), facts.response_bytes and text.number(facts.response_bytes), *tokens,
         facts.cost_usd, facts.latency_ms, facts.first_token_ms, facts.upstream_ms,
-        text.counts(facts.findings), text.counts(facts.sanitized), text.counts(facts.response_findings),
-        text.number(facts.unscanned_bytes), text.counts(facts.budget), text.notes(facts.notes),
+        1 if found or answered else 0, 1 if replaced else 0, _json(found), _json(replaced), _json(answered),
+        text.number(facts.unscanned_bytes), _json(text.counts(facts.budget)), _json(text.notes(facts.notes)),
     ]  # fmt: skip
-    return values, text.bits
+    return [_VERSION, text.number(facts.ts_ms), [*columns, flag_names(text.bits)]]
 
 
 class _Cleaner:
@@ -365,29 +385,20 @@ class _Cleaner:
             self.bits |= CUT
         return [self(note) for note in notes[: self._items]]
 
-    def attempts(self, attempts: list[AttemptFacts]) -> list[dict[str, Any]]:
+    def attempts(self, attempts: list[AttemptFacts]) -> list[AttemptFacts]:
         if len(attempts) > self._items:
             self.bits |= CUT
         return [
-            {
-                "provider": self(attempt.provider),
-                "model": self(attempt.model),
-                "started_ms": attempt.started_ms,
-                "outcome": attempt.outcome,
-                "http_status": attempt.http_status,
-                "ended_ms": attempt.ended_ms,
-                "reused_connection": attempt.reused_connection,
-                "retry_after_s": attempt.retry_after_s,
-            }
+            replace(attempt, provider=self(attempt.provider), model=self(attempt.model))
             for attempt in attempts[: self._items]
         ]
 
-    def who(self, facts: ExchangeFacts) -> list[Any]:
+    def who(self, facts: ExchangeFacts) -> list[str]:
         texts = (
             facts.app, facts.user, facts.conversation, facts.caller, facts.route, facts.policy,
             facts.policy_revision, facts.provider,
         )  # fmt: skip
-        return [_VERSION, self.number(facts.ts_ms), *(self(text) for text in texts)]
+        return [self(text) for text in texts]
 
 
 def _shrink(facts: ExchangeFacts, values_of: Any, max_bytes: int) -> bytes:
@@ -397,8 +408,7 @@ def _shrink(facts: ExchangeFacts, values_of: Any, max_bytes: int) -> bytes:
         raise ValueError(f"an exchange id has {ID_BYTES} characters, got {len(exchange_id)}")
     payload = b""
     for limit in _TEXT_LIMITS:
-        values, bits = values_of(facts, limit)
-        payload = exchange_id + _dumps([*values, bits])
+        payload = exchange_id + _dumps(values_of(facts, limit))
         if len(payload) <= max_bytes:
             return payload
     raise ValueError(f"a row of {len(payload)} bytes does not fit {max_bytes} even when cut")

@@ -68,6 +68,7 @@ _PIX = re.compile(rb"(?i)\bpix\b|_pix")
 _DIGITS = b"0123456789"
 _REACH_BACK = 32
 _REACH = 460
+_LONG = 64
 
 
 class Announced:
@@ -78,6 +79,8 @@ class Announced:
 
     def __call__(self, ctx: Context, start: int, end: int, *, is_password: bool) -> int:
         """Judge what follows the label stem at [start, end); return where the scan goes on."""
+        if start < ctx.barren and not is_password:
+            return end
         found = _VALUE_AT.match(ctx.data, end, end + _REACH)
         if _HEADER_END.match(ctx.data, end):
             ctx.orphans = ctx.header = True
@@ -103,6 +106,8 @@ class Announced:
         if not stop and not is_password and _is_token(value, explicit):
             ctx.add(at, at + len(value), "API_KEY", 4, LABELLED, "LABELLED")
             stop = at + len(value)
+        if not stop and not is_password and len(value) > _LONG:
+            ctx.barren = at + len(value)
         return stop or end
 
 

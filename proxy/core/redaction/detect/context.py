@@ -21,7 +21,7 @@ _ESCAPED = frozenset(b"nrtbf")
 class Context:
     """One search over one text."""
 
-    __slots__ = ("_labels", "birth", "data", "found", "header", "local", "orphans", "size", "text")
+    __slots__ = ("_labels", "barren", "birth", "data", "found", "header", "local", "orphans", "size", "text")
 
     def __init__(self, text: str, data: bytes, labels: LabelIndex, *, local: bool = False) -> None:
         self.text = text
@@ -33,6 +33,8 @@ class Context:
         self.orphans = False
         """True once something looked like a value but for a label: a header row may have it."""
         self.local = local
+        self.barren = 0
+        """Up to here a run was judged to be no token; token words inside it announce nothing."""
         self.header = False
         """True once the name of a secret stood where a column's header stands."""
         self._labels = labels

@@ -68,15 +68,21 @@ class Detector:
         self._handlers[0x2D] = self._dash
         self._handlers[0x3A] = self._colon
 
-    def find(self, text: str) -> list[Finding]:
-        """Return the values seen in a text, in order, none overlapping another."""
+    def find(self, text: str, *, local: bool = False) -> list[Finding]:
+        """Return the values seen in a text, in order, none overlapping another.
+
+        Args:
+            local: Decide by at most 96 characters to the left of a value and one to its right, as a stream must:
+                neither headers of tables nor labels behind a value count then.
+        """
         if text.isascii() and "%" not in text:
-            return self._find(text, text.encode())
+            return self._find(text, text.encode(), local=local)
         view = plain_view(text)
         if view is None:
-            return self._find(text)
+            return self._find(text, local=local)
         plain, starts = view
-        return [f._replace(start=starts[f.start], end=_end_of(text, starts[f.end - 1])) for f in self._find(plain)]
+        found = self._find(plain, local=local)
+        return [f._replace(start=starts[f.start], end=_end_of(text, starts[f.end - 1])) for f in found]
 
     def _find(self, text: str, data: bytes | None = None, *, local: bool = False) -> list[Finding]:
         data = to_bytes(text) if data is None else data

@@ -1,0 +1,76 @@
+"""The automaton and its fallback, hostile texts, and what holds for every text."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loadtest.score_detect import load_rows
+from proxy.core.redaction.detect import build_detector
+from proxy.core.redaction.detect.engine import compile_union
+
+RE2 = build_detector(engine="re2")
+FALLBACK = build_detector(engine="re")
+
+TEXTS = st.text(alphabet="0123456789aAeEyJ.-/:()+@ _,=\n%ghp\xa0é日", max_size=60)
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS)
+def test_fallback_finds_what_the_automaton_finds(text: str) -> None:
+    """Where google-re2 has no wheel the same values must be protected."""
+    assert RE2.find(text) == FALLBACK.find(text)
+
+
+def test_fallback_agrees_on_labelled_rows() -> None:
+    """The same over real texts: a sample of the development data."""
+    rows = random.Random(3).sample(load_rows(), 400)
+
+    assert [] == [row["text"] for row in rows if RE2.find(row["text"]) != FALLBACK.find(row["text"])]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(TEXTS, st.text(max_size=80)))
+def test_findings_are_disjoint_and_inside_the_text(text: str) -> None:
+    """Whatever replaces the spans counts on it."""
+    findings = RE2.find(text)
+    reach = 0
+    for finding in findings:
+        assert reach <= finding.start < finding.end <= len(text)
+        assert 0.0 < finding.score <= 1.0
+        reach = finding.end
+    assert 0 <= RE2.live_start(text) <= len(text)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["1", "1 ", "123 ", "12-", "123-45-", "@", "a@", "(", "+", "eyJ", "eyJhbGciOi.", "password ", "token=", "token1=", "cpf ", "A1", "::", "1.", "1:2:",
+     "-----BEGIN PRIVATE KEY-----", "x,y\n", "%41", "GB82 ", "://a:", "é", "sk-", "born 1990-01-01 ", "\u200b"],
+)  # fmt: skip
+def test_hostile_text_costs_time_in_proportion_to_its_length(piece: str) -> None:
+    """A prompt is the caller's to choose; none may hold the event loop for long."""
+    times = []
+    for size in (10_000, 80_000):
+        text = (piece * (size // len(piece) + 1))[:size]
+        RE2.find(text)
+        took = []
+        for _ in range(2):
+            began = time.thread_time()
+            RE2.find(text)
+            took.append(time.thread_time() - began)
+        times.append(min(took))
+
+    assert times[1] < max(times[0] * 24, 0.02)
+    assert times[1] < 0.5
+
+
+def test_pattern_that_is_not_regular_is_refused() -> None:
+    """Only linear-time patterns reach the automaton."""
+    with pytest.raises(ValueError, match="linear-time"):
+        compile_union((rb"(a)\1",), "re2")
+    with pytest.raises(ValueError, match="valid pattern"):
+        compile_union((rb"(a",), "re")
