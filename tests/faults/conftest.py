@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.sidecar import CONFIG, Stage, stage
+from tests.support.sidecar import CONFIG, Stage, brittle_config, brittle_policies, stage
 
 CALLER_KEY = "rg-caller-canary-3Mv8Xc1Bn6Za"
 """The key of the only caller that the guarded stage knows."""
@@ -17,6 +17,13 @@ CALLER_KEY = "rg-caller-canary-3Mv8Xc1Bn6Za"
 def ordinary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """A sidecar with ordinary limits and no caller keys."""
     with stage(tmp_path_factory.mktemp("ordinary")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def brittle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The ordinary sidecar with 48 more providers, for faults to be played on."""
+    with stage(tmp_path_factory.mktemp("brittle"), config=brittle_config(), policies=brittle_policies()) as running:
         yield running
 
 

@@ -82,10 +82,10 @@ NASTY = ["gpt\r\nx-evil: 1", "gpt\nx-evil: 1", "gpt\r\n\r\nHTTP/1.1 200 OK", "gp
 
 @pytest.mark.parametrize("model", NASTY, ids=["crlf", "lf", "split", "controls", "unicode ends", "long", "non-ascii"])
 @pytest.mark.parametrize("prefix", ["", "bare-", "s29-"])
-def test_model_name_cannot_make_a_header_line(ordinary: Stage, model: str, prefix: str) -> None:
+def test_model_name_cannot_make_a_header_line(brittle: Stage, model: str, prefix: str) -> None:
     """HT-07: the model is told back in a header; the strict reader sees no line that was not ours."""
-    plain = ordinary.ask(raw_chat("x", model=prefix + "gpt"))
-    answer = ordinary.ask(raw_chat("x", model=prefix + model))
+    plain = brittle.ask(raw_chat("x", model=prefix + "gpt"))
+    answer = brittle.ask(raw_chat("x", model=prefix + model))
 
     assert answer.status in (200, 400, 404)
     assert not answer.all("x-evil")
@@ -196,10 +196,10 @@ BREAKS = {
     "304": ("empty:status=304", 502),
 }  # fmt: skip
 @pytest.mark.parametrize(("fault", "status"), BREAKS.values(), ids=list(BREAKS))
-def test_broken_provider_answer_becomes_one_honest_refusal(ordinary: Stage, fault: str, status: int) -> None:
+def test_broken_provider_answer_becomes_one_honest_refusal(brittle: Stage, fault: str, status: int) -> None:
     """HT-06, SE-04: nothing of it crosses, and the next exchange does not meet the connection it came on."""
-    rows, asked = ordinary.kept_rows(), ordinary.asked
-    with ordinary.caller() as caller:
+    rows, asked = brittle.kept_rows(), brittle.asked
+    with brittle.caller() as caller:
         caller.send(raw_chat("broken", b"X-Sim-Fault: " + fault.encode(), model=f"s{list(BREAKS.values()).index((fault, status))}-x"))
         answer = caller.read()
         caller.send(raw_chat("echo: after"))
@@ -209,14 +209,14 @@ def test_broken_provider_answer_becomes_one_honest_refusal(ordinary: Stage, faul
     check_refusal(answer)
     assert "provider" == answer.get("x-readygate-fault")
     assert not answer.all("location") and not answer.all("upgrade")
-    assert (rows + 2, asked + 2) == (ordinary.kept_rows(), ordinary.asked)
-    assert answer.json()["error"]["code"] == ordinary.row(answer)["error_code"]
+    assert (rows + 2, asked + 2) == (brittle.kept_rows(), brittle.asked)
+    assert answer.json()["error"]["code"] == brittle.row(answer)["error_code"]
 
 
 @pytest.mark.parametrize(("number", "fault"), [(30, "switch"), (31, "redirect:status=302"), (32, "redirect:status=308")])
-def test_broken_answer_to_a_request_that_is_only_passed_is_refused_too(ordinary: Stage, number: int, fault: str) -> None:
+def test_broken_answer_to_a_request_that_is_only_passed_is_refused_too(brittle: Stage, number: int, fault: str) -> None:
     """SE-04: what policy does not read must not be the way around."""
-    answer = ordinary.ask(raw_request("GET", f"/v1/s{number}/b1", b"X-Sim-Fault: " + fault.encode()))
+    answer = brittle.ask(raw_request("GET", f"/v1/s{number}/b1", b"X-Sim-Fault: " + fault.encode()))
 
     assert 502 == answer.status
     check_refusal(answer)
@@ -301,13 +301,13 @@ def elsewhere() -> Iterator[Listener]:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirect_is_never_followed(ordinary: Stage, elsewhere: Listener, status: int) -> None:
+def test_redirect_is_never_followed(brittle: Stage, elsewhere: Listener, status: int) -> None:
     """SE-04: a redirect takes the body and sometimes the key to whoever the answer names."""
     fault = f"redirect:status={status},to={elsewhere.url}/v1/chat/completions".encode()
     answers = [
-        ordinary.ask(raw_chat("x", b"X-Sim-Fault: " + fault, model=f"s{status - 270}-r")),
-        ordinary.ask(raw_chat("x", b"X-Sim-Fault: " + fault, model=f"s{status - 270}-r", stream=True)),
-        ordinary.ask(raw_request("GET", f"/v1/s{status - 270}/x", b"X-Sim-Fault: " + fault)),
+        brittle.ask(raw_chat("x", b"X-Sim-Fault: " + fault, model=f"s{status - 270}-r")),
+        brittle.ask(raw_chat("x", b"X-Sim-Fault: " + fault, model=f"s{status - 270}-r", stream=True)),
+        brittle.ask(raw_request("GET", f"/v1/s{status - 270}/x", b"X-Sim-Fault: " + fault)),
     ]
 
     assert {502, 503} >= {answer.status for answer in answers}

@@ -36,11 +36,11 @@ def masked(answer: Answer) -> str:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 429, 500, 503, 529])
-def test_key_repeated_in_an_error_body_is_masked(ordinary: Stage, status: int) -> None:
+def test_key_repeated_in_an_error_body_is_masked(brittle: Stage, status: int) -> None:
     """SE-02: "Incorrect API key provided: sk-…" is what OpenAI says, and apps log what they are told."""
     fault = f"X-Sim-Fault: {status}:{ECHO}".encode()
-    answer = ordinary.ask(raw_chat("x", fault, model=f"s{status % 47}-echo"))
-    row = ordinary.row(answer)
+    answer = brittle.ask(raw_chat("x", fault, model=f"s{status % 47}-echo"))
+    row = brittle.row(answer)
 
     assert answer.status >= 400
     assert OWN_KEY not in masked(answer)
@@ -59,9 +59,9 @@ SPOKEN = {
     "message in a text page": (raw_chat("x", b"X-Sim-Fault: 500:echo_key=1,html=1", model="s46-x"), "s46"),
 }  # fmt: skip
 @pytest.mark.parametrize("data", [data for data, _ in SPOKEN.values()], ids=list(SPOKEN))
-def test_key_repeated_in_any_other_way_is_masked(ordinary: Stage, data: bytes) -> None:
+def test_key_repeated_in_any_other_way_is_masked(brittle: Stage, data: bytes) -> None:
     """SE-02: whatever the wrapping, the key that came back does not go on."""
-    answer = tolerant(ordinary, data)
+    answer = tolerant(brittle, data)
 
     assert OWN_KEY not in answer
     assert "SimulatedOrg42" not in answer
@@ -77,9 +77,9 @@ def tolerant(running: Stage, data: bytes) -> str:
             return end.data.decode("latin-1")
 
 
-def test_stream_that_breaks_with_the_key_in_it_is_masked_to_its_last_byte(ordinary: Stage) -> None:
+def test_stream_that_breaks_with_the_key_in_it_is_masked_to_its_last_byte(brittle: Stage) -> None:
     """SE-02: the in-band error of a stream is the one place where a provider's words pass after the commit."""
-    with ordinary.caller(2.0) as caller:
+    with brittle.caller(2.0) as caller:
         caller.send(raw_chat("x", b"X-Sim-Fault: error_event:after=3,echo_key=1,shape=openrouter", model="s47-x", stream=True))
         _, came = caller.ending(2.0)
 

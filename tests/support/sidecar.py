@@ -8,11 +8,13 @@ for what left the sidecar, the audit store for what was recorded.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from proxy.simulator import Entry
 from tests.support.rawhttp import Answer, RawCaller
@@ -26,11 +28,7 @@ GOOG_KEY = "goog-own-canary-5Hj3Nd6Rb0Yc2Fs"
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 _FAULTS = ("client", "policy", "gateway", "provider")
 
-SHAKY = 48
-"""Providers that faults are played on, one each: a breaker that opens on one leaves the others alone."""
-
-CONFIG = (
-    """\
+CONFIG = """\
 providers:
   main: {{base_url: "{origin}/v1", api_key: {{env: RG_OWN_KEY}}}}
   bare: {{base_url: "{origin}/bare/v1"}}
@@ -40,14 +38,8 @@ providers:
 audit: {{store: "sqlite:///audit.db", spool: spool, batch_wait: 10ms}}
 log: {{level: debug, format: json}}
 """
-).replace(
-    "  main:",
-    "".join(f'  s{n}: {{{{base_url: "{{origin}}/s{n}/v1", api_key: {{{{env: RG_OWN_KEY}}}}}}}}\n' for n in range(SHAKY)) + "  main:",
-    1,
-)
 
-POLICY = (
-    """\
+POLICY = """\
 version: 1
 policy: plain
 applies_to: {apps: ["*"]}
@@ -57,15 +49,6 @@ routes:
   - {name: azure, match: {models: ["azure-*"]}, chain: [{provider: azure}], retries: none}
   - {name: any, match: {models: ["*"]}, chain: [{provider: main}], retries: none}
 """
-).replace(
-    "routes:\n",
-    "routes:\n"
-    + "".join(
-        f'  - {{name: s{n}, match: {{models: ["s{n}-*"]}}, chain: [{{provider: s{n}}}], retries: none}}\n'
-        f'  - {{name: s{n}-paths, match: {{paths: ["/s{n}/*"]}}, chain: [{{provider: s{n}}}], retries: none}}\n'
-        for n in range(SHAKY)
-    ),
-)
 
 STRICT_POLICY = """\
 version: 1
@@ -86,6 +69,41 @@ routes:
 """
 
 POLICIES = {"plain.yaml": POLICY, "pii.yaml": STRICT_POLICY, "thin.yaml": THIN_POLICY}
+
+TARGETS = 48
+"""Providers ``s0`` … of the brittle stage, one for each fault: a breaker that opens on one leaves the others alone.
+Asked for by model (``s7-x``) and by path (``/v1/s7/x``)."""
+
+
+def brittle_config() -> str:
+    """Return the shared configuration with the targets of faults."""
+    targets = [f'  s{n}: {{{{base_url: "{{origin}}/s{n}/v1", api_key: {{{{env: RG_OWN_KEY}}}}}}}}\n' for n in range(TARGETS)]
+    return CONFIG.replace("  main:", "".join(targets) + "  main:", 1)
+
+
+def brittle_policies() -> dict[str, str]:
+    """Return the shared policies with a route to each target."""
+    routes = [
+        f'  - {{name: s{n}-{kind}, match: {{{kind}: ["{match}"]}}, chain: [{{provider: s{n}}}], retries: none}}\n'
+        for n in range(TARGETS)
+        for kind, match in (("models", f"s{n}-*"), ("paths", f"/s{n}/*"))
+    ]
+    return {**POLICIES, "plain.yaml": POLICY.replace("routes:\n", "routes:\n" + "".join(routes))}
+
+
+def cases(table: Mapping[str, Any], wrong: Mapping[str, str] | None = None) -> list[Any]:
+    """Return the parameters of a table by name; those that the product gets wrong are expected to fail, strictly.
+
+    Args:
+        table: Name -> value, or a tuple of values.
+        wrong: Name -> what is wrong.
+    """
+    marks = {name: [pytest.mark.xfail(strict=True, reason=reason)] for name, reason in (wrong or {}).items()}
+    assert set(marks) <= set(table), set(marks) - set(table)
+    return [
+        pytest.param(*(value if isinstance(value, tuple) else (value,)), id=name, marks=marks.get(name, ()))
+        for name, value in table.items()
+    ]
 
 
 @dataclass(slots=True)

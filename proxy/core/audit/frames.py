@@ -33,6 +33,7 @@ _SEALED = struct.Struct("<QB")
 _LEAD = struct.Struct("<II")
 HEADER_BYTES: Final = _HEADER.size + _CRC.size
 FRAME_OVERHEAD: Final = _HEAD.size
+_pack_head, _pack_sealed, _crc32 = _HEAD.pack, _SEALED.pack, zlib.crc32
 
 _PLAUSIBLE = re.compile(rb"\x00\x00[\x01-\x03]", re.DOTALL)
 """The end of a frame's head: a sequence number below 2**48, then its type."""
@@ -99,8 +100,7 @@ def decode_header(data: bytes) -> SegmentHeader | None:
 
 def encode_frame(kind: int, seq: int, payload: bytes) -> bytes:
     """Return one frame; ``payload`` is at most ``MAX_PAYLOAD_BYTES``."""
-    sealed = _SEALED.pack(seq, kind) + payload
-    return _LEAD.pack(len(payload), zlib.crc32(sealed)) + sealed
+    return _pack_head(len(payload), _crc32(payload, _crc32(_pack_sealed(seq, kind))), seq, kind) + payload
 
 
 def scan(data: bytes, start: int = 0, *, is_final: bool, max_frames: int = 1 << 62) -> Scan:

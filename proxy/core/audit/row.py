@@ -12,7 +12,6 @@ A row holds ids, counts, names, numbers and times: no prompt text, no answer tex
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -115,7 +114,7 @@ JSON_COLUMNS: Final = frozenset(
     {"attempts", "findings", "sanitized", "response_findings", "budget", "notes", "metadata"}
 )
 _COLUMN_COUNT: Final = WRITTEN_COLUMNS - FIRST_COLUMN
-_DEFAULTS: Final = Row._field_defaults.values()
+_DEFAULTS: Final = tuple(Row._field_defaults.values())
 
 
 class Gap(NamedTuple):
@@ -189,31 +188,37 @@ def finish(facts: ExchangeFacts, max_bytes: int = MAX_ROW_BYTES) -> tuple[bytes,
     try:
         columns = _columns(facts)
         payload = facts.id.encode("ascii") + _dumps((_VERSION, facts.ts_ms, columns))
-    except TypeError:
+    except (TypeError, KeyError):
         return _shrink(facts, _end_values, max_bytes), None
     if len(payload) > RESERVED_BYTES or _NUL in payload:
         return _shrink(facts, _end_values, max_bytes), None
     if len(facts.id) != ID_BYTES:
         raise ValueError(f"an exchange id has {ID_BYTES} characters, got {len(facts.id)}")
-    return payload, columns
+    return payload, columns if facts.id[14] == "7" else None
 
 
 def _columns(facts: ExchangeFacts) -> Columns:
-    """Return the columns of an ordinary row; one literal, because this runs for every exchange."""
-    status, outcome, fault = facts.status, facts.outcome, facts.fault
-    attempts, usage = facts.attempts, facts.usage
+    """Return the columns of an ordinary row; long and flat, because this runs for every exchange."""
+    attempts, usage, cost_usd = facts.attempts, facts.usage, facts.cost_usd
     found, replaced, answered = facts.findings, facts.sanitized, facts.response_findings
-    tokens = _NO_USAGE if usage is None else _tokens(usage)
+    tokens_in = tokens_out = cached = reasoning = None
+    is_estimated = 0
+    if usage is not None:
+        tokens_in, tokens_out, cached = usage.input_tokens, usage.output_tokens, usage.cached_tokens
+        reasoning, is_estimated = usage.reasoning_tokens, 1 if usage.is_estimated else 0
+    found_text = _dumps(found).decode() if found else "{}"
     return (
         facts.app, facts.user, facts.conversation, facts.caller, facts.route, facts.policy, facts.policy_revision,
         facts.provider, facts.model_asked, facts.model_served, facts.method, facts.path, 1 if facts.is_stream else 0,
-        _WORDS.get(status, status), facts.http_status, _WORDS.get(outcome, outcome), _WORDS.get(fault, fault),
-        facts.error_code, facts.error_message, len(attempts), _attempts(attempts) if attempts else "[]",
-        facts.request_bytes, facts.response_bytes, *tokens,
-        facts.cost_usd, facts.latency_ms, facts.first_token_ms, facts.upstream_ms,
+        _WORDS[facts.status], facts.http_status, _WORDS[facts.outcome], _WORDS[facts.fault],
+        facts.error_code, facts.error_message,
+        len(attempts), _dumps([_attempt(one) for one in attempts]).decode() if attempts else "[]",
+        facts.request_bytes, facts.response_bytes, tokens_in, tokens_out, cached, reasoning, is_estimated,
+        cost_usd if cost_usd == cost_usd else None,  # noqa: PLR0124 - what is not a number has no sum
+        facts.latency_ms, facts.first_token_ms, facts.upstream_ms,
         1 if found or answered else 0, 1 if replaced else 0,
-        _dumps(found).decode() if found else "{}",
-        _dumps(replaced).decode() if replaced else "{}",
+        found_text,
+        found_text if replaced == found else _json(replaced),
         _dumps(answered).decode() if answered else "{}",
         facts.unscanned_bytes, _dumps(facts.budget).decode() if facts.budget else "{}",
         _dumps(facts.notes).decode() if facts.notes else "[]", "",
@@ -227,22 +232,17 @@ def _tokens(usage: Usage) -> tuple[int, int, int, int, int]:
     )  # fmt: skip
 
 
-def _attempts(attempts: list[AttemptFacts]) -> str:
-    return _dumps(
-        [
-            {
-                "provider": attempt.provider,
-                "model": attempt.model,
-                "started_ms": attempt.started_ms,
-                "outcome": _WORDS.get(attempt.outcome, attempt.outcome),
-                "http_status": attempt.http_status,
-                "ended_ms": attempt.ended_ms,
-                "reused_connection": attempt.reused_connection,
-                "retry_after_s": attempt.retry_after_s,
-            }
-            for attempt in attempts
-        ]
-    ).decode()
+def _attempt(attempt: AttemptFacts) -> dict[str, Any]:
+    return {
+        "provider": attempt.provider,
+        "model": attempt.model,
+        "started_ms": attempt.started_ms,
+        "outcome": _WORDS[attempt.outcome],
+        "http_status": attempt.http_status,
+        "ended_ms": attempt.ended_ms,
+        "reused_connection": attempt.reused_connection,
+        "retry_after_s": attempt.retry_after_s,
+    }
 
 
 def encode_gap(since_ms: int, shed: int | None, reason: str) -> bytes:
@@ -330,7 +330,8 @@ _Values = list[Any]
 def _begin_values(facts: ExchangeFacts, limit: int) -> _Values:
     text = _Cleaner(limit)
     values = [
-        _VERSION, text.number(facts.ts_ms), *text.who(facts), text(facts.model_asked), text(facts.method), text(facts.path), facts.is_stream,
+        _VERSION, text.number(facts.ts_ms), *text.who(facts), text(facts.model_asked), text(facts.method),
+        text(facts.path), facts.is_stream,
         text.number(facts.request_bytes), text.number(facts.unscanned_bytes),
         text.counts(facts.findings), text.counts(facts.sanitized),
     ]  # fmt: skip
@@ -348,7 +349,7 @@ def _end_values(facts: ExchangeFacts, limit: int) -> _Values:
         *text.who(facts), text(facts.model_asked), text(facts.model_served),
         text(facts.method), text(facts.path), 1 if facts.is_stream else 0,
         text(facts.status), facts.http_status, text(facts.outcome), text(facts.fault or ""),
-        text(facts.error_code), text(facts.error_message), len(facts.attempts), _attempts(attempts),
+        text(facts.error_code), text(facts.error_message), len(facts.attempts), _json(attempts),
         text.number(facts.request_bytes), facts.response_bytes and text.number(facts.response_bytes), *tokens,
         facts.cost_usd, facts.latency_ms, facts.first_token_ms, facts.upstream_ms,
         1 if found or answered else 0, 1 if replaced else 0, _json(found), _json(replaced), _json(answered),
@@ -385,11 +386,11 @@ class _Cleaner:
             self.bits |= CUT
         return [self(note) for note in notes[: self._items]]
 
-    def attempts(self, attempts: list[AttemptFacts]) -> list[AttemptFacts]:
+    def attempts(self, attempts: list[AttemptFacts]) -> list[dict[str, Any]]:
         if len(attempts) > self._items:
             self.bits |= CUT
         return [
-            replace(attempt, provider=self(attempt.provider), model=self(attempt.model))
+            _attempt(attempt) | {"provider": self(attempt.provider), "model": self(attempt.model)}
             for attempt in attempts[: self._items]
         ]
 
