@@ -14,6 +14,8 @@ from proxy.core.config.settings import CallerKey
 from proxy.terms.http import RequestHead
 
 MAX_IDENTITY_CHARS = 256
+_MEMO = "caller"
+"""Under which a head remembers its caller; keys never change while the process lives."""
 _IDENTITY_HEADERS = (b"x-readygate-app", b"x-readygate-user", b"x-readygate-conversation")
 
 
@@ -54,14 +56,22 @@ class CallerBook:
 
         The presented key is hashed before it is looked up, so timing says nothing about a stored one.
         """
-        fields = head.fields
+        known = head.memo.get(_MEMO)
+        if isinstance(known, Caller):
+            return known
+        caller = self._identify(head.fields)
+        if caller is not None:
+            head.memo[_MEMO] = caller
+        return caller
+
+    def _identify(self, fields: dict[bytes, bytes]) -> Caller | None:
         key_name = app = ""
         if self._by_digest:
             presented = _presented_key(fields)
-            known = self._by_digest.get(hashlib.sha256(presented).hexdigest()) if presented else None
-            if known is None:
+            key = self._by_digest.get(hashlib.sha256(presented).hexdigest()) if presented else None
+            if key is None:
                 return None
-            key_name, app = known.name, known.app
+            key_name, app = key.name, key.app
         elif not any(name in fields for name in _IDENTITY_HEADERS):
             return ANONYMOUS
         return Caller(

@@ -125,8 +125,10 @@ class Relay:
         """Read what routing needs of the body; large bodies are parsed in a worker thread."""
         body = exchange.inbound.body
         head = exchange.inbound.head
-        if type(body) is not bytes:
-            return await self._peek(head, body)  # type: ignore[arg-type]
+        if not isinstance(body, bytes):
+            return await self._peek(head, body)
+        if body and exchange.dialect is not Dialect.OTHER and len(body) <= OFFLOAD_ABOVE_BYTES:
+            return read_json(body, exchange.dialect)
         if not body and not head.has_body and exchange.dialect is Dialect.OTHER:
             return Request(body)
         if not body and head.method in ("GET", "HEAD", "DELETE", "OPTIONS"):

@@ -15,20 +15,22 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.core.audit.frames import FRAME_OVERHEAD, HEADER_BYTES, FrameType, SegmentHeader, encode_frame
-from proxy.core.audit.row import RESERVED_BYTES
+from proxy.core.audit.row import ID_BYTES, RESERVED_BYTES, Columns
 from proxy.flow.audit_ports import Batch, Condition, SpoolState
 from proxy.stores.group_commit import GroupCommit
+from proxy.stores.recent_rows import RecentRows
 from proxy.stores.segment import Segment
-from proxy.stores.spool_reader import OpenBegin, SpoolReader
+from proxy.stores.spool_reader import SpoolReader
 from proxy.stores.spool_recovery import lock_directory, recover
 from proxy.terms.errors import SpoolFull, SpoolUnavailable
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 END_ROOM: Final = RESERVED_BYTES + FRAME_OVERHEAD
 """Bytes set aside for the END of one open exchange."""
+_BEGIN_ROOM: Final = FRAME_OVERHEAD + END_ROOM
 
 _LEAST_SEGMENT: Final = 64 * 1024
 _GAP_ROOM: Final = 512
@@ -38,6 +40,21 @@ _SYNC_TROUBLE_S: Final = 60.0
 _REFUSAL_SHOWN_S: Final = 5.0
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _BEGIN, _END, _GAP = int(FrameType.BEGIN), int(FrameType.END), int(FrameType.GAP)
+
+
+class OpenBegin(NamedTuple):
+    """The BEGIN of an exchange that runs: the segment that keeps it, and what to copy when that has to go."""
+
+    segment: Segment
+    seq: int
+    payload: bytes
+
+
+class _Stranded(NamedTuple):
+    """An END no disk would take yet, and the BEGIN that is kept until one does."""
+
+    frame: bytes
+    begin: OpenBegin | None
 
 
 class DiskSpool:
@@ -70,9 +87,9 @@ class DiskSpool:
         self._segment_bytes = min(segment_bytes, max(_LEAST_SEGMENT, max_bytes // 4))
         self._now_s = now_s
         self._syncs = syncs
-        self._open: set[str] = set()
+        self._open: dict[str, OpenBegin] = {}
         self._reserved = 0
-        self._stranded: list[bytes] = []
+        self._stranded: list[_Stranded] = []
         self._failure = ""
         self._failed_at_s = 0.0
         self._sync_trouble_s = float("-inf")
@@ -86,7 +103,8 @@ class DiskSpool:
         self._torn_bytes = found.torn_bytes
         self._segments = found.segments
         self._used = sum(segment.data_end for segment in found.segments)
-        self._reader = SpoolReader(self._segments, self._epoch, self._seq, self)
+        self._recent = RecentRows()
+        self._reader = SpoolReader(self._segments, self._epoch, self._seq, self, self._recent)
         if syncs is not None:
             syncs.bind(directory, self)
         self._open_first_segment()
@@ -95,35 +113,42 @@ class DiskSpool:
 
     def begin(self, exchange_id: str, payload: bytes) -> None:
         """Append a BEGIN and set aside room for its END; see the Protocol."""
-        size = len(payload) + FRAME_OVERHEAD
-        active = self._admit(size + END_ROOM)
+        active = self._admit(len(payload) + _BEGIN_ROOM)
         seq = self._seq
-        self._write(active, encode_frame(_BEGIN, seq, payload))
-        self._seq = seq + 1
-        self._open.add(exchange_id)
+        segment = self._write(active, encode_frame(_BEGIN, seq, payload))
+        self._seq += 1
+        segment.pending += 1
+        self._open[exchange_id] = OpenBegin(segment, seq, payload)
         self._reserved += END_ROOM
 
-    def end(self, exchange_id: str, payload: bytes) -> None:
+    def end(self, exchange_id: str, payload: bytes, columns: Columns | None = None) -> None:
         """Append the END of an open exchange; see the Protocol."""
-        frame = encode_frame(_END, self._seq, payload)
-        self._seq += 1
-        if exchange_id in self._open:
-            self._open.remove(exchange_id)
+        seq = self._seq
+        self._seq = seq + 1
+        frame = encode_frame(_END, seq, payload)
+        begin = self._open.pop(exchange_id, None)
+        if begin is not None:
             self._reserved -= END_ROOM
         self._appended_rows += 1
-        active = self._active
-        if active is None or self._stranded:
-            self._stranded.append(frame)
-            return
-        try:
-            self._write(active, frame)
-        except SpoolUnavailable:
-            self._stranded.append(frame)
+        segment = self._active
+        if segment is not None and not self._stranded:
+            try:
+                segment = self._write(segment, frame)
+            except SpoolUnavailable:
+                segment = None
+            else:
+                self._recent.add(segment, len(frame), exchange_id, seq, columns)
+                if begin is not None:
+                    self._release(begin, segment)
+                return
+        self._stranded.append(_Stranded(frame, begin))
 
-    def single(self, payload: bytes) -> None:
+    def single(self, payload: bytes, columns: Columns | None = None) -> None:
         """Append an END without a BEGIN; see the Protocol."""
         active = self._admit(len(payload) + FRAME_OVERHEAD)
-        self._write(active, encode_frame(_END, self._seq, payload))
+        frame = encode_frame(_END, self._seq, payload)
+        segment = self._write(active, frame)
+        self._recent.add(segment, len(frame), str(payload[:ID_BYTES], "ascii"), self._seq, columns)
         self._seq += 1
         self._appended_rows += 1
 
@@ -133,7 +158,7 @@ class DiskSpool:
             self._revive()
         if self._active is None:
             raise SpoolFull("no segment could be made")
-        self._write(self._active, encode_frame(_GAP, self._seq, payload))
+        self._recent.restart(self._write(self._active, encode_frame(_GAP, self._seq, payload)))
         self._seq += 1
 
     def is_open(self, exchange_id: str) -> bool:
@@ -147,6 +172,11 @@ class DiskSpool:
         except SpoolUnavailable:
             return False
         return True
+
+    @property
+    def is_alive(self) -> bool:
+        """False when the thread that syncs has died; always true for ``durability: write``."""
+        return self._syncs is None or self._syncs.is_alive
 
     async def durable(self) -> None:
         """Wait for the promise of the configured durability; see the Protocol."""
@@ -202,21 +232,24 @@ class DiskSpool:
 
     # -- what the reader and group commit ask ------------------------------------------------------
 
-    def carry_forward(self, begins: dict[str, OpenBegin]) -> Segment | None:
-        """Copy BEGINs of exchanges that are still open into the active segment, numbers unchanged."""
-        if self._failure or not self._open.issuperset(begins):
-            return None
-        frames = [encode_frame(_BEGIN, begin.seq, begin.payload) for begin in begins.values()]
+    def carry_forward(self, segment: Segment) -> bool:
+        """Copy the BEGINs of open exchanges out of a segment into the active one, numbers unchanged."""
+        if self._failure:
+            return False
+        waiting = {key: begin for key, begin in self._open.items() if begin.segment is segment}
+        if len(waiting) != segment.pending:
+            return False
+        frames = [encode_frame(_BEGIN, begin.seq, begin.payload) for begin in waiting.values()]
         try:
             active = self._admit(sum(len(frame) for frame in frames))
             for frame in frames:
-                self._write(active, frame)
+                active = self._write(active, frame)
         except SpoolUnavailable:
-            return None
+            return False
+        self._pin(waiting, active)
         if self._syncs is not None:
-            for begin in begins.values():
-                begin.segment.sync_mark = self._syncs.appended
-        return self._active
+            segment.sync_mark = self._syncs.appended
+        return True
 
     def may_remove(self, segment: Segment) -> bool:
         """False while copies made from this segment are not yet synced."""
@@ -230,8 +263,14 @@ class DiskSpool:
         """Write frames again, into a new segment, after their file could not be synced."""
         size = sum(len(frame) for frame in frames)
         active = self._rotate(size + self._reserved + _GAP_ROOM)
+        moved: dict[str, OpenBegin] = {}
         for frame in frames:
             active.write(frame)
+            key = str(frame[FRAME_OVERHEAD : FRAME_OVERHEAD + ID_BYTES], "ascii", "replace")
+            if frame[FRAME_OVERHEAD - 1] == _BEGIN and key in self._open:
+                moved[key] = self._open[key]
+        self._pin(moved, active)
+        self._recent.restart(active)
         self._used += size
         self._appended_rows += sum(frame[FRAME_OVERHEAD - 1] == _END for frame in frames)
         return active
@@ -250,15 +289,28 @@ class DiskSpool:
 
     # -- inside ------------------------------------------------------------------------------------
 
+    def _pin(self, begins: dict[str, OpenBegin], segment: Segment) -> None:
+        """From now on these BEGINs are kept in this segment."""
+        for key, begin in begins.items():
+            begin.segment.pending -= 1
+            segment.pending += 1
+            self._open[key] = begin._replace(segment=segment)
+
+    def _release(self, begin: OpenBegin, segment: Segment) -> None:
+        """The END was written to ``segment``: its BEGIN is needed no more once that is as safe as it was."""
+        begin.segment.pending -= 1
+        if self._syncs is not None and begin.segment is not segment:
+            begin.segment.sync_mark = self._syncs.appended
+
     def _admit(self, size: int) -> Segment:
         """Return the segment that takes ``size`` more bytes beside everything set aside, or raise."""
         if self._failure or self._stranded:
             self._revive()
-        if self._used + self._reserved + size + _GAP_ROOM > self._max_bytes:
+        wanted = self._reserved + size + _GAP_ROOM
+        if self._used + wanted > self._max_bytes:
             self._refused_at_s = self._now_s()
             raise SpoolFull(f"the audit spool holds {self._used} of {self._max_bytes} bytes")
         active = self._active
-        wanted = self._reserved + size + _GAP_ROOM
         if active is not None and active.data_end + wanted <= active.room_end:
             return active
         try:
@@ -302,8 +354,8 @@ class DiskSpool:
         self._active = new
         return new
 
-    def _write(self, segment: Segment, frame: bytes) -> None:
-        """Append a frame, on a disk error once more in a new segment.
+    def _write(self, segment: Segment, frame: bytes) -> Segment:
+        """Append a frame, on a disk error once more in a new segment; return the one that has it.
 
         Raises:
             SpoolFull, SpoolUnavailable: It is nowhere on disk.
@@ -322,6 +374,7 @@ class DiskSpool:
         self._used += len(frame)
         if self._syncs is not None:
             self._syncs.note(segment, frame)
+        return segment
 
     def _fault(self, exc: OSError) -> SpoolUnavailable:
         if exc.errno in _NO_SPACE:
@@ -351,18 +404,23 @@ class DiskSpool:
             self._syncs.retry()
             return
         try:
-            active = self._rotate(sum(map(len, self._stranded)) + self._reserved + _GAP_ROOM)
+            size = sum(len(one.frame) for one in self._stranded)
+            active = self._rotate(size + self._reserved + _GAP_ROOM)
         except OSError as exc:
             self._fail(f"write: {exc.strerror}")
             return
         waiting, self._stranded = self._stranded, []
-        for index, frame in enumerate(waiting):
+        for index, (frame, begin) in enumerate(waiting):
             try:
-                self._write(active, frame)
+                active = self._write(active, frame)
             except SpoolUnavailable:
                 self._stranded = waiting[index:]
-                return
-        self._failure = ""
+                break
+            if begin is not None:
+                self._release(begin, active)
+        else:
+            self._failure = ""
+        self._recent.restart(active)
 
     def _condition(self) -> tuple[Condition, str]:
         if self._failure:

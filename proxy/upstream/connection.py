@@ -31,6 +31,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_answer_head",
+        "_batch",
         "_body_bytes",
         "_collect_max_bytes",
         "_head_bytes",
@@ -100,6 +101,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._raw_head = b""
         self._answer_head = None
         self._held: list[bytes] = []
+        self._batch: list[bytes] = []
         self._held_bytes = 0
         self._body_bytes = 0
         self._head_bytes = 0
@@ -234,9 +236,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
+            if self._batch:
+                self._deliver_batch()
         except httptools.HttpParserUpgrade as exc:
             self._switch_to_raw(data[exc.args[0] :])
         except httptools.HttpParserError:
+            if self._batch:
+                self._deliver_batch()
             if self._is_over():
                 self.transport.abort()
             else:
@@ -288,7 +294,7 @@ class UpstreamConnection(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         self._body_bytes += len(data)
         if self._sink is not None:
-            self._sink.on_body(data)
+            self._batch.append(data)
             return
         self._held.append(data)
         self._held_bytes += len(data)
@@ -331,11 +337,19 @@ class UpstreamConnection(asyncio.Protocol):
             if not waiter.done():
                 waiter.set_result(answer)
             return
+        if self._batch:
+            self._deliver_batch()
         sink = self._sink
         if sink is not None:
             self._sink = None
             self._release()
             sink.on_end(Outcome.OK)
+
+    def _deliver_batch(self) -> None:
+        """Hand on what one read brought as one piece: providers send each event as a chunk of its own."""
+        batch, self._batch = self._batch, []
+        if self._sink is not None:
+            self._sink.on_body(batch[0] if len(batch) == 1 else b"".join(batch))
 
     def _end(self, outcome: Outcome) -> None:
         self._is_complete = True
@@ -383,10 +397,10 @@ class UpstreamConnection(asyncio.Protocol):
         """Deliver what is held, then all that follows."""
         self._sink = sink
         held, self._held, self._held_bytes = self._held, [], 0
-        for piece in held:
+        if held:
+            sink.on_body(held[0] if len(held) == 1 else b"".join(held))
             if self._sink is not sink:
                 return
-            sink.on_body(piece)
         if self._is_complete and self._sink is sink:
             self._sink = None
             if self.is_busy and not self.is_raw and not self.transport.is_closing():

@@ -93,7 +93,7 @@ def test_providers_page_shows_what_is_left_of_budgets(sidecar: Sidecar) -> None:
     sidecar.ask(chat())
     after = sidecar.admin("/providers").json()["providers"]["main"]["budgets"][0]
 
-    assert ("main-rpm", "requests_per_minute", 1000) == (after["budget"], after["dimension"], after["limit"])
+    assert ("default/main-rpm", "requests_per_minute", 1000) == (after["budget"], after["dimension"], after["limit"])
     assert 1 == after["used"] - before["used"]
     assert 1000 == after["used"] + after["remaining"]
 

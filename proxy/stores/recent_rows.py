@@ -1,0 +1,70 @@
+"""The rows that were spooled a moment ago, still in memory: shipping them needs no reading back.
+
+Owns a bounded window of finished rows in the order of the spool. Knows positions in segments, no files. It
+answers only for a stretch without a hole: whatever was written in another way (gaps, rows that had to wait
+for the disk, frames that were moved) moves the beginning of the window behind it, and the reader takes what
+lies before from the disk. Losing the window loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, NamedTuple
+
+from proxy.core.audit.row import Columns
+from proxy.stores.segment import Segment
+
+_MAX_ROWS: Final = 8192
+"""About 1.5 KB each."""
+
+
+class RecentRow(NamedTuple):
+    """One END as it was written: where it ends, and its row."""
+
+    segment: Segment
+    end: int
+    exchange_id: str
+    seq: int
+    columns: Columns
+
+
+class RecentRows:
+    """A window over the end of the spool: every END from (``first_seq``, ``offset``) on is in it."""
+
+    def __init__(self, max_rows: int = _MAX_ROWS) -> None:
+        self._max_rows = max_rows
+        self._rows: deque[RecentRow] = deque()
+        self._first_seq = 0
+        self._offset = 0
+
+    def add(self, segment: Segment, size: int, exchange_id: str, seq: int, columns: Columns | None) -> None:
+        """An END of ``size`` bytes was just written at the end of ``segment``; without columns it is not kept."""
+        if columns is None:
+            self.restart(segment)
+            return
+        rows = self._rows
+        rows.append(RecentRow(segment, segment.data_end, exchange_id, seq, columns))
+        if len(rows) > self._max_rows:
+            gone = rows.popleft()
+            self._first_seq, self._offset = gone.segment.first_seq, gone.end
+
+    def restart(self, segment: Segment) -> None:
+        """Something else was written to ``segment``: the window begins behind it."""
+        self._rows.clear()
+        self._first_seq, self._offset = segment.first_seq, segment.data_end
+
+    def begins_at(self, segment: Segment) -> int:
+        """Return the offset in this segment from which rows need not be read from disk."""
+        if segment.first_seq == self._first_seq:
+            return self._offset
+        return 0 if segment.first_seq > self._first_seq else segment.data_end
+
+    def take(self, segment: Segment, max_rows: int) -> list[RecentRow]:
+        """Return the next rows of this segment behind its cursor, and forget them."""
+        rows = self._rows
+        while rows and (rows[0].segment.first_seq, rows[0].end) <= (segment.first_seq, segment.cursor):
+            rows.popleft()
+        taken: list[RecentRow] = []
+        while rows and len(taken) < max_rows and rows[0].segment is segment:
+            taken.append(rows.popleft())
+        return taken
