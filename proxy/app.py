@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from proxy.core.config.problem import Problem
 from proxy.core.config.settings import Durability, SecretRef, Settings
+from proxy.core.dialect import Dialect
 from proxy.core.redaction import RequestRedactor
 from proxy.core.redaction.detect import KNOWN_KINDS, Detector, build_detector
 from proxy.flow.attempts import Attempts
@@ -47,6 +48,7 @@ from proxy.terms.redaction import Action, RedactionPlan
 from proxy.upstream.providers import Providers
 
 POLICY_LOOK_EVERY_S = 1.0
+WARM_UP = b'{"model":"m","messages":[{"role":"user","content":"ana@example.com +55 11 98765-4321 529.982.247-25 token: x"}]}'
 SECRET_LOOK_EVERY_S = 5.0
 
 
@@ -106,7 +108,10 @@ class Redactors:
         detector = self._detectors.get(kinds)
         if detector is None:
             detector = self._detectors[kinds] = build_detector(kinds)
-        return RequestRedactor(plan, detector, hash_key=self._hash_key)
+        redactor = RequestRedactor(plan, detector, hash_key=self._hash_key)
+        # Automata are built lazily by their engines: let nobody's first request pay for it.
+        redactor.redact(WARM_UP, Dialect.CHAT)
+        return redactor
 
 
 @dataclass(slots=True)
