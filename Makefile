@@ -138,6 +138,10 @@ loadtest-smoke: $(VENV)/.stamp-dev ## the same for 20 s
 bench: $(VENV)/.stamp-bench ## nginx, Envoy and Readygate side by side: CPU, latency, memory (needs nginx and wrk)
 	$(PY) -m loadtest.bench $(ARGS)
 
+.PHONY: bench-audit
+bench-audit: $(VENV)/.stamp-dev ## what the audit costs: CPU a row, rows a second into PostgreSQL and SQLite
+	$(PY) -m loadtest.bench_audit $(ARGS)
+
 # ------------------------------------------------------------------ ship
 .PHONY: image
 image: ## build the container image with buildah (a stand-in base is made when no registry answers)

@@ -15,16 +15,16 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
-from proxy.core.audit.row import Row
 from proxy.core.config.settings import WhenFull
 from proxy.flow.audit_ports import Sink
 from proxy.flow.delivery import Delivery, DeliveryPace
 from proxy.flow.outbox import Outbox
 from proxy.stores.dead_letters import DeadLetterFile
-from proxy.stores.postgres_sink import PostgresSink
+from proxy.stores.postgres_sink import PostgresSink, record_of
 from proxy.stores.spool import DiskSpool
 from proxy.stores.sqlite_sink import SqliteSink
 from proxy.terms.exchange import AttemptFacts, ExchangeFacts, Usage
@@ -93,9 +93,9 @@ async def ship(spool: DiskSpool, sink: Sink, clock: SystemClock, folder: Path, b
 
 async def copy_only(url: str, spool: DiskSpool, batch_rows: int) -> float:
     """Return the rows a second of COPY alone; reads the spool without acknowledging it."""
-    rows: list[Row] = []
+    rows: list[tuple[Any, ...]] = []
     while not (batch := spool.read_batch(5000)).is_empty:
-        rows += batch.rows
+        rows += map(record_of, batch.rows)
     connection = await asyncpg.connect(url)
     try:
         await connection.execute("CREATE TABLE ceiling (LIKE audit)")
@@ -138,7 +138,7 @@ async def measure(url: str, folder: Path, rows: int, batch_rows: int) -> list[tu
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=40_000)
-    parser.add_argument("--batch-rows", type=int, default=500)
+    parser.add_argument("--batch-rows", type=int, default=1000)
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="readygate-bench-audit-"))
     try:

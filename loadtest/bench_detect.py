@@ -104,16 +104,26 @@ def print_speed(detector: Detector, budget_s: float) -> None:
             ours = sum(best_us(lambda t=t: detector.find(t), rounds=5, budget_s=budget_s) for t in texts) / len(texts)  # type: ignore[misc]
             loop = sum(best_us(lambda t=t: naive(t), rounds=3, budget_s=budget_s) for t in texts) / len(texts)  # type: ignore[misc]
             found = sum(len(detector.find(t)) for t in texts) / len(texts)
-            write(f"{size:>12} B {density:6.0%} {ours:10.1f} {loop:10.1f} {loop / ours:6.1f} {size / ours:7.1f} {found:6.1f}\n")
+            write(
+                f"{size:>12} B {density:6.0%} {ours:10.1f} {loop:10.1f} {loop / ours:6.1f} {size / ours:7.1f} {found:6.1f}\n"
+            )
 
 
 def print_gate(detector: Detector, budget_s: float) -> None:
     """Print the gate over a chat body and over prose with nothing in it."""
     plain = "the quick brown fox jumps over the lazy dog and asks what the weather will be like. "
-    body = json.dumps({"model": "gpt-4o-mini-2024-07-18", "messages": [{"role": "user", "content": plain * 30}]}).encode()
-    for name, raw in (("200 B prose", (plain * 3)[:200].encode()), ("chat body", body), ("200 KB prose", (plain * 2500).encode())):
+    body = json.dumps(
+        {"model": "gpt-4o-mini-2024-07-18", "messages": [{"role": "user", "content": plain * 30}]}
+    ).encode()
+    for name, raw in (
+        ("200 B prose", (plain * 3)[:200].encode()),
+        ("chat body", body),
+        ("200 KB prose", (plain * 2500).encode()),
+    ):
         took = best_us(lambda raw=raw: detector.may_contain(raw), rounds=5, budget_s=budget_s)  # type: ignore[misc]
-        sys.stdout.write(f"gate {name:>14} {len(raw):>8} B {took:8.1f} µs {len(raw) / took:8.0f} MB/s -> {detector.may_contain(raw)}\n")
+        sys.stdout.write(
+            f"gate {name:>14} {len(raw):>8} B {took:8.1f} µs {len(raw) / took:8.0f} MB/s -> {detector.may_contain(raw)}\n"
+        )
     text = (plain * 3)[:200]
     took = best_us(lambda: detector.find(text), rounds=5, budget_s=budget_s)
     sys.stdout.write(f"find on 200 B of nothing {took:.2f} µs\n")
@@ -121,14 +131,34 @@ def print_gate(detector: Detector, budget_s: float) -> None:
 
 def print_hostile(detector: Detector) -> None:
     """Print the time of texts made to hurt, at two sizes: linear means a factor of about ten."""
-    for piece in ("1", "1 ", "123 ", "12-", "@", "a@", "(", "eyJ", "eyJhbGciOi.", "password ", "token=", "cpf ", "A1", "::", "1.", "-----BEGIN PRIVATE KEY-----", "x,y\n"):
+    for piece in (
+        "1",
+        "1 ",
+        "123 ",
+        "12-",
+        "@",
+        "a@",
+        "(",
+        "eyJ",
+        "eyJhbGciOi.",
+        "password ",
+        "token=",
+        "cpf ",
+        "A1",
+        "::",
+        "1.",
+        "-----BEGIN PRIVATE KEY-----",
+        "x,y\n",
+    ):
         times = []
         for size in (20_000, 200_000):
             text = (piece * (size // len(piece) + 1))[:size]
             began = time.thread_time()
             detector.find(text)
             times.append((time.thread_time() - began) * 1e3)
-        sys.stdout.write(f"{piece[:14]!r:>18} 20 KB {times[0]:7.2f} ms   200 KB {times[1]:8.2f} ms   x{times[1] / max(times[0], 1e-3):.1f}\n")
+        sys.stdout.write(
+            f"{piece[:14]!r:>18} 20 KB {times[0]:7.2f} ms   200 KB {times[1]:8.2f} ms   x{times[1] / max(times[0], 1e-3):.1f}\n"
+        )
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """Scores the detector on the labelled data: the table of strict and lenient F1, leaks and false alarms per type.
 
-    python -m loadtest.score_detect [--errors KIND|all] [--by type|slice|both]
+Run: python -m loadtest.score_detect [--errors KIND|all] [--by type|slice|both]
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def _print_table(result: dict[str, Any], by: str) -> None:
         for name, row in result["types"].items():
             s, le = row["strict"], row["lenient"]
             leak = "" if row["leak"] is None else f"{row['leak']:.3f}"
-            write(f"{name:20} {s['gold']:5} {s['pred']:5}   {s['p']:.3f} {s['r']:.3f} {s['f1']:.3f}   {le['f1']:.3f}  {leak}\n")
+            write(
+                f"{name:20} {s['gold']:5} {s['pred']:5}   {s['p']:.3f} {s['r']:.3f} {s['f1']:.3f}   {le['f1']:.3f}  {leak}\n"
+            )
     if by in ("slice", "both"):
         for name, row in result["slices"].items():
             write(f"{name:22} {row['gold']:5}  {row['p']:.3f} {row['r']:.3f} {row['f1']:.3f}  {row['leak']}\n")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from proxy.core.audit.row import Gap, Row
+from proxy.core.audit.row import Columns, Gap, Row
 
 
 class Condition(StrEnum):
@@ -68,12 +68,15 @@ class Spool(Protocol):
         """
         ...
 
-    def end(self, exchange_id: str, payload: bytes) -> None:
-        """Append the END of an open exchange. Never refuses: a failing disk makes it wait in memory."""
+    def end(self, exchange_id: str, payload: bytes, columns: Columns | None = None) -> None:
+        """Append the END of an open exchange. Never refuses: a failing disk makes it wait in memory.
+
+        ``columns`` are what ``payload`` says, when at hand: the row may then be shipped without reading it back.
+        """
         ...
 
-    def single(self, payload: bytes) -> None:
-        """Append an END without a BEGIN.
+    def single(self, payload: bytes, columns: Columns | None = None) -> None:
+        """Append an END without a BEGIN; ``columns`` as for ``end``.
 
         Raises:
             SpoolFull, SpoolUnavailable: as for ``begin``.
@@ -108,6 +111,11 @@ class Spool(Protocol):
         """The rows of this batch are in the store: the spool may forget them."""
         ...
 
+    @property
+    def is_alive(self) -> bool:
+        """False when a part of it that works on its own has died: nothing but a restart helps."""
+        ...
+
     def state(self) -> SpoolState: ...
 
 
@@ -138,7 +146,7 @@ class DeadLetters(Protocol):
     """Where a row is kept that the store refuses."""
 
     def keep(self, row: Row, reason: str) -> None:
-        """Keep one row durably. Raises OSError."""
+        """Keep one row durably. Raises OSError: the disk fails, or there are too many; the row is kept nowhere."""
         ...
 
 

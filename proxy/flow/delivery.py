@@ -5,7 +5,8 @@ letters by their Protocols only. Runs beside the exchanges and never makes one w
 enough that reading and encoding one stays a matter of a few milliseconds, with a yield after each.
 
 Away: the batch is kept and tried again, later each time. Refused: it is halved until the one row that
-cannot be stored is found, which goes to the dead letters. Outcome unknown: sent again, which is harmless.
+cannot be stored is found, which goes to the dead letters; when those are full the batch stays in the spool
+and the state says so. Outcome unknown: sent again, which is harmless.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from proxy.flow.audit_ports import Batch, Condition, DeadLetters, DeliveryState,
 from proxy.flow.ports import Clock
 from proxy.terms.errors import RowRefused, SinkUnavailable
 
-_SLICE_ROWS: Final = 125
-"""Rows read from the spool at a stretch: about 2 ms of the event loop."""
+_SLICE_ROWS: Final = 250
+"""Rows taken from the spool at a stretch: 0.3 ms of the event loop, 2 ms when they come from the disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPace:
     """How rows are sent. Waits in seconds."""
 
-    max_rows: int = 500
+    max_rows: int = 1000
     max_age_s: float = 0.5
     """A row waits at most this long for company."""
     look_every_s: float = 0.1
@@ -53,10 +54,11 @@ class _Shipment:
     def add(self, batch: Batch) -> None:
         self.tokens.append(batch.token)
         self.gaps += batch.gaps
+        by_id = self.by_id
         for row in batch.rows:
-            known = self.by_id.get(row.id)
-            if known is None or known.seq <= row.seq:
-                self.by_id[row.id] = row
+            known = by_id.setdefault(row[0], row)
+            if known is not row and known.seq <= row.seq:
+                by_id[row[0]] = row
 
 
 class Delivery:
@@ -167,7 +169,7 @@ class Delivery:
             return 0
         first = next(iter(shipment.by_id.values()), None)
         if first is not None:
-            self._oldest_ms = int(first.ts.timestamp() * 1000)
+            self._oldest_ms = first.ts
         refused = await self._send_and_read_on(shipment)
         self._in_hand = None
         self._oldest_ms = None

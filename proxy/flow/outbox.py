@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from proxy.core.audit.row import RESERVED_BYTES, encode_begin, encode_end, encode_gap
+from proxy.core.audit.row import RESERVED_BYTES, encode_begin, encode_end, encode_gap, finish
 from proxy.core.config.settings import WhenFull
 from proxy.flow.audit_ports import Condition, Spool, SpoolState
 from proxy.terms.errors import SpoolUnavailable
@@ -91,17 +91,17 @@ class Outbox:
         if not spool.is_open(facts.id):
             self._end_shed(facts)
             return
-        payload = encode_end(facts)
+        payload, columns = finish(facts)
         excess = len(payload) - RESERVED_BYTES
         if excess > 0 and not spool.has_room(excess):
             payload = encode_end(facts, RESERVED_BYTES)
-        spool.end(facts.id, payload)
+        spool.end(facts.id, payload, columns)
         self._kept += 1
 
     def single(self, facts: ExchangeFacts) -> Admission:
         """Keep the whole row of an exchange that ended before any provider was called."""
         try:
-            self._spool.single(encode_end(facts))
+            self._spool.single(*finish(facts))
         except SpoolUnavailable as exc:
             admission = self._not_kept(exc)
             if isinstance(admission, Shed):
@@ -136,7 +136,7 @@ class Outbox:
     def _end_shed(self, facts: ExchangeFacts) -> None:
         """Keep the row after all when there is room by now: an END needs no BEGIN."""
         try:
-            self._spool.single(encode_end(facts))
+            self._spool.single(*finish(facts))
         except SpoolUnavailable:
             self._count_shed()
             return

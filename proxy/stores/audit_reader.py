@@ -10,24 +10,22 @@ import asyncio
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import orjson
 
-from proxy.core.audit.row import Row
+from proxy.core.audit.row import CLAIMS, JSON_COLUMNS, Row
 from proxy.stores.audit_stores import POSTGRES_SCHEMES, sqlite_path
 from proxy.stores.migrations import statement
 from proxy.stores.postgres_sink import split_pooler_flag
-from proxy.stores.sqlite_sink import sqlite_time
-from proxy.stores.stdout_sink import JSON_COLUMNS
 from proxy.terms.errors import SinkUnavailable
 
 Record = dict[str, Any]
 _COLUMNS: Final = ", ".join(Row._fields)
 _CONNECT_S: Final = 5.0
-_BOOLEANS: Final = frozenset({"stream", "tokens_estimated", "pii_detected", "pii_sanitized"})
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ class SqliteReader:
             connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=_CONNECT_S)
             try:
                 connection.row_factory = sqlite3.Row
-                bound = [sqlite_time(value) if isinstance(value, datetime) else value for value in values]
+                bound = [_milliseconds(value) if isinstance(value, datetime) else value for value in values]
                 return [dict(record) for record in connection.execute(sql, bound)]
             finally:
                 connection.close()
@@ -166,15 +164,20 @@ def where(wanted: RowFilter, *, numbered: bool) -> tuple[str, list[Any]]:
     return ("WHERE " + " AND ".join(parts) if parts else ""), list(asked.values())
 
 
+def _milliseconds(moment: datetime) -> int:
+    """Return the first whole Unix millisecond that is not before ``moment``."""
+    return -((_EPOCH - moment) // timedelta(milliseconds=1))
+
+
 def _plain(record: Record) -> Record:
     """Return a record with parsed JSON columns, aware times, true booleans and text ids."""
     for name, value in record.items():
         if name in JSON_COLUMNS:
             record[name] = orjson.loads(value)
-        elif name in _BOOLEANS:
+        elif name in CLAIMS:
             record[name] = bool(value)
-        elif name == "ts" and isinstance(value, str):
-            record[name] = datetime.fromisoformat(value).astimezone(UTC)
+        elif name == "ts" and isinstance(value, int):
+            record[name] = datetime.fromtimestamp(value / 1000, UTC)
         elif name in {"id", "writer"}:
             record[name] = str(value)
         elif name == "hash" and value is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from proxy.core.audit.row import Gap, Row, Stamp, merge, read_gap
+from proxy.core.audit.row import Columns, Gap, Row, Stamp, merge, read_gap
 from proxy.flow.audit_ports import Batch, Condition, SpoolState
 from proxy.terms.errors import SinkUnavailable, SpoolFull, SpoolUnavailable
 
@@ -36,11 +36,11 @@ class MemorySpool:
         self._open[exchange_id] = len(payload)
         self._used += len(payload)
 
-    def end(self, exchange_id: str, payload: bytes) -> None:
+    def end(self, exchange_id: str, payload: bytes, columns: Columns | None = None) -> None:
         size = self._open.pop(exchange_id, 0)
         self._keep(payload, size)
 
-    def single(self, payload: bytes) -> None:
+    def single(self, payload: bytes, columns: Columns | None = None) -> None:
         self._admit(len(payload))
         self._keep(payload, 0)
 
@@ -70,6 +70,10 @@ class MemorySpool:
 
     def acknowledge(self, token: int) -> None:
         self._used -= sum(size for _, size in self._handed_out.pop(token, []))
+
+    @property
+    def is_alive(self) -> bool:
+        return True
 
     def state(self) -> SpoolState:
         waiting = [*self._rows, *(entry for batch in self._handed_out.values() for entry in batch)]

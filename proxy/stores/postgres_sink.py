@@ -14,10 +14,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from proxy.core.audit.row import Gap, Row
+from proxy.core.audit.row import CLAIMS, Gap, Row
 from proxy.stores.migrations import Migration, migrations, statement
 from proxy.terms.errors import RowRefused, SinkUnavailable
 
@@ -36,6 +37,10 @@ _SAFE_COMMIT: Final = (
 _ROW_FAULTS: Final = ("22", "23", "54")
 """Classes of SQLSTATE that speak of what a row holds: data exception, integrity, limits."""
 _COLUMNS: Final = list(Row._fields)
+_STREAM, _ESTIMATED, _DETECTED, _SANITIZED = sorted(map(Row._fields.index, CLAIMS))
+_MIN_TS_MS: Final = -62_135_596_800_000
+_MAX_TS_MS: Final = 253_402_300_799_999
+_Record = tuple[Any, ...]
 
 
 class PostgresSink:
@@ -83,11 +88,12 @@ class PostgresSink:
         async with self._faults(), self._connected().acquire(timeout=_CONNECT_S) as connection:
             if time.monotonic() - self._kept_up_at_s > _UPKEEP_S:
                 await self._try_keep_up(connection)
-            if await self._copied(connection, rows):
-                rows = ()
-            if rows or gaps:
+            records = [record_of(row) for row in rows]
+            if await self._copied(connection, records):
+                records = []
+            if records or gaps:
                 async with connection.transaction():
-                    await self._insert(connection, rows, gaps)
+                    await self._insert(connection, records, gaps)
 
     async def ping(self) -> float:
         """Return the round trip in milliseconds. Raises SinkUnavailable."""
@@ -107,7 +113,7 @@ class PostgresSink:
         except TimeoutError:
             pool.terminate()
 
-    async def _copied(self, connection: Any, rows: Sequence[Row]) -> bool:
+    async def _copied(self, connection: Any, rows: list[_Record]) -> bool:
         """Copy rows straight into the table; False when some are there already, or were a moment ago.
 
         New rows are the rule, and this takes two thirds of the time of staging them first. COPY is
@@ -129,7 +135,7 @@ class PostgresSink:
             return False
         return True
 
-    async def _insert(self, connection: Any, rows: Sequence[Row], gaps: Sequence[Gap]) -> None:
+    async def _insert(self, connection: Any, rows: list[_Record], gaps: Sequence[Gap]) -> None:
         if self._is_pooled:
             await connection.execute(_SAFE_COMMIT, True)
         if rows and self._is_pooled:
@@ -139,7 +145,8 @@ class PostgresSink:
             await connection.copy_records_to_table("audit_stage", records=rows, columns=_COLUMNS)
             await connection.execute(statement("postgres", "insert_staged"))
         if gaps:
-            await connection.executemany(statement("postgres", "insert_gaps"), gaps)
+            values = [(gap.writer, gap.epoch, gap.seq, moment(gap.ts), gap.shed, gap.reason) for gap in gaps]
+            await connection.executemany(statement("postgres", "insert_gaps"), values)
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -206,6 +213,20 @@ class PostgresSink:
             raise RowRefused(f"postgresql: {type(exc).__name__}") from exc
         except OSError as exc:
             raise SinkUnavailable(f"postgresql: {str(exc) or type(exc).__name__}") from exc
+
+
+def record_of(row: Row) -> _Record:
+    """Return a row as the driver takes it: aware time, true booleans."""
+    return (
+        row[0], moment(row[1]), *row[2:_STREAM], row[_STREAM] == 1, *row[_STREAM + 1 : _ESTIMATED],
+        row[_ESTIMATED] == 1, *row[_ESTIMATED + 1 : _DETECTED], row[_DETECTED] == 1, row[_SANITIZED] == 1,
+        *row[_SANITIZED + 1 :],
+    )  # fmt: skip
+
+
+def moment(ts_ms: int) -> datetime:
+    """Return Unix milliseconds as aware UTC, the nearest there is when they are no time at all."""
+    return datetime.fromtimestamp(min(max(ts_ms, _MIN_TS_MS), _MAX_TS_MS) / 1000, UTC)
 
 
 def split_pooler_flag(url: str) -> tuple[str, bool]:

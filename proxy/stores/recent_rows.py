@@ -9,23 +9,20 @@ lies before from the disk. Losing the window loses nothing.
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, NamedTuple
+from typing import Final
 
 from proxy.core.audit.row import Columns
 from proxy.stores.segment import Segment
 
 _MAX_ROWS: Final = 8192
 """About 1.5 KB each."""
+_NOWHERE: Final = 1 << 64
+"""Behind every segment: until ``restart`` says where it begins, the window answers for nothing."""
 
 
-class RecentRow(NamedTuple):
-    """One END as it was written: where it ends, and its row."""
-
-    segment: Segment
-    end: int
-    exchange_id: str
-    seq: int
-    columns: Columns
+RecentRow = tuple[int, int, str, int, Columns]
+"""One END as it was written: its segment's first number and where it ends there, exchange id, own number, row.
+Only plain values, so that the garbage collector need not look at it again and again."""
 
 
 class RecentRows:
@@ -34,19 +31,18 @@ class RecentRows:
     def __init__(self, max_rows: int = _MAX_ROWS) -> None:
         self._max_rows = max_rows
         self._rows: deque[RecentRow] = deque()
-        self._first_seq = 0
+        self._first_seq = _NOWHERE
         self._offset = 0
 
-    def add(self, segment: Segment, size: int, exchange_id: str, seq: int, columns: Columns | None) -> None:
-        """An END of ``size`` bytes was just written at the end of ``segment``; without columns it is not kept."""
+    def add(self, segment: Segment, exchange_id: str, seq: int, columns: Columns | None) -> None:
+        """An END was just written at the end of ``segment``; without columns it is to be read from there."""
         if columns is None:
             self.restart(segment)
             return
         rows = self._rows
-        rows.append(RecentRow(segment, segment.data_end, exchange_id, seq, columns))
+        rows.append((segment.first_seq, segment.data_end, exchange_id, seq, columns))
         if len(rows) > self._max_rows:
-            gone = rows.popleft()
-            self._first_seq, self._offset = gone.segment.first_seq, gone.end
+            self._first_seq, self._offset, _, _, _ = rows.popleft()
 
     def restart(self, segment: Segment) -> None:
         """Something else was written to ``segment``: the window begins behind it."""
@@ -62,9 +58,10 @@ class RecentRows:
     def take(self, segment: Segment, max_rows: int) -> list[RecentRow]:
         """Return the next rows of this segment behind its cursor, and forget them."""
         rows = self._rows
-        while rows and (rows[0].segment.first_seq, rows[0].end) <= (segment.first_seq, segment.cursor):
+        first_seq = segment.first_seq
+        while rows and rows[0][:2] <= (first_seq, segment.cursor):
             rows.popleft()
         taken: list[RecentRow] = []
-        while rows and len(taken) < max_rows and rows[0].segment is segment:
+        while rows and len(taken) < max_rows and rows[0][0] == first_seq:
             taken.append(rows.popleft())
         return taken

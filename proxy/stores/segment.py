@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -99,10 +100,11 @@ class Segment:
 
     def write(self, data: bytes) -> None:
         """Append ``data`` in one write; on an error nothing counts as written."""
-        written = os.pwrite(self.fd, data, self.data_end)
-        if written != len(data):
-            _write_all(self.fd, data[written:], self.data_end + written)
-        self.data_end += len(data)
+        end, size = self.data_end, len(data)
+        written = os.pwrite(self.fd, data, end)
+        if written != size:
+            _write_all(self.fd, data[written:], end + written)
+        self.data_end = end + size
 
     def read(self, offset: int, max_bytes: int) -> bytes:
         """Return up to ``max_bytes`` of data from ``offset``."""
@@ -124,9 +126,19 @@ class Segment:
             self.fd = -1
 
     def delete(self) -> None:
-        """Close and remove the file."""
-        self.close()
-        self.path.unlink(missing_ok=True)
+        """Remove the file. Its name goes at once; its blocks are freed by a thread, which may take 50 ms."""
+        fd = self.fd
+        if fd < 0:
+            with suppress(FileNotFoundError):
+                fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError:
+            self.fd = fd
+            raise
+        self.fd = -1
+        if fd >= 0:
+            threading.Thread(target=os.close, args=(fd,), name="spool-free", daemon=True).start()
 
 
 def _write_all(fd: int, data: bytes, offset: int) -> None:

@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from proxy.core.audit.frames import FRAME_OVERHEAD, HEADER_BYTES, FrameType, SegmentHeader, encode_frame
 from proxy.core.audit.row import ID_BYTES, RESERVED_BYTES, Columns
@@ -42,19 +42,10 @@ _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _BEGIN, _END, _GAP = int(FrameType.BEGIN), int(FrameType.END), int(FrameType.GAP)
 
 
-class OpenBegin(NamedTuple):
-    """The BEGIN of an exchange that runs: the segment that keeps it, and what to copy when that has to go."""
-
-    segment: Segment
-    seq: int
-    payload: bytes
-
-
-class _Stranded(NamedTuple):
-    """An END no disk would take yet, and the BEGIN that is kept until one does."""
-
-    frame: bytes
-    begin: OpenBegin | None
+_OpenBegin = tuple[Segment, int, bytes]
+"""The BEGIN of an exchange that runs: the segment that keeps it, its number, its payload."""
+_Stranded = tuple[bytes, _OpenBegin | None]
+"""The frame of an END no disk would take yet, and the BEGIN that is kept until one does."""
 
 
 class DiskSpool:
@@ -87,7 +78,7 @@ class DiskSpool:
         self._segment_bytes = min(segment_bytes, max(_LEAST_SEGMENT, max_bytes // 4))
         self._now_s = now_s
         self._syncs = syncs
-        self._open: dict[str, OpenBegin] = {}
+        self._open: dict[str, _OpenBegin] = {}
         self._reserved = 0
         self._stranded: list[_Stranded] = []
         self._failure = ""
@@ -113,12 +104,21 @@ class DiskSpool:
 
     def begin(self, exchange_id: str, payload: bytes) -> None:
         """Append a BEGIN and set aside room for its END; see the Protocol."""
-        active = self._admit(len(payload) + _BEGIN_ROOM)
+        wanted = self._reserved + len(payload) + _BEGIN_ROOM + _GAP_ROOM
+        segment = self._active
+        if (
+            segment is None
+            or self._failure
+            or self._stranded
+            or self._used + wanted > self._max_bytes
+            or segment.data_end + wanted > segment.room_end
+        ):
+            segment = self._admit(len(payload) + _BEGIN_ROOM)
         seq = self._seq
-        segment = self._write(active, encode_frame(_BEGIN, seq, payload))
+        segment = self._write(segment, encode_frame(_BEGIN, seq, payload))
         self._seq += 1
         segment.pending += 1
-        self._open[exchange_id] = OpenBegin(segment, seq, payload)
+        self._open[exchange_id] = (segment, seq, payload)
         self._reserved += END_ROOM
 
     def end(self, exchange_id: str, payload: bytes, columns: Columns | None = None) -> None:
@@ -131,24 +131,28 @@ class DiskSpool:
             self._reserved -= END_ROOM
         self._appended_rows += 1
         segment = self._active
-        if segment is not None and not self._stranded:
-            try:
-                segment = self._write(segment, frame)
-            except SpoolUnavailable:
-                segment = None
-            else:
-                self._recent.add(segment, len(frame), exchange_id, seq, columns)
-                if begin is not None:
-                    self._release(begin, segment)
-                return
-        self._stranded.append(_Stranded(frame, begin))
+        if segment is None or self._stranded:
+            self._stranded.append((frame, begin))
+            return
+        try:
+            segment = self._write(segment, frame)
+        except SpoolUnavailable:
+            self._stranded.append((frame, begin))
+            return
+        self._recent.add(segment, exchange_id, seq, columns)
+        if begin is None:
+            return
+        if begin[0] is segment:
+            segment.pending -= 1
+        else:
+            self._release(begin[0], segment)
 
     def single(self, payload: bytes, columns: Columns | None = None) -> None:
         """Append an END without a BEGIN; see the Protocol."""
         active = self._admit(len(payload) + FRAME_OVERHEAD)
-        frame = encode_frame(_END, self._seq, payload)
-        segment = self._write(active, frame)
-        self._recent.add(segment, len(frame), str(payload[:ID_BYTES], "ascii"), self._seq, columns)
+        seq = self._seq
+        segment = self._write(active, encode_frame(_END, seq, payload))
+        self._recent.add(segment, str(payload[:ID_BYTES], "ascii"), seq, columns)
         self._seq += 1
         self._appended_rows += 1
 
@@ -236,10 +240,10 @@ class DiskSpool:
         """Copy the BEGINs of open exchanges out of a segment into the active one, numbers unchanged."""
         if self._failure:
             return False
-        waiting = {key: begin for key, begin in self._open.items() if begin.segment is segment}
+        waiting = {key: begin for key, begin in self._open.items() if begin[0] is segment}
         if len(waiting) != segment.pending:
             return False
-        frames = [encode_frame(_BEGIN, begin.seq, begin.payload) for begin in waiting.values()]
+        frames = [encode_frame(_BEGIN, seq, payload) for _, seq, payload in waiting.values()]
         try:
             active = self._admit(sum(len(frame) for frame in frames))
             for frame in frames:
@@ -263,7 +267,7 @@ class DiskSpool:
         """Write frames again, into a new segment, after their file could not be synced."""
         size = sum(len(frame) for frame in frames)
         active = self._rotate(size + self._reserved + _GAP_ROOM)
-        moved: dict[str, OpenBegin] = {}
+        moved: dict[str, _OpenBegin] = {}
         for frame in frames:
             active.write(frame)
             key = str(frame[FRAME_OVERHEAD : FRAME_OVERHEAD + ID_BYTES], "ascii", "replace")
@@ -289,18 +293,18 @@ class DiskSpool:
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def _pin(self, begins: dict[str, OpenBegin], segment: Segment) -> None:
+    def _pin(self, begins: dict[str, _OpenBegin], segment: Segment) -> None:
         """From now on these BEGINs are kept in this segment."""
-        for key, begin in begins.items():
-            begin.segment.pending -= 1
+        for key, (kept_in, seq, payload) in begins.items():
+            kept_in.pending -= 1
             segment.pending += 1
-            self._open[key] = begin._replace(segment=segment)
+            self._open[key] = (segment, seq, payload)
 
-    def _release(self, begin: OpenBegin, segment: Segment) -> None:
+    def _release(self, kept_in: Segment, segment: Segment) -> None:
         """The END was written to ``segment``: its BEGIN is needed no more once that is as safe as it was."""
-        begin.segment.pending -= 1
-        if self._syncs is not None and begin.segment is not segment:
-            begin.segment.sync_mark = self._syncs.appended
+        kept_in.pending -= 1
+        if self._syncs is not None and kept_in is not segment:
+            kept_in.sync_mark = self._syncs.appended
 
     def _admit(self, size: int) -> Segment:
         """Return the segment that takes ``size`` more bytes beside everything set aside, or raise."""
@@ -347,7 +351,9 @@ class DiskSpool:
         self._seq += 1  # never the name of a file that an earlier failure may have left behind
         header = SegmentHeader(self._spool, self._epoch, self._seq)
         new = Segment.create(self._directory, header, room_bytes, self._segment_bytes)
-        if old is not None:
+        if old is None:
+            self._recent.restart(new)
+        else:
             old.seal()
         self._segments.append(new)
         self._used += HEADER_BYTES
@@ -404,7 +410,7 @@ class DiskSpool:
             self._syncs.retry()
             return
         try:
-            size = sum(len(one.frame) for one in self._stranded)
+            size = sum(len(frame) for frame, _ in self._stranded)
             active = self._rotate(size + self._reserved + _GAP_ROOM)
         except OSError as exc:
             self._fail(f"write: {exc.strerror}")
@@ -417,7 +423,7 @@ class DiskSpool:
                 self._stranded = waiting[index:]
                 break
             if begin is not None:
-                self._release(begin, active)
+                self._release(begin[0], active)
         else:
             self._failure = ""
         self._recent.restart(active)

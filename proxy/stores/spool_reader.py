@@ -1,7 +1,8 @@
 """The reading side of the spool: frames become batches of rows, acknowledged segments disappear.
 
-Owns the cursor, the batches handed out, and the BEGINs still waiting for their END. Does not write
-frames; when long exchanges hold on to a segment it asks the writer to copy their BEGINs forward.
+Owns the cursor, the batches handed out, and the BEGINs of earlier openings still waiting for their END.
+Does not write frames; when long exchanges hold on to a segment it asks the writer to copy their BEGINs
+forward. Rows that are still in memory are taken from there, everything else is read and checked again.
 
 A segment goes when all of it has been read, no batch with its frames is unacknowledged, and no BEGIN in
 it still needs it. There is no ledger: after a restart whatever segments are left are read again, and the
@@ -15,17 +16,22 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from proxy.core.audit.frames import Frame, FrameType, scan
-from proxy.core.audit.row import ID_BYTES, Gap, Row, Stamp, merge, read_gap
+from proxy.core.audit.row import ID_BYTES, Stamp, merge, read_gap, row_of
 from proxy.flow.audit_ports import Batch
+from proxy.stores.recent_rows import RecentRows
 from proxy.stores.segment import Segment
 
 _CHUNK_BYTES: Final = 256 * 1024
+_LEAST_BYTES: Final = 16 * 1024
 _QUARANTINE: Final = "quarantine"
 _MAX_QUARANTINED: Final = 16
+_FRAME_GUESS_BYTES: Final = 640
+"""Read about as much as is wanted, not the whole chunk for a few frames."""
+_BEGIN, _END, _GAP = int(FrameType.BEGIN), int(FrameType.END), int(FrameType.GAP)
 
 
-class OpenBegin(NamedTuple):
-    """A BEGIN that was read and whose END was not."""
+class _OldBegin(NamedTuple):
+    """A BEGIN of an earlier opening that was read and whose END was not."""
 
     segment: Segment
     seq: int
@@ -47,8 +53,8 @@ class _HandedOut:
 class SegmentKeeper(Protocol):
     """What the reader asks of the writer."""
 
-    def carry_forward(self, begins: dict[str, OpenBegin]) -> Segment | None:
-        """Copy these BEGINs into the newest segment and return it, or None when that cannot be now."""
+    def carry_forward(self, segment: Segment) -> bool:
+        """Copy the BEGINs of open exchanges out of this segment; False when that cannot be now."""
         ...
 
     def may_remove(self, segment: Segment) -> bool:
@@ -63,12 +69,15 @@ class SegmentKeeper(Protocol):
 class SpoolReader:
     """Reads ``segments`` in order, those of earlier openings first; an unsealed one may still grow."""
 
-    def __init__(self, segments: list[Segment], epoch: int, next_seq: int, keeper: SegmentKeeper) -> None:
+    def __init__(
+        self, segments: list[Segment], epoch: int, next_seq: int, keeper: SegmentKeeper, recent: RecentRows
+    ) -> None:
         self._segments = segments
+        self._recent = recent
         self._epoch = epoch
         self._keeper = keeper
         self._reading = 0
-        self._begins: dict[str, OpenBegin] = {}
+        self._begins: dict[str, _OldBegin] = {}
         self._orphans: list[str] = []
         self._is_replaying = bool(segments)
         self._handed_out: dict[int, _HandedOut] = {}
@@ -83,22 +92,22 @@ class SpoolReader:
 
     def read_batch(self, max_rows: int) -> Batch:
         """Return the next rows, fewer when the spool holds fewer."""
-        rows: dict[str, Row] = {}
         batch = Batch([], [], 0)
         held = _HandedOut()
-        while len(rows) < max_rows:
+        while len(batch.rows) < max_rows:
             segment = self._unfinished_segment()
             if segment is None:
                 break
             before = segment.cursor
-            frames = self._read_frames(segment, max_rows - len(rows))
+            if before >= self._recent.begins_at(segment):
+                self._take_recent(segment, max_rows - len(batch.rows), batch, held)
+            else:
+                for frame in self._read_frames(segment, max_rows - len(batch.rows)):
+                    self._take(frame, segment, batch, held)
             batch.bytes += segment.cursor - before
             if segment not in held.segments:
                 held.segments.append(segment)
-            for frame in frames:
-                self._take(frame, segment, rows, batch.gaps, held)
-        self._take_orphans(max_rows, rows, held)
-        batch.rows = list(rows.values())
+        self._take_orphans(max_rows, batch, held)
         return self._hand_out(batch, held)
 
     def acknowledge(self, token: int) -> None:
@@ -123,7 +132,7 @@ class SpoolReader:
             segment = self._segments[index]
             if not segment.is_sealed or segment.in_flight or segment.cursor < segment.data_end:
                 continue
-            if segment.pending and not self._try_carry(segment):
+            if segment.pending and (segment.header.epoch != self._epoch or not self._keeper.carry_forward(segment)):
                 continue
             if not self._keeper.may_remove(segment):
                 continue
@@ -198,53 +207,61 @@ class SpoolReader:
     def _end_replay(self) -> None:
         """Everything of earlier openings has been read: what is still open was interrupted."""
         self._is_replaying = False
-        self._orphans = [key for key, begin in self._begins.items() if begin.segment.header.epoch != self._epoch]
+        self._orphans = list(self._begins)
 
-    def _read_frames(self, segment: Segment, max_rows: int) -> list[Frame]:
+    def _take_recent(self, segment: Segment, max_rows: int, batch: Batch, held: _HandedOut) -> None:
+        """Take rows that never left memory, and move the cursor as if they had been read."""
+        taken = self._recent.take(segment, max_rows)
+        writer, epoch = segment.writer, segment.header.epoch
+        batch.rows += [row_of(exchange_id, columns, writer, epoch, seq) for _, _, exchange_id, seq, columns in taken]
+        held.live_rows += len(taken)
+        # Behind the last row of the window there are only BEGINs of exchanges that run: not for the reader.
+        segment.cursor = taken[-1][1] if len(taken) == max_rows else segment.data_end
+
+    def _read_frames(self, segment: Segment, max_frames: int) -> list[Frame]:
         """Read the next frames of a segment and move its cursor; damage is passed over and counted."""
-        data = segment.read(segment.cursor, _CHUNK_BYTES)
-        is_final = segment.cursor + len(data) >= segment.data_end
-        found = scan(data, is_final=is_final, max_frames=max_rows)
+        stop = max(segment.cursor, min(segment.data_end, self._recent.begins_at(segment)))
+        wanted = min(_CHUNK_BYTES, max(_LEAST_BYTES, max_frames * _FRAME_GUESS_BYTES))
+        data = segment.read(segment.cursor, min(wanted, stop - segment.cursor))
+        is_final = segment.cursor + len(data) >= stop
+        found = scan(data, is_final=is_final, max_frames=max_frames)
         if found.consumed == 0 and not is_final:
-            data = segment.read(segment.cursor, segment.data_end - segment.cursor)
+            data = segment.read(segment.cursor, stop - segment.cursor)
             is_final = True
-            found = scan(data, is_final=True, max_frames=max_rows)
+            found = scan(data, is_final=True, max_frames=max_frames)
         damaged = found.damaged + (found.torn_bytes > 0)
         if damaged:
             self.damaged_stretches += damaged
             self._quarantine(segment)
-        if is_final and len(found.frames) < max_rows:
-            segment.cursor = segment.data_end
+        if is_final and len(found.frames) < max_frames:
+            segment.cursor = stop
         else:
             segment.cursor += found.consumed
         return found.frames
 
-    def _take(
-        self, frame: Frame, segment: Segment, rows: dict[str, Row], gaps: list[Gap], held: _HandedOut
-    ) -> None:
+    def _take(self, frame: Frame, segment: Segment, batch: Batch, held: _HandedOut) -> None:
+        is_live = segment.header.epoch == self._epoch
         stamp = Stamp(segment.writer, segment.header.epoch, frame.seq)
         try:
-            if frame.kind == FrameType.END:
-                self._take_end(frame, segment, stamp, rows, held)
-            elif frame.kind == FrameType.BEGIN:
-                self._take_begin(frame, segment)
-            elif frame.kind == FrameType.GAP:
-                gaps.append(read_gap(frame.payload, stamp))
+            if frame.kind == _END:
+                batch.rows.append(merge(None, frame.payload, stamp))
+                if is_live:
+                    held.live_rows += 1
+                else:
+                    held.old_rows += 1
+                    begin = self._begins.pop(batch.rows[-1].id, None)
+                    if begin is not None:
+                        held.ended.append(begin.segment)
+            elif frame.kind == _BEGIN:
+                if not is_live:
+                    self._take_begin(frame, segment)
+            elif frame.kind == _GAP:
+                batch.gaps.append(read_gap(frame.payload, stamp))
             else:
                 raise ValueError(f"frame type {frame.kind} is not known to this release")
         except ValueError:
             self.unreadable_frames += 1
             self._quarantine(segment)
-
-    def _take_end(
-        self, frame: Frame, segment: Segment, stamp: Stamp, rows: dict[str, Row], held: _HandedOut
-    ) -> None:
-        row = merge(None, frame.payload, stamp)
-        begin = self._begins.pop(row.id, None)
-        if begin is not None:
-            held.ended.append(begin.segment)
-        _keep_latest(rows, row)
-        self._count(segment, held)
 
     def _take_begin(self, frame: Frame, segment: Segment) -> None:
         exchange_id = str(frame.payload[:ID_BYTES], "ascii")
@@ -253,12 +270,12 @@ class SpoolReader:
             if earlier.segment is segment:
                 return
             earlier.segment.pending -= 1
-        self._begins[exchange_id] = OpenBegin(segment, frame.seq, frame.payload)
+        self._begins[exchange_id] = _OldBegin(segment, frame.seq, frame.payload)
         segment.pending += 1
 
-    def _take_orphans(self, max_rows: int, rows: dict[str, Row], held: _HandedOut) -> None:
+    def _take_orphans(self, max_rows: int, batch: Batch, held: _HandedOut) -> None:
         """Turn BEGINs of earlier openings that never met their END into rows of interrupted exchanges."""
-        while self._orphans and len(rows) < max_rows:
+        while self._orphans and len(batch.rows) < max_rows:
             begin = self._begins.pop(self._orphans.pop(), None)
             if begin is None:
                 continue
@@ -269,29 +286,9 @@ class SpoolReader:
                 self.unreadable_frames += 1
                 self._quarantine(begin.segment)
                 continue
-            _keep_latest(rows, row)
+            batch.rows.append(row)
             held.old_rows += 1
             self.interrupted_rows += 1
-
-    def _count(self, segment: Segment, held: _HandedOut) -> None:
-        if segment.header.epoch == self._epoch:
-            held.live_rows += 1
-        else:
-            held.old_rows += 1
-
-    def _try_carry(self, segment: Segment) -> bool:
-        """Move the open BEGINs of a segment to the newest one, so that long exchanges do not pin disk."""
-        waiting = {key: begin for key, begin in self._begins.items() if begin.segment is segment}
-        if len(waiting) != segment.pending:
-            return False
-        target = self._keeper.carry_forward(waiting)
-        if target is None:
-            return False
-        for key, begin in waiting.items():
-            self._begins[key] = begin._replace(segment=target)
-        segment.pending = 0
-        target.pending += len(waiting)
-        return True
 
     def _quarantine(self, segment: Segment) -> None:
         """Keep a second name for a damaged segment, so that it outlives its delivery; costs no disk now."""
@@ -302,10 +299,3 @@ class SpoolReader:
                 os.link(segment.path, folder / segment.path.name)
         except OSError:
             return  # kept already, or a volume without links: the count above still tells
-
-
-def _keep_latest(rows: dict[str, Row], row: Row) -> None:
-    known = rows.get(row.id)
-    if known is None or known.seq <= row.seq:
-        rows[row.id] = row
-

@@ -7,16 +7,14 @@ collects the lines removes repeats by ``id`` and ``seq``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import IO, Any, Final
 
 import orjson
 
-from proxy.core.audit.row import Gap, Row
+from proxy.core.audit.row import CLAIMS, JSON_COLUMNS, Gap, Row
 from proxy.terms.errors import SinkUnavailable
 
-JSON_COLUMNS: Final = frozenset(
-    {"attempts", "findings", "sanitized", "response_findings", "budget", "notes", "metadata"}
-)
 _OPTIONS: Final = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 
 
@@ -32,7 +30,7 @@ class StdoutSink:
     async def insert(self, rows: Sequence[Row], gaps: Sequence[Gap] = ()) -> None:
         """Write and flush all lines in one piece. Raises SinkUnavailable."""
         lines = [orjson.dumps({"audit": _plain(row)}, option=_OPTIONS) for row in rows]
-        lines += [orjson.dumps({"audit_gap": gap._asdict()}, option=_OPTIONS) for gap in gaps]
+        lines += [orjson.dumps({"audit_gap": gap._asdict() | {"ts": _time(gap.ts)}}, option=_OPTIONS) for gap in gaps]
         try:
             self._stream.write(b"".join(lines))
             self._stream.flush()
@@ -48,8 +46,15 @@ class StdoutSink:
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    return {
-        name: orjson.Fragment(value) if name in JSON_COLUMNS else value
-        for name, value in row._asdict().items()
-        if name != "hash"
-    }
+    columns: dict[str, Any] = row._asdict()
+    del columns["hash"]
+    columns["ts"] = _time(row.ts)
+    for name in CLAIMS:
+        columns[name] = bool(columns[name])
+    for name in JSON_COLUMNS:
+        columns[name] = orjson.Fragment(columns[name])
+    return columns
+
+
+def _time(ts_ms: int) -> datetime:
+    return datetime.fromtimestamp(ts_ms / 1000, UTC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import socket
 import ssl
 import threading
@@ -103,11 +103,11 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, dict[
     authority, stranger = trustme.CA(), trustme.CA()
     folder: Path = tmp_path_factory.mktemp("tls")
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    past = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     contexts: dict[str, ssl.SSLContext | None] = {
         "good": serving_context(authority.issue_cert("localhost", "127.0.0.1")),
         "wrong-host": serving_context(authority.issue_cert("other.example")),
-        "expired": serving_context(authority.issue_cert("localhost", "127.0.0.1", not_before=past, not_after=past + datetime.timedelta(days=1))),
+        "expired": serving_context(authority.issue_cert("localhost", "127.0.0.1", not_before=past, not_after=past + dt.timedelta(days=1))),
         "self-signed": serving_context(stranger.issue_cert("localhost", "127.0.0.1")),
         "old-protocol": serving_context(authority.issue_cert("localhost", "127.0.0.1"), old=True),
         "no-tls": None,
@@ -118,7 +118,10 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, dict[
             f'  {name}: {{{{base_url: "https://localhost:{one.port}/v1", api_key: {{{{env: RG_OWN_KEY}}}}, ca_file: {folder}/ca.pem}}}}\n'
             for name, one in providers.items()
         )
-        routes = "".join(f'  - {{match: {{models: ["{name}"]}}, chain: [{{provider: {name}}}], retries: none}}\n' for name in providers)
+        routes = "".join(
+            f'  - {{match: {{models: ["{name}"]}}, chain: [{{provider: {name}}}], retries: none}}\n'
+            for name in providers
+        )
         policy = f"version: 1\npolicy: tls\nroutes:\n{routes}"
         home = tmp_path_factory.mktemp("tls-sidecar")
         yield running.enter_context(stage(home, config=f"providers:\n{rows}", policies={"tls.yaml": policy})), providers

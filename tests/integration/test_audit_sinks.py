@@ -236,7 +236,7 @@ def comparable(name: str, value: Any) -> Any:
     if name in {"attempts", "findings", "sanitized", "response_findings", "budget", "notes", "metadata"}:
         return orjson.loads(value)
     if name == "ts":
-        return value if isinstance(value, str) else f"{value:%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1000:03d}Z"
+        return value if isinstance(value, int) else round(value.timestamp() * 1000)
     if name in {"id", "writer"}:
         return str(value)
     if isinstance(value, bool):

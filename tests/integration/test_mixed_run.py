@@ -16,7 +16,17 @@ import pytest
 
 from proxy.simulator import Entry
 from tests.support.simulator import Simulator
-from tests.support.wire import Message, Sidecar, chat, eventually, message_of, request, sidecar_for, threaded_simulator
+from tests.support.wire import (
+    Message,
+    Sidecar,
+    chat,
+    eventually,
+    message_of,
+    request,
+    sidecar_for,
+    stream_text,
+    threaded_simulator,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -96,13 +106,17 @@ def make(number: int, dice: random.Random) -> Asked:
             file = dice.randbytes(dice.randrange(1, 300_000)).replace(b"--cut", b"")
             part = b'--cut\r\nContent-Disposition: form-data; name="%b"%b\r\n\r\n%b\r\n'
             body = part % (b"purpose", b"", b"batch") + part % (b"file", b'; filename="f"', file) + b"--cut--\r\n"
-            asked.data = request("POST", "/v1/files", body, {**tags, "Content-Type": "multipart/form-data; boundary=cut"})
+            asked.data = request(
+                "POST", "/v1/files", body, {**tags, "Content-Type": "multipart/form-data; boundary=cut"}
+            )
         case "blocked":
             asked.data = chat(f"{asked.marker} pays with 4111 1111 1111 1111", tags)
         case "no-model":
             asked.data = chat(text, tags, model="nobody-has-this")
         case "bad-json":
-            asked.data = request("POST", "/v1/chat/completions", b'{"model": ', {**tags, "Content-Type": "application/json"})
+            asked.data = request(
+                "POST", "/v1/chat/completions", b'{"model": ', {**tags, "Content-Type": "application/json"}
+            )
         case "no-path":
             asked.data = request("GET", "/v1/nothing/here", headers=tags)
     return asked
@@ -187,11 +201,7 @@ def text_of(asked: Asked) -> str:
     if answer.get("content-type") == "application/json":
         choices = answer.json().get("choices")
         return "".join(choice["message"]["content"] for choice in choices) if choices else ""
-    parts = []
-    for event in answer.events:
-        for choice in json.loads(event).get("choices", []) if event != "[DONE]" else []:
-            parts.append(choice["delta"].get("content") or "")
-    return "".join(parts)
+    return stream_text(answer)
 
 
 def check_answers(everything: list[Asked]) -> None:
@@ -279,7 +289,12 @@ def check_attempts(rows: list[dict[str, Any]], entries: list[Entry]) -> None:
     assert not re.search(rb"person\.\d{5}@", text), "an address reached the provider"
 
 
-GAUGES = ("readygate_live_exchanges", "readygate_caller_connections", "readygate_provider_connections", "readygate_open_reservations")
+GAUGES = (
+    "readygate_live_exchanges",
+    "readygate_caller_connections",
+    "readygate_provider_connections",
+    "readygate_open_reservations",
+)
 
 
 def is_quiet(sidecar: Sidecar) -> bool:

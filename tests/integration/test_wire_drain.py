@@ -13,7 +13,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.simulator import Simulator
-from tests.support.wire import Message, Sidecar, Wire, caller, chat, eventually, serving, sidecar_for, threaded_simulator
+from tests.support.wire import (
+    Message,
+    Sidecar,
+    Wire,
+    caller,
+    chat,
+    eventually,
+    serving,
+    sidecar_for,
+    threaded_simulator,
+)
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,16 @@ pytestmark = pytest.mark.integration
 
 MAIN_KEY = "sk-main-AbCdEfGh0123456789XyZ0123456789"
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
-HOP_BY_HOP = ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer", "upgrade")
+HOP_BY_HOP = (
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "upgrade",
+)
 
 POLICY = """
 version: 1
@@ -57,9 +66,7 @@ providers:
   open: {{base_url: "{provider.origin}/open/v1"}}
 """
     policies = {"default.yaml": POLICY, "budgeted.yaml": BUDGETED}
-    with sidecar_for(
-        tmp_path_factory.mktemp("sidecar"), config, policies, env={"MAIN_KEY": MAIN_KEY}
-    ) as running:
+    with sidecar_for(tmp_path_factory.mktemp("sidecar"), config, policies, env={"MAIN_KEY": MAIN_KEY}) as running:
         yield running
 
 
@@ -207,7 +214,10 @@ def test_after_a_fallback_the_answer_names_who_served(sidecar: Sidecar, provider
     assert ["upstream_5xx", "ok"] == outcomes
 
 
-@pytest.mark.xfail(strict=True, reason="Attempts._deliver takes 'first attempt' for 'first target': a repeat keeps the served name and is called fallback")
+@pytest.mark.xfail(
+    strict=True,
+    reason="Attempts._deliver takes 'first attempt' for 'first target': a repeat keeps the served name and is called fallback",
+)
 def test_second_try_at_the_same_target_is_no_fallback_of_names(sidecar: Sidecar, provider: Simulator) -> None:
     """The first target served it, if at the second try: the app finds the name it asked for."""
     provider.script("500")
@@ -218,7 +228,10 @@ def test_second_try_at_the_same_target_is_no_fallback_of_names(sidecar: Sidecar,
     assert "success" == sidecar.row(answer.get("x-readygate-id"))["status"]
 
 
-@pytest.mark.xfail(strict=True, reason="the same for the repeat after a pooled connection that had gone stale: the caller's alias is lost")
+@pytest.mark.xfail(
+    strict=True,
+    reason="the same for the repeat after a pooled connection that had gone stale: the caller's alias is lost",
+)
 def test_stale_connection_changes_nothing_for_the_caller(sidecar: Sidecar, provider: Simulator) -> None:
     """The provider closed an idle connection; the request never reached it, so nothing about the answer may differ."""
     provider.script("race:how=fin")
@@ -250,7 +263,7 @@ def test_providers_own_error_passes_with_status_and_body(sidecar: Sidecar, provi
 
 
 def test_providers_retry_after_passes(sidecar: Sidecar, provider: Simulator) -> None:
-    """litellm renamed it and broke its clients."""
+    """A proxy that renamed it and broke its clients."""
     provider.fault_for_model("err-wait", "429:retry_after=3")
 
     assert "3" == sidecar.ask(chat(model="err-wait")).get("retry-after")
@@ -294,11 +307,16 @@ def test_our_request_headers_and_the_callers_key_stay_here(sidecar: Sidecar, pro
     sidecar.ask(
         chat(
             headers={
-                "x-readygate-app": "someone", "X-ReadyGate-User": "u1", "x-readygate-conversation": "c1",
-                "x-readygate-anything": "else", "Authorization": "Bearer callers-own", "X-Api-Key": "callers-own",
-                "OpenAI-Organization": "org-callers", "X-Stainless-Lang": "python",
+                "x-readygate-app": "someone",
+                "X-ReadyGate-User": "u1",
+                "x-readygate-conversation": "c1",
+                "x-readygate-anything": "else",
+                "Authorization": "Bearer callers-own",
+                "X-Api-Key": "callers-own",
+                "OpenAI-Organization": "org-callers",
+                "X-Stainless-Lang": "python",
             }
-        )  # fmt: skip
+        )
     )
 
     entry = provider.last
@@ -322,11 +340,16 @@ def test_hop_by_hop_headers_do_not_cross(sidecar: Sidecar, provider: Simulator) 
     sidecar.ask(
         chat(
             headers={
-                "Connection": "keep-alive, X-Private, authorization, content-length", "Keep-Alive": "timeout=5",
-                "Proxy-Authorization": "Basic eDp5", "Proxy-Connection": "keep-alive", "TE": "trailers", "Trailer": "x",
-                "X-Private": "1", "X-Public": "2",
+                "Connection": "keep-alive, X-Private, authorization, content-length",
+                "Keep-Alive": "timeout=5",
+                "Proxy-Authorization": "Basic eDp5",
+                "Proxy-Connection": "keep-alive",
+                "TE": "trailers",
+                "Trailer": "x",
+                "X-Private": "1",
+                "X-Public": "2",
             }
-        )  # fmt: skip
+        )
     )
 
     entry = provider.last
@@ -420,7 +443,7 @@ def test_smuggled_request_behind_a_refused_one_is_never_routed(sidecar: Sidecar,
 
 
 def test_expect_100_continue_is_answered_before_the_body(sidecar: Sidecar) -> None:
-    """curl waits a second for it with every large body."""
+    """Large bodies: curl waits a second for it with every large body."""
     with caller(sidecar.data_port) as wire:
         head, _, body = chat("echo: late body", {"Expect": "100-continue"}).partition(b"\r\n\r\n")
         wire.send(head + b"\r\n\r\n")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.support.refusals import check, row_agrees
 from tests.support.simulator import Simulator, black_hole, refused_origin
-from tests.support.wire import Message, Sidecar, ask, caller, chat, entries_of, request, sidecar_for, threaded_simulator
+from tests.support.wire import Sidecar, caller, chat, entries_of, request, sidecar_for, threaded_simulator
 
 pytestmark = pytest.mark.integration
 
@@ -115,39 +113,6 @@ def _forget(provider: Simulator) -> None:
     provider.reset()
 
 
-def check(
-    answer: Message, status: int, code: str, fault: str, retry: str, *, shape: set[str] | None = None
-) -> dict[str, Any]:
-    """Hold a refusal to every convention; ``retry`` is ``yes`` (a wait is told), ``no`` or ``untold``."""
-    assert (status, code) == (answer.status, answer.error.get("code")), answer
-    error = answer.error
-    assert (shape or {"message", "type", "param", "code", "request_id"}) == set(error)
-    assert error["request_id"] == answer.get("x-readygate-id")
-    assert error["message"]
-    assert "application/json" == answer.get("content-type")
-    assert fault == answer.get("x-readygate-fault")
-    if retry == "yes":
-        seconds, milliseconds = answer.get("retry-after"), answer.get("retry-after-ms")
-        assert seconds is not None
-        assert milliseconds is not None
-        assert int(seconds) - 1 < int(milliseconds) / 1000 <= int(seconds)
-        assert None is answer.get("x-should-retry")
-    else:
-        assert None is answer.get("retry-after")
-        assert None is answer.get("retry-after-ms")
-        assert ("false" if retry == "no" else None) == answer.get("x-should-retry")
-    for name in ("x-request-id", "x-readygate-id", "x-readygate-attempts"):
-        assert answer.has(name), name
-    return error
-
-
-def row_agrees(sidecar: Sidecar, answer: Message, status: str) -> dict[str, Any]:
-    """Hold the audit row to what the caller saw."""
-    row = sidecar.row(answer.get("x-readygate-id"))
-    assert (status, answer.status, answer.error["code"]) == (row["status"], row["http_status"], row["error_code"])
-    return row
-
-
 # ---------------------------------------------------------------- budgets
 
 
@@ -169,10 +134,14 @@ def test_our_budget_is_shown_in_ratelimit_headers_and_the_providers_is_not(sidec
     assert "200" == answer.get("x-ratelimit-limit-tokens")
     assert int(answer.get("x-ratelimit-remaining-tokens") or -1) < 200
     assert re.fullmatch(r"\d+(\.\d+)?(ms|s)|\d+m\d+s", answer.get("x-ratelimit-reset-tokens") or "")
-    assert None is answer.get("x-ratelimit-limit-requests"), "no request budget of ours applies; the provider's is not ours"
+    assert None is answer.get("x-ratelimit-limit-requests"), (
+        "no request budget of ours applies; the provider's is not ours"
+    )
 
 
-@pytest.mark.xfail(strict=True, reason="Exchange.refuse writes no x-ratelimit-*: our own 429 does not show the limit that bound it")
+@pytest.mark.xfail(
+    strict=True, reason="Exchange.refuse writes no x-ratelimit-*: our own 429 does not show the limit that bound it"
+)
 def test_rate_refusal_shows_the_budget_that_refused(sidecar: Sidecar) -> None:
     """x-ratelimit-* stand where a budget applies, and nowhere does it apply more than in its own 429."""
     for _ in range(3):
@@ -245,7 +214,12 @@ def test_blocked_content_names_types_and_places_never_the_value(sidecar: Sidecar
 def test_unreadable_upload_is_refused_by_a_strict_policy(sidecar: Sidecar, provider: Simulator) -> None:
     """unscanned: refuse means that what nobody read does not leave."""
     answer = sidecar.ask(
-        request("POST", "/v1/files", b"\x00\x01binary", {"Content-Type": "application/octet-stream", "x-readygate-app": "block"})
+        request(
+            "POST",
+            "/v1/files",
+            b"\x00\x01binary",
+            {"Content-Type": "application/octet-stream", "x-readygate-app": "block"},
+        )
     )
 
     check(answer, 400, "unscanned_content", "policy", "no")
@@ -320,7 +294,12 @@ def test_chunked_body_above_the_limit_is_413(sidecar: Sidecar) -> None:
 def test_encoded_body_is_415(sidecar: Sidecar, provider: Simulator, coding: str) -> None:
     """A compressed body could not be read by policy, so it does not pass unread."""
     answer = sidecar.ask(
-        request("POST", "/v1/chat/completions", b"\x1f\x8b", {"Content-Type": "application/json", "Content-Encoding": coding})
+        request(
+            "POST",
+            "/v1/chat/completions",
+            b"\x1f\x8b",
+            {"Content-Type": "application/json", "Content-Encoding": coding},
+        )
     )
 
     check(answer, 415, "body_encoded", "client", "no")
@@ -340,7 +319,10 @@ def test_unreadable_body_is_400(sidecar: Sidecar, provider: Simulator, body: byt
     assert [] == provider.entries
 
 
-@pytest.mark.xfail(strict=True, reason="a head that arrives in one read is never measured: on_headers_complete zeroes _head_bytes first")
+@pytest.mark.xfail(
+    strict=True,
+    reason="a head that arrives in one read is never measured: on_headers_complete zeroes _head_bytes first",
+)
 def test_head_above_the_limit_is_431(sidecar: Sidecar) -> None:
     """Oversized heads get the error shape too, not a dropped connection."""
     check(sidecar.ask(chat(headers={"x-long": "y" * 9000})), 431, "header_too_large", "client", "no")
@@ -426,7 +408,9 @@ def test_bad_answer_is_a_named_502(
     row_agrees(sidecar, answer, "error")
 
 
-@pytest.mark.xfail(strict=True, reason="a head with too many lines is called truncated: _in_body is set before the lines are counted")
+@pytest.mark.xfail(
+    strict=True, reason="a head with too many lines is called truncated: _in_body is set before the lines are counted"
+)
 def test_answer_head_with_too_many_lines_is_not_called_truncated(sidecar: Sidecar, provider: Simulator) -> None:
     """The operator would look for a broken connection where there is a limit of ours."""
     provider.fault_for_model("gpt-lines", "big_head:count=300,size=20")
@@ -519,115 +503,3 @@ def test_refused_head_request_has_no_body(sidecar: Sidecar) -> None:
     assert 404 == first.status
     assert 200 == second.status
     assert "list" == second.json()["object"]
-
-
-# ---------------------------------------------------------------- caller keys
-
-SHOP_KEY = "caller-key-of-the-shop"
-
-KEYED_POLICY = """
-version: 1
-policy: shop
-applies_to: {apps: ["shop"]}
-budgets: [{id: shop, provider: main, requests_per_minute: 1000}]
-routes: [{match: {models: ["*"]}, chain: [{provider: main}], retries: none}]
-"""
-
-
-@pytest.fixture(scope="module")
-def keyed(provider: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
-    def digest(key: str) -> str:
-        return hashlib.sha256(key.encode()).hexdigest()
-
-    config = f"""
-providers: {{main: {{base_url: "{provider.base_url}", api_key: {{env: MAIN_KEY}}}}}}
-callers:
-  - {{name: shop-prod, app: shop, sha256: "{digest(SHOP_KEY)}"}}
-  - {{name: other-prod, app: other, sha256: "{digest("other-key")}"}}
-"""
-    with sidecar_for(tmp_path_factory.mktemp("keyed"), config, KEYED_POLICY, env={"MAIN_KEY": OUR_KEY}) as running:
-        yield running
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {SHOP_KEY}"}, {"Authorization": "Bearer "},
-     {"Authorization": f"Bearer {SHOP_KEY}x"}, {"x-api-key": "wrong"}, {"Authorization": f"Bearer {OUR_KEY}"}],
-    ids=["none", "wrong", "basic", "empty", "longer", "x-api-key", "provider-key"],
-)  # fmt: skip
-def test_bad_caller_key_is_401_and_repeats_nothing(keyed: Sidecar, provider: Simulator, headers: dict[str, str]) -> None:
-    """The same answer for every wrong key, so that nothing can be learnt from it."""
-    answer = keyed.ask(chat(headers=headers))
-
-    error = check(answer, 401, "invalid_api_key", "client", "no")
-    assert "The API key is missing or not valid here." == error["message"]
-    assert [] == provider.entries
-
-
-@pytest.mark.parametrize("name", ["Authorization", "x-api-key", "api-key"])
-def test_good_caller_key_is_recorded_and_replaced_by_ours(keyed: Sidecar, provider: Simulator, name: str) -> None:
-    """The caller's key opens our door and goes no further; the row names it."""
-    answer = keyed.ask(chat(headers={name: f"Bearer {SHOP_KEY}" if name == "Authorization" else SHOP_KEY}))
-
-    assert 200 == answer.status
-    assert [f"Bearer {OUR_KEY}"] == provider.last.header_values("authorization")
-    assert SHOP_KEY not in str(provider.last.headers)
-    row = keyed.row(answer.get("x-readygate-id"))
-    assert ("shop-prod", "shop") == (row["caller"], row["app"])
-
-
-def test_app_without_a_policy_is_403(keyed: Sidecar, provider: Simulator) -> None:
-    """A good key whose app no policy names may do nothing."""
-    answer = keyed.ask(chat(headers={"Authorization": "Bearer other-key"}))
-
-    check(answer, 403, "permission_denied", "policy", "no")
-    assert [] == provider.entries
-
-
-def test_identity_header_cannot_change_the_app_of_a_key(keyed: Sidecar) -> None:
-    """With caller keys the key says who calls; a header does not."""
-    answer = keyed.ask(chat(headers={"Authorization": "Bearer other-key", "x-readygate-app": "shop"}))
-
-    assert 403 == answer.status
-
-
-def test_expected_body_is_refused_before_100_continue(keyed: Sidecar) -> None:
-    """A bad key gets its final status without being asked for the body (HT-19)."""
-    with caller(keyed.data_port) as wire:
-        head, _, _ = chat(headers={"Expect": "100-continue", "Authorization": "Bearer wrong"}).partition(b"\r\n\r\n")
-        wire.send(head + b"\r\n\r\n")
-        answer = wire.message()
-
-    assert 401 == answer.status
-
-
-# ---------------------------------------------------------------- the record cannot be kept
-
-
-def test_full_spool_refuses_before_any_provider_call(provider: Simulator, tmp_path: Path) -> None:
-    """No row, no exchange: with the store away and the spool full, 503 with a wait, health says why, then it heals not by itself."""
-    config = f"""
-providers: {{main: {{base_url: "{provider.base_url}"}}}}
-audit: {{store: "postgresql://nobody@127.0.0.1:{refused_origin().rpartition(":")[2]}/none", spool: spool, spool_max: 1MiB}}
-"""
-    policy = 'version: 1\npolicy: default\nroutes: [{match: {models: ["*"]}, chain: [{provider: main}], retries: none}]\n'
-    server = "drain: {grace: 0s, deadline: 1s}"
-    with sidecar_for(tmp_path, config, policy, server=server) as running, caller(running.data_port) as wire:
-        for _ in range(3000):
-            wire.send(chat(headers={"x-readygate-conversation": "c" * 200, "x-readygate-user": "u" * 200}))
-            answer = wire.message()
-            if answer.status != 200:
-                break
-        asked = len(provider.entries)
-        again = ask(running.data_port, chat("refused-marker"))
-
-        check(answer, 503, "audit_backpressure", "gateway", "yes")
-        check(again, 503, "audit_backpressure", "gateway", "yes")
-        assert "0" == again.get("x-readygate-attempts")
-        assert asked == len(provider.entries)
-        health = running.health()
-        assert "ok" != health["components"]["spool"]["state"]
-        assert "degraded" == health["components"]["audit_store"]["state"]
-        assert "ok" != health["status"]
-        assert running.metric("readygate_refusals_total", code="audit_backpressure") >= 2
-        assert running.metric("readygate_component_ok", component="spool") == 0.0

@@ -6,11 +6,22 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
 from tests.support.simulator import Simulator
-from tests.support.wire import Message, Sidecar, caller, chat, eventually, request, sidecar_for, threaded_simulator
+from tests.support.wire import (
+    Message,
+    Sidecar,
+    caller,
+    chat,
+    eventually,
+    request,
+    sidecar_for,
+    stream_text,
+    threaded_simulator,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -33,7 +44,8 @@ def _routes() -> str:
     pair = "{provider: main, model: first-%d}, {provider: second, model: second-%d}"
     rows += [(f"fallback-{i}", "retries: none", pair % (i, i)) for i in range(len(BEFORE_THE_FIRST_TOKEN))]
     return "".join(
-        f"  - {{name: {name}, match: {{models: ['{name}*']}}, chain: [{chain}], {rest}}}\n" for name, rest, chain in rows
+        f"  - {{name: {name}, match: {{models: ['{name}*']}}, chain: [{chain}], {rest}}}\n"
+        for name, rest, chain in rows
     )
 
 
@@ -83,16 +95,6 @@ def is_error_end(answer: Message, code: str) -> dict[str, str]:
     return error
 
 
-def text_of(answer: Message) -> str:
-    """The text of a chat stream so far."""
-    parts = []
-    for event in answer.events:
-        if event != "[DONE]":
-            for choice in json.loads(event).get("choices", []):
-                parts.append(choice["delta"].get("content") or "")
-    return "".join(parts)
-
-
 @pytest.mark.parametrize(
     ("fault", "code"),
     [
@@ -103,7 +105,9 @@ def text_of(answer: Message) -> str:
         pytest.param(
             "malformed:after=5,kind=json",
             "upstream_bad_stream",
-            marks=pytest.mark.xfail(strict=True, reason="a malformed event is passed and the exchange is recorded as a success"),
+            marks=pytest.mark.xfail(
+                strict=True, reason="a malformed event is passed and the exchange is recorded as a success"
+            ),
         ),
     ],
 )
@@ -116,7 +120,7 @@ def test_break_after_the_first_token_is_an_error_event(
     answer = stream_sidecar.ask(chat("echo: one two three four five six seven eight", PACED, model=model, stream=True))
 
     is_error_end(answer, code)
-    assert "one two three" in text_of(answer)
+    assert "one two three" in stream_text(answer)
     row = stream_sidecar.row(answer.get("x-readygate-id"))
     assert ("error", 200, code) == (row["status"], row["http_status"], row["error_code"])
     assert 1 == row["attempt_count"]
@@ -135,8 +139,12 @@ def test_auto_says_it_in_band_where_the_route_does_more_than_pass(
     assert "eof" == answer.ended
 
 
-@pytest.mark.parametrize(("model", "fault"), [("auto-one", "reset:after=5"), ("auto-one", "cut:after=5"), ("cut", "cut:after=5")])
-def test_cut_mirrors_the_break_of_the_wire(stream_sidecar: Sidecar, provider: Simulator, model: str, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "fault"), [("auto-one", "reset:after=5"), ("auto-one", "cut:after=5"), ("cut", "cut:after=5")]
+)
+def test_cut_mirrors_the_break_of_the_wire(
+    stream_sidecar: Sidecar, provider: Simulator, model: str, fault: str
+) -> None:
     """A route of one target without retries is transparent: what the provider cut is cut, with nothing added."""
     provider.script(fault)
     answer = stream_sidecar.ask(chat("echo: one two three four five six seven eight", PACED, model=model, stream=True))
@@ -144,7 +152,7 @@ def test_cut_mirrors_the_break_of_the_wire(stream_sidecar: Sidecar, provider: Si
     assert answer.ended in ("eof", "reset")
     assert b'"error"' not in answer.body
     assert "[DONE]" not in answer.events
-    assert "one two three" in text_of(answer)
+    assert "one two three" in stream_text(answer)
     assert "error" == stream_sidecar.row(answer.get("x-readygate-id"))["status"]
 
 
@@ -152,7 +160,9 @@ def test_event_is_kept_even_on_a_transparent_route(stream_sidecar: Sidecar, prov
     """``broken_stream: event`` means what it says."""
     provider.script("cut:after=5")
 
-    is_error_end(stream_sidecar.ask(chat("echo: a b c d e f g", PACED, model="event", stream=True)), "upstream_truncated")
+    is_error_end(
+        stream_sidecar.ask(chat("echo: a b c d e f g", PACED, model="event", stream=True)), "upstream_truncated"
+    )
 
 
 def test_stall_on_a_transparent_route_is_still_told(stream_sidecar: Sidecar, provider: Simulator) -> None:
@@ -185,12 +195,14 @@ def test_break_before_the_first_token_falls_back_unseen(
     answer = stream_sidecar.ask(chat("echo: whole text", model=f"fallback-{number}", stream=True))
 
     assert ("whole", "[DONE]") == (answer.ended, answer.events[-1])
-    assert "whole text" == text_of(answer)
+    assert "whole text" == stream_text(answer)
     assert ("second", "2") == (answer.get("x-readygate-provider"), answer.get("x-readygate-attempts"))
     assert "fallback" == stream_sidecar.row(answer.get("x-readygate-id"))["status"]
 
 
-def test_break_before_the_first_token_without_a_chain_is_a_plain_refusal(stream_sidecar: Sidecar, provider: Simulator) -> None:
+def test_break_before_the_first_token_without_a_chain_is_a_plain_refusal(
+    stream_sidecar: Sidecar, provider: Simulator
+) -> None:
     """No 200 was sent: the caller gets a real status, and the SDK may retry."""
     provider.script("cut:after=prelude")
     answer = stream_sidecar.ask(chat(model="event-early", stream=True))
@@ -240,7 +252,10 @@ def test_odd_but_lawful_streams_arrive_byte_for_byte(stream_sidecar: Sidecar, pr
     assert number.sub(b"sim", direct.body) == number.sub(b"sim", through.body)
 
 
-@pytest.mark.xfail(strict=True, reason="StreamPipe.on_end appends a blank line to a last event without one, also where nothing is changed")
+@pytest.mark.xfail(
+    strict=True,
+    reason="StreamPipe.on_end appends a blank line to a last event without one, also where nothing is changed",
+)
 def test_last_event_without_a_blank_line_arrives_byte_for_byte(stream_sidecar: Sidecar, provider: Simulator) -> None:
     """Nothing touches this stream, so nothing is added to it."""
     test_odd_but_lawful_streams_arrive_byte_for_byte(stream_sidecar, provider, "tight_end=yes")
@@ -252,10 +267,12 @@ def test_stream_passes_as_it_comes(stream_sidecar: Sidecar) -> None:
         wire.send(chat("echo: a b c d e f", {"x-sim-speech": "rate=10"}, model="gpt-paced", stream=True))
         seen_s = []
         for letter in "abcdef":
-            assert "" == wire.until(f'"content":"{letter}'.encode() if letter == "a" else f'"content":" {letter}'.encode())
+            assert "" == wire.until(
+                f'"content":"{letter}'.encode() if letter == "a" else f'"content":" {letter}'.encode()
+            )
             seen_s.append(time.monotonic())
 
-    gaps = [later - sooner for sooner, later in zip(seen_s, seen_s[1:], strict=False)]
+    gaps = [later - sooner for sooner, later in pairwise(seen_s)]
     assert min(gaps) > 0.03, gaps
     assert max(gaps) < 0.4, gaps
 
@@ -268,7 +285,13 @@ def test_caller_that_leaves_cancels_the_provider_within_a_second(
     speech = "latency=20s" if when == "before_the_head" else "rate=20,tokens=2000"
     conversation = f"leaves-{when}"
     with caller(stream_sidecar.data_port) as wire:
-        wire.send(chat(model="gpt-leave", stream=True, headers={"x-sim-speech": speech, "x-readygate-conversation": conversation}))
+        wire.send(
+            chat(
+                model="gpt-leave",
+                stream=True,
+                headers={"x-sim-speech": speech, "x-readygate-conversation": conversation},
+            )
+        )
         if when == "in_mid_stream":
             wire.until(b"content")
         else:

@@ -27,7 +27,9 @@ LABELS = (
     "é", "ß", "日", "生年月日", "身份证号", "номер", " ", ", ", ": ", "pix ", "routing number ", "name,password\nana,", "a|phone|b\n", "😀", "\u0001", "x", "_", "-", "(", ")", "1", ".",
     "passport no ", "INSERT INTO t (a, senha) VALUES ('x', '", "contraseña ", "\u2028", "%20", "</td><td>",
 )  # fmt: skip
-PIECES = st.lists(st.one_of(st.sampled_from(VALUES), st.sampled_from(LABELS), st.text(max_size=4)), min_size=1, max_size=6)
+PIECES = st.lists(
+    st.one_of(st.sampled_from(VALUES), st.sampled_from(LABELS), st.text(max_size=4)), min_size=1, max_size=6
+)
 
 
 def _bodies(text: str) -> list[bytes]:
@@ -56,7 +58,10 @@ def test_finding_in_any_string_opens_the_gate(pieces: list[str]) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.sampled_from(VALUES), st.sampled_from(("cpf", "phoneNumber", "password", "dob", "api_key", "senha_db", "routing_number", "ssn")))
+@given(
+    st.sampled_from(VALUES),
+    st.sampled_from(("cpf", "phoneNumber", "password", "dob", "api_key", "senha_db", "routing_number", "ssn")),
+)
 def test_finding_under_a_key_opens_the_gate(value: str, key: str) -> None:
     """The walk searches each string under the label of its key; the key stands in the same body."""
     if not DETECTOR.find_labelled(value, key):

@@ -281,7 +281,11 @@ def chat_body(content: str = "hello", model: str = "gpt-4o-mini", **fields: Any)
 def raw_chat(content: str = "hello", *lines: bytes, model: str = "gpt-4o-mini", **fields: Any) -> bytes:
     """Return a whole chat request with more header lines."""
     return raw_request(
-        "POST", "/v1/chat/completions", b"Content-Type: application/json", *lines, body=chat_body(content, model, **fields)
+        "POST",
+        "/v1/chat/completions",
+        b"Content-Type: application/json",
+        *lines,
+        body=chat_body(content, model, **fields),
     )
 
 

@@ -77,7 +77,9 @@ Asked for by model (``s7-x``) and by path (``/v1/s7/x``)."""
 
 def brittle_config() -> str:
     """Return the shared configuration with the targets of faults."""
-    targets = [f'  s{n}: {{{{base_url: "{{origin}}/s{n}/v1", api_key: {{{{env: RG_OWN_KEY}}}}}}}}\n' for n in range(TARGETS)]
+    targets = [
+        f'  s{n}: {{{{base_url: "{{origin}}/s{n}/v1", api_key: {{{{env: RG_OWN_KEY}}}}}}}}\n' for n in range(TARGETS)
+    ]
     return CONFIG.replace("  main:", "".join(targets) + "  main:", 1)
 
 
@@ -156,9 +158,8 @@ class Stage:
                     break
             method = data[0].partition(b" ")[0].decode("latin-1")
             answer = caller.read(method)
+            assert answer.status in ((status,) if isinstance(status, int) else status), answer.text
             end, rest = caller.ending() if closes else ("open", b"")
-        wanted = (status,) if isinstance(status, int) else status
-        assert answer.status in wanted, answer.text
         check_refusal(answer, code, is_head=method == "HEAD")
         assert (asked, rows + 1) == (self.asked, self.kept_rows()), "requests at the provider, rows"
         code = "" if method == "HEAD" else answer.json()["error"]["code"]
@@ -175,11 +176,19 @@ class Stage:
             self.sidecar.row(last)
         stored = [(row["id"], row["http_status"], row["error_code"]) for row in self.sidecar.rows()]
         told = {(key, status, code) for key, (status, code) in self.promised.items()}
-        missing = told - {(key, status, code if self.promised.get(key, (0, ""))[1] else "") for key, status, code in stored}
+        missing = told - {
+            (key, status, code if self.promised.get(key, (0, ""))[1] else "") for key, status, code in stored
+        }
         self.promised.clear()
 
         assert not missing, f"refusals without their row: {sorted(missing)[:10]}"
         assert len(stored) == len({key for key, _, _ in stored})
+
+
+def resident_kib(running: Stage) -> int:
+    """Return the resident memory of the sidecar."""
+    with open(f"/proc/{running.sidecar.process.pid}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
 
 def check_refusal(answer: Answer, code: str = "", *, is_head: bool = False) -> None:
@@ -197,7 +206,8 @@ def check_refusal(answer: Answer, code: str = "", *, is_head: bool = False) -> N
     error = answer.json()["error"]
     assert {"message", "type", "param", "code", "request_id"} == set(error)
     assert exchange_id == error["request_id"]
-    assert error["message"] and error["type"]
+    assert error["message"]
+    assert error["type"]
     if code:
         assert code == error["code"]
 
@@ -224,7 +234,9 @@ def stage(
     secrets = {"RG_OWN_KEY": OWN_KEY, "RG_GOOG_KEY": GOOG_KEY, **(env or {})}
     with threaded_simulator(**options) as provider:
         text = (config or CONFIG).format(origin=provider.origin)
-        with sidecar_for(folder, text, POLICIES if policies is None else policies, server=server, env=secrets) as sidecar:
+        with sidecar_for(
+            folder, text, POLICIES if policies is None else policies, server=server, env=secrets
+        ) as sidecar:
             running = Stage(sidecar, provider)
             yield running
             running.keep_promises()

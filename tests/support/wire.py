@@ -80,6 +80,12 @@ class Message:
         return [line[6:] for line in lines if line.startswith("data: ")]
 
 
+def stream_text(answer: Message) -> str:
+    """Return the text of a chat stream so far."""
+    events = [json.loads(event) for event in answer.events if event != "[DONE]"]
+    return "".join(choice["delta"].get("content") or "" for event in events for choice in event.get("choices", []))
+
+
 def request(method: str, target: str, body: bytes = b"", headers: dict[str, str] | list[Header] | None = None) -> bytes:
     """Return a request with Host and, where there is a body, Content-Length."""
     pairs = (
@@ -211,7 +217,7 @@ def ask(port: int, data: bytes, timeout_s: float = 5.0) -> Message:
         return wire.message(is_bodiless=data.startswith(b"HEAD "))
 
 
-# ---------------------------------------------------------------- a provider that says exactly what it is told
+# ---------------------------------------------------------------- providers beside tests that block
 
 
 @dataclass(slots=True)
@@ -261,7 +267,9 @@ def raw_provider() -> Iterator[RawProvider]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     provider = RawProvider(listener.getsockname()[1])
     small = b'{"id":"x","object":"chat.completion","choices":[]}'
-    provider.answer(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(small) + small)
+    provider.answer(
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(small) + small
+    )
 
     def accept() -> None:
         with contextlib.suppress(OSError):
@@ -352,7 +360,9 @@ class Sidecar:
                 total += float(value)
         return total
 
-    def rows(self, where: str = "1=1", *values: object, count: int | None = None, within_s: float = 5.0) -> list[dict[str, Any]]:
+    def rows(
+        self, where: str = "1=1", *values: object, count: int | None = None, within_s: float = 5.0
+    ) -> list[dict[str, Any]]:
         """Return audit rows, oldest first; with ``count``, wait until there are at least so many."""
         deadline_s = time.monotonic() + within_s
         while True:

@@ -33,7 +33,7 @@ _SEALED = struct.Struct("<QB")
 _LEAD = struct.Struct("<II")
 HEADER_BYTES: Final = _HEADER.size + _CRC.size
 FRAME_OVERHEAD: Final = _HEAD.size
-_pack_head, _pack_sealed, _crc32 = _HEAD.pack, _SEALED.pack, zlib.crc32
+_pack_head, _unpack_head, _pack_sealed, _crc32 = _HEAD.pack, _HEAD.unpack_from, _SEALED.pack, zlib.crc32
 
 _PLAUSIBLE = re.compile(rb"\x00\x00[\x01-\x03]", re.DOTALL)
 """The end of a frame's head: a sequence number below 2**48, then its type."""
@@ -119,7 +119,7 @@ def scan(data: bytes, start: int = 0, *, is_final: bool, max_frames: int = 1 << 
         frame = _frame_at(data, position)
         if frame is not None:
             frames.append(frame)
-            position = frame.end
+            position = frame[3]
             continue
         if not is_final and _may_continue(data, position):
             break
@@ -134,16 +134,17 @@ def scan(data: bytes, start: int = 0, *, is_final: bool, max_frames: int = 1 << 
 
 
 def _frame_at(data: bytes, position: int) -> Frame | None:
-    if len(data) - position < FRAME_OVERHEAD:
-        return None
-    length, crc, seq, kind = _HEAD.unpack_from(data, position)
     begin = position + FRAME_OVERHEAD
+    if len(data) < begin:
+        return None
+    length, crc, seq, kind = _unpack_head(data, position)
     end = begin + length
     if kind == 0 or length > MAX_PAYLOAD_BYTES or end > len(data):
         return None
-    if zlib.crc32(data[position + _LEAD.size : end]) != crc:
+    payload = data[begin:end]
+    if _crc32(payload, _crc32(data[position + _LEAD.size : begin])) != crc:
         return None
-    return Frame(kind, seq, data[begin:end], end)
+    return tuple.__new__(Frame, (kind, seq, payload, end))
 
 
 def _may_continue(data: bytes, position: int) -> bool:

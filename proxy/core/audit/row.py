@@ -287,7 +287,7 @@ def merge(begin: bytes | None, end: bytes | None, stamp: Stamp) -> Row:
         columns = values[2] if end is not None else _interrupted(values)
         if len(columns) != _COLUMN_COUNT:
             raise ValueError("audit payload does not have the columns of its layout")
-        return Row(exchange_id, _row_time(exchange_id, values[1]), *stamp, *columns)
+        return tuple.__new__(Row, (exchange_id, _row_time(exchange_id, values[1]), *stamp, *columns, *_DEFAULTS))
     except (IndexError, TypeError, KeyError) as exc:
         raise ValueError("audit payload does not have the layout it names") from exc
 

@@ -169,7 +169,7 @@ _AUDIT = Table(
         Key("spool_max", size("1MiB", "1TiB"), "The spool never grows beyond this.", "1GiB", "1GiB"),
         Key("durability", Choice(tuple(Durability)), "write outlives kill -9, fsync a power cut.", "write", "fsync"),
         Key("when_full", Choice(tuple(WhenFull)), "A full spool refuses requests, or sheds rows.", "refuse", "refuse"),
-        Key("batch_rows", Number(1, 100_000), "A batch goes to the store when it holds so many.", "500", "500"),
+        Key("batch_rows", Number(1, 100_000), "A batch goes to the store when it holds so many.", "1000", "1000"),
         Key("batch_wait", duration("10ms", "1m"), "Or when its oldest row waited so long.", "500ms", "500ms"),
     ),
     homes={"required": "audit of a policy", "content": "audit of a policy", "retention": "audit of a policy"},

@@ -151,7 +151,7 @@ class AuditSettings:
     spool_max_bytes: int = GIB
     durability: Durability = Durability.WRITE
     when_full: WhenFull = WhenFull.REFUSE
-    sink_batch_rows: int = 500
+    sink_batch_rows: int = 1000
     """A batch goes to the store when it holds so many rows…"""
     sink_batch_wait_s: float = 0.5
     """…or when its oldest row has waited so long."""

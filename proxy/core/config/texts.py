@@ -164,8 +164,8 @@ def parse_model(text: str) -> str:
 def parse_store_url(text: str, base_dir: Path) -> str:
     """Return the audit store's URL, with the path of SQLite made absolute under ``base_dir``.
 
-    ``sqlite:///var/audit.db`` is relative, ``sqlite:////var/audit.db`` absolute. A secret that holds the URL goes
-    through here, too, once it is known.
+    ``sqlite:///var/audit.db`` is relative, ``sqlite:////var/audit.db`` absolute; ``stdout:`` writes JSON lines. A
+    secret that holds the URL goes through here, too, once it is known.
 
     Raises:
         ValueError: Not such a URL; the message never repeats it.
@@ -180,7 +180,9 @@ def parse_store_url(text: str, base_dir: Path) -> str:
         if not parts.path.strip("/"):
             raise ValueError("name a database: postgresql://host:5432/audit")
         return text
-    raise ValueError("use sqlite:///path or postgresql://host:5432/database")
+    if text == "stdout:":
+        return text
+    raise ValueError("use sqlite:///path, postgresql://host:5432/database or stdout:")
 
 
 def _holds_password(url: str) -> bool:
@@ -252,7 +254,7 @@ class Secret(Kind):
 class StoreText(Kind):
     """The audit store: a URL without password, or a reference to one that has it."""
 
-    what = "sqlite:///path, postgresql://host/database, {env: NAME} or {file: PATH}"
+    what = "sqlite:///path, postgresql://host/database, stdout:, {env: NAME} or {file: PATH}"
 
     def read(self, node: Node, path: str, problems: Problems) -> Any:
         """Return the URL as it was written, or the reference."""

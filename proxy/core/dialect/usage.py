@@ -5,21 +5,28 @@ Knows the spellings of the providers; never estimates.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from proxy.terms.exchange import Usage
 
+_COUNT_LIMIT: Final = 1 << 63
+_CHAT: Final = frozenset(
+    {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
+)
 
 def read_usage(document: Any) -> Usage | None:
     """Return the tokens an answer (or one event of a stream) reports, or None when it reports none.
 
     Understands chat, completions and embeddings (``prompt_tokens``), Responses and Anthropic (``input_tokens``,
     also inside ``response`` or ``message``), Groq's ``x_groq``. Anthropic counts cached input apart from
-    ``input_tokens``; here ``input_tokens`` always includes it. Counts that are no whole numbers >= 0 read as 0.
+    ``input_tokens``; here ``input_tokens`` always includes it. Counts that are no whole numbers from 0 to 2^63 - 1
+    read as 0.
     """
     found = _usage_object(document)
     if found is None:
         return None
+    if found.keys() <= _CHAT:
+        return _read_chat(found)
     details = _object(found, "prompt_tokens_details") or _object(found, "input_tokens_details")
     spent = _object(found, "completion_tokens_details") or _object(found, "output_tokens_details")
     apart = _count(found, "cache_read_input_tokens")
@@ -35,6 +42,17 @@ def read_usage(document: Any) -> Usage | None:
     )
 
 
+def _read_chat(found: dict[str, Any]) -> Usage:
+    """Return the counts of the commonest spelling, which is read for nearly every exchange."""
+    usage = Usage(_count(found, "prompt_tokens"), _count(found, "completion_tokens"))
+    details, spent = found.get("prompt_tokens_details"), found.get("completion_tokens_details")
+    if type(details) is dict:
+        usage.cached_tokens = _count(details, "cached_tokens")
+    if type(spent) is dict:
+        usage.reasoning_tokens = _count(spent, "reasoning_tokens")
+    return usage
+
+
 def error_in_body(document: Any) -> bool:
     """Tell whether an answer with status 200 is an error all the same: a filled ``error`` member, or ``type: error``.
 
@@ -48,7 +66,10 @@ def error_in_body(document: Any) -> bool:
 def _usage_object(document: Any) -> dict[str, Any] | None:
     if not isinstance(document, dict):
         return None
-    for holder in (document, document.get("response"), document.get("message"), document.get("x_groq")):
+    own = document.get("usage")
+    if type(own) is dict:
+        return own or None
+    for holder in (document.get("response"), document.get("message"), document.get("x_groq")):
         if isinstance(holder, dict) and isinstance(holder.get("usage"), dict):
             usage: dict[str, Any] = holder["usage"]
             return usage or None
@@ -62,4 +83,4 @@ def _object(parent: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _count(parent: dict[str, Any], key: str) -> int:
     value = parent.get(key)
-    return value if type(value) is int and value > 0 else 0
+    return value if type(value) is int and 0 < value < _COUNT_LIMIT else 0

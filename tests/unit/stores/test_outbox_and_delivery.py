@@ -281,6 +281,30 @@ async def test_interrupted_exchanges_of_a_killed_process_are_delivered_when_noth
     assert ["interrupted"] == [row.status for row in sink.rows.values()]
 
 
+async def test_full_dead_letter_file_keeps_the_batch_and_says_so(tmp_path: Path) -> None:
+    """A store that refuses row after row is broken; dropping rows quietly would hide it."""
+    poison = {exchange_id(number) for number in range(1, 6)}
+    spool, sink = DiskSpool(tmp_path / "spool", max_bytes=1 << 20), PoisonedSink(poison)
+    letters = DeadLetterFile(tmp_path / "dead-letters.jsonl", max_bytes=3000)
+    outbox = outbox_of(spool)
+    for number in range(1, 11):
+        facts = typical_exchange(number)
+        outbox.begin(facts)
+        outbox.end(facts)
+    delivery = Delivery(spool, sink, letters, RunningClock(), lambda: 0.5, PACE)
+    await sink.open()
+
+    assert 0 == await delivery.deliver_once()
+    assert (Condition.DEGRADED, 10) == (delivery.state().condition, delivery.state().lag.rows)
+    assert "dead-letters.jsonl is full (3000 bytes): move it away" == delivery.state().reason
+    assert 3000 >= (tmp_path / "dead-letters.jsonl").stat().st_size
+
+    (tmp_path / "dead-letters.jsonl").rename(tmp_path / "looked-at.jsonl")
+    sink.poison = {exchange_id(1)}
+    assert await delivery.drain(5.0)
+    assert {exchange_id(number) for number in range(2, 11)} == set(sink.rows)
+
+
 def test_dead_letter_is_one_json_line(tmp_path: Path) -> None:
     """An operator repairs and re-inserts it by hand; it must be readable."""
     import orjson  # noqa: PLC0415

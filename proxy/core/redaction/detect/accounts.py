@@ -28,7 +28,9 @@ WALLET = (
 )
 _COUNTRIES = b"|".join(sorted(c.encode() for c in IBAN_LENGTHS))
 IBAN = rb"\b(?i:" + _COUNTRIES + rb")[0-9]{2}(?:[ \-\xa0]?[A-Za-z0-9]){7}"
-VAT = rb"\b(?:" + b"|".join(sorted(c.encode() for c in VAT_LENGTHS)) + rb")[ \-\xa0]?[A-Z0-9]{1,2}(?:[ .\-\xa0]?[0-9]){6}"
+VAT = (
+    rb"\b(?:" + b"|".join(sorted(c.encode() for c in VAT_LENGTHS)) + rb")[ \-\xa0]?[A-Z0-9]{1,2}(?:[ .\-\xa0]?[0-9]){6}"
+)
 
 _WORD = re.compile(rb"[A-Za-z0-9]+")
 _UUID = re.compile(UUID)

@@ -34,7 +34,7 @@ def _stem_pattern(stem: bytes) -> bytes:
     return start + rb"[ _.\-]?".join(parts)
 
 
-GENERIC_KEY = rb"[A-Za-z0-9]_(?:key|KEY|login|LOGIN)\b|[a-z](?:Key|Login)\b|[._](?:key|login|LOGIN)[\"']? ?[:=?]"
+GENERIC_KEY = rb"[A-Za-z0-9]_(?:key|KEY|login|LOGIN)\b|[a-z](?:Key|Login)\b|[._](?:key|login|LOGIN)[\"']? ?[:=?]|[?&;]sig=|\bpass[\"']? ?[:=]"
 """Names that end in "key": HEROKU_KEY, lokiKey, sonar.login."""
 LABEL_STEM = rb"(?i:" + b"|".join(_stem_pattern(s) for s in sorted(STEMS, key=lambda s: (-len(s), s))) + rb")"
 
@@ -92,11 +92,17 @@ class Announced:
         at = found.start("value")
         lead = ctx.data[max(0, start - _REACH_BACK) : start]
         name = lead[len(lead.rstrip(_NAME_BEFORE)) :] + ctx.data[start:end] + found["tail"]
-        if _NO_SECRET_NAME.search(name) or (found["tail"][-2:].lower() == b"id" and len(found["tail"]) < 5) or is_template(value) or _CODE.fullmatch(value):
+        if (
+            _NO_SECRET_NAME.search(name)
+            or (found["tail"][-2:].lower() == b"id" and len(found["tail"]) < 5)
+            or is_template(value)
+            or _CODE.fullmatch(value)
+        ):
             return end
         if _HAS_FORM.match(value) or (_PIX.search(found[0], 0, 40) and value.count(b"-") == 4):
             return at
         if not is_password and value.translate(None, _DIGITS) == value:
+            ctx.barren = at + len(value)
             return end
         explicit = bool(found["sep"].strip(b" \xa0")) or found["scheme"] is not None
         stop = 0 if is_password else self._issuers(ctx, at)
@@ -129,7 +135,9 @@ def _is_password(value: bytes, explicit: bool) -> bool:
 
 
 def _is_token(value: bytes, explicit: bool) -> bool:
-    if len(value) < 16 and not (explicit and len(value) >= 12 and sum([0x30 <= c <= 0x39 for c in value]) > 1 and _is_mixed(value)):
+    if len(value) < 16 and not (
+        explicit and len(value) >= 12 and sum([0x30 <= c <= 0x39 for c in value]) > 1 and _is_mixed(value)
+    ):
         return False
     if not (explicit or len(value) >= 24) or is_placeholder(value):
         return False

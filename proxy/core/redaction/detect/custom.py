@@ -79,7 +79,9 @@ class CustomTypes:
                 for number, example in enumerate(examples, 1):
                     if any(f.kind == row.name for f in find(example)) is not wanted:
                         verb = "must match" if wanted else "must not match"
-                        raise ValueError(f"custom type {row.name}: example {number} of those that {verb} does otherwise")
+                        raise ValueError(
+                            f"custom type {row.name}: example {number} of those that {verb} does otherwise"
+                        )
 
 
 def _check(row: CustomType, known: frozenset[str]) -> None:
@@ -88,6 +90,8 @@ def _check(row: CustomType, known: frozenset[str]) -> None:
     if len(row.pattern) > MAX_PATTERN or not row.pattern:
         raise ValueError(f"custom type {row.name}: a pattern has 1 to {MAX_PATTERN} characters")
     if row.validator and row.validator not in VALIDATORS:
-        raise ValueError(f"custom type {row.name}: no validator {row.validator!r}; known: {', '.join(sorted(VALIDATORS))}")
+        raise ValueError(
+            f"custom type {row.name}: no validator {row.validator!r}; known: {', '.join(sorted(VALIDATORS))}"
+        )
     if compile_text(row.pattern).fullmatch(""):
         raise ValueError(f"custom type {row.name}: the pattern matches the empty text")

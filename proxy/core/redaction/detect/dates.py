@@ -22,14 +22,18 @@ _MONTH_STEMS = (
 _STEMS = sorted({s for month in _MONTH_STEMS for s in month}, key=lambda s: (-len(s), s))
 MONTH_NAME = rb"(?i:" + b"|".join(s.encode("latin-1") for s in _STEMS) + rb")[A-Za-z\xe0-\xff]{0,8}\.?"
 
-DAY_FIRST = rb"\b[0-9]{1,2}(?:st|nd|rd|th|\.|\xba|er)?[ \-/,]{1,2}(?:de |of |di |d')?" + MONTH_NAME + rb"[ \-/,]{1,2}(?:de |del |of )?[0-9]{4}\b"
+DAY_FIRST = (
+    rb"\b[0-9]{1,2}(?:st|nd|rd|th|\.|\xba|er)?[ \-/,]{1,2}(?:de |of |di |d')?"
+    + MONTH_NAME
+    + rb"[ \-/,]{1,2}(?:de |del |of )?[0-9]{4}\b"
+)
 MONTH_FIRST = rb"\b" + MONTH_NAME + rb" {1,2}[0-9]{1,2}(?:st|nd|rd|th)?,? {1,2}[0-9]{4}\b"
 SHORT = rb"\b[0-9]{1,2}[/.\-][0-9]{1,2}[/.\-](?:19|20)?[0-9]{2}\b"
 """Dates with fewer digits than a digit run has."""
 CJK = rb"\b[0-9]{4} ?\? ?[0-9]{1,2} ?\? ?[0-9]{1,2} ?\?"
 
 BIRTH = (
-    rb"(?i:(?:\b|_)dob(?:\b|_)|\bd[._ ] ?o[._ ] ?b|birth|\bborn\b|nascid|nasciment|\bnasc|nacimi|nacid|naissance|\bn[e\xe9]e?[ _]le\b|\bddn\b|geboren|geburt|\bgeb\b"
+    rb"(?i:(?:\b|_)dob(?:\b|_)|\bd[._ ] ?o[._ ] ?b|birth|(?:\b|_)born|nascid|nasciment|\bnasc|nacimi|nacid|naissance|\bn[e\xe9]e?[ _]le\b|\bddn\b|geboren|geburt|(?:\b|_)geb\b"
     rb"|nascita|\bnat[oa][ _]il\b|geboorte|urodz|\bur\.|f[o\xf8\xf6]d(?:t|d|sels|else)|syntym|syntyn|do[\?g]um|dogum|narozen|sz[u\xfc]let|n\?scut|na\?ter|naster"
     rb"|[a-z]_?dob\b|aniversario|anivers\xe1rio|\bnaci\b|\bnasci\b|nasceu)"
 )

@@ -12,7 +12,7 @@ from proxy.core.redaction.detect.announced import GENERIC_KEY, JOINERS, LABEL_ST
 from proxy.core.redaction.detect.catalog import KNOWN_KINDS, build_catalog
 from proxy.core.redaction.detect.context import SOFT, Context, resolve
 from proxy.core.redaction.detect.custom import CustomTypes
-from proxy.core.redaction.detect.digits import DIGIT_RUN, DigitRuns, Handler
+from proxy.core.redaction.detect.digits import DIGIT_RUN, PLAIN_DATES, SHAPE, DigitRuns, Handler
 from proxy.core.redaction.detect.engine import compile_union
 from proxy.core.redaction.detect.fold import is_escape, plain_view, to_bytes
 from proxy.core.redaction.detect.gate import GateContext, may_contain
@@ -25,8 +25,10 @@ _LETTERS = re.compile(
     rb"(?P<jwt>" + secrets.JWT + rb")|(?P<named>" + dates.MONTH_FIRST + rb")|(?P<mac>" + b"|".join(network.MAC) + rb")"
     rb"|(?P<six>" + b"|".join(network.IPV6) + rb")"
 )
-_MIXED = re.compile(rb"(?P<named>" + dates.DAY_FIRST + b"|" + dates.CJK + rb")|(?P<mac>" + b"|".join(network.MAC) + rb")"
-    rb"|(?P<six>" + b"|".join(network.IPV6) + rb")|(?P<quad>" + network.IPV4 + rb")")
+_MIXED = re.compile(
+    rb"(?P<named>" + dates.DAY_FIRST + b"|" + dates.CJK + rb")|(?P<mac>" + b"|".join(network.MAC) + rb")"
+    rb"|(?P<six>" + b"|".join(network.IPV6) + rb")|(?P<quad>" + network.IPV4 + rb")"
+)
 _STEM = re.compile(LABEL_STEM + b"|" + GENERIC_KEY)
 _GENERIC = re.compile(GENERIC_KEY)
 _BIRTH = re.compile(dates.BIRTH)
@@ -43,6 +45,7 @@ class Detector:
         self._custom = CustomTypes(custom, KNOWN_KINDS)
         catalog = build_catalog(kinds, custom)
         self.kinds = kinds | self._custom.names
+        self._takes_all = kinds >= KNOWN_KINDS
         self._labels = LabelIndex(catalog.labels, engine)
         self._scan = compile_union(
             (
@@ -55,6 +58,7 @@ class Detector:
         )  # fmt: skip
         self._priority = {name: rule.priority for name, rule in catalog.rules.items()}
         self._digits = DigitRuns(catalog)
+        self._plain = self._digits.exact_shapes | PLAIN_DATES
         self._accounts = accounts.Accounts(catalog)
         self._issuers = secrets.IssuerRules()
         self._announced = Announced(self._issuers)
@@ -98,9 +102,9 @@ class Detector:
             self._custom.search(ctx, text)
         if ctx.orphans and not local:
             self._tables(ctx)
-        if not ctx.found:
-            return []
-        found = [item for item in ctx.found if item[3].kind in self.kinds]
+        found = ctx.found
+        if found and not self._takes_all:
+            found = [item for item in found if item[3].kind in self.kinds]
         return resolve(found) if found else []
 
     def _tables(self, ctx: Context) -> None:
@@ -130,6 +134,12 @@ class Detector:
     def _mixed(self, ctx: Context, start: int, end: int) -> int:
         """A candidate that begins with a digit."""
         data = ctx.data
+        if data[start:end].translate(SHAPE)[:19] in self._plain:
+            return self._digits(ctx, start, end)
+        if data.count(b".", start, end) == 3:
+            stop = network.ipv4(ctx, start)
+            if stop:
+                return stop
         if end - start < 11 and _SHORT.fullmatch(data, start, end):
             if end - start < 9 or ctx.birth:
                 return dates.short_date(ctx, start, end)
@@ -144,15 +154,7 @@ class Detector:
             return self._digits(ctx, start, end)
         special = _MIXED.match(data, start, end)
         if special is not None and special.end() == end:
-            match special.lastgroup:
-                case "named":
-                    return dates.named_date(ctx, start, end)
-                case "mac":
-                    return network.mac(ctx, start, end)
-                case "six":
-                    return network.ipv6(ctx, start, end)
-                case _:
-                    return network.ipv4(ctx, start) or end
+            return self._special(ctx, start, end, special.lastgroup)
         stop = self._accounts(ctx, start, end) or self._issuers(ctx, start)
         if stop:
             return stop
@@ -164,27 +166,37 @@ class Detector:
         is_password = PASSWORD_STEMS.get(data[start:end].lower().translate(None, JOINERS))
         if is_password is not None:
             return self._announced(ctx, start, end, is_password=is_password)
+        stop = self._issuers(ctx, start)
+        if stop:
+            return stop
         special = _LETTERS.match(data, start, end)
         if special is not None and special.end() == end:
-            match special.lastgroup:
-                case "jwt":
-                    return secrets.jwt(ctx, start, end)
-                case "named":
-                    return dates.named_date(ctx, start, end)
-                case "mac":
-                    return network.mac(ctx, start, end)
-                case _:
-                    return network.ipv6(ctx, start, end)
-        stop = self._accounts(ctx, start, end) or self._issuers(ctx, start)
+            return self._special(ctx, start, end, special.lastgroup)
+        stop = self._accounts(ctx, start, end)
         if stop:
             return stop
         if _GENERIC.match(data, start, end):
-            return self._announced(ctx, start, start + len(data[start:end].rstrip(b"\"' :=?")), is_password=False)
+            name = data[start:end].rstrip(b"\"' :=?")
+            return self._announced(ctx, start, start + len(name), is_password=name == b"pass")
         if _BIRTH.match(data, start, end):
             ctx.birth = True
             return end
         word = _WORD.match(data, start, end)
         return word.end() if word else start + 1
+
+    def _special(self, ctx: Context, start: int, end: int, family: str | None) -> int:
+        """Hand a candidate to the family whose form it has in full."""
+        match family:
+            case "jwt":
+                return secrets.jwt(ctx, start, end)
+            case "named":
+                return dates.named_date(ctx, start, end)
+            case "mac":
+                return network.mac(ctx, start, end)
+            case "six":
+                return network.ipv6(ctx, start, end)
+            case _:
+                return network.ipv4(ctx, start) or end
 
     def _dash(self, ctx: Context, start: int, end: int) -> int:
         if ctx.data.startswith(b"-----BEGIN", start):
@@ -206,7 +218,13 @@ class Detector:
 
     def may_contain(self, raw: bytes) -> bool:
         """Return False only when no string of this JSON body can hold a finding of any kind."""
-        if not self._custom.types and b"\\" not in raw and b"%" not in raw and raw.isascii() and self._scan(raw)(0)[0] < 0:
+        if (
+            not self._custom.types
+            and b"\\" not in raw
+            and b"%" not in raw
+            and raw.isascii()
+            and self._scan(raw)(0)[0] < 0
+        ):
             return False
         return may_contain(raw, self._labels, self._walk)
 

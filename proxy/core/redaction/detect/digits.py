@@ -27,6 +27,7 @@ SHAPE = bytes(
 )
 NON_DIGITS = bytes(c for c in range(256) if not 0x30 <= c <= 0x39)
 _EDGE = bytes(1 if (chr(c).isalnum() and c < 128) or c in b"_-./:#" else 0 for c in range(256))
+_OPENING = re.compile(rb"0*[^0]?")
 _GROUPS = re.compile(rb"[0-9]+")
 _MAX_GROUPS = 8
 _MAX_VALUE = 32
@@ -37,6 +38,8 @@ _BENIGN = re.compile(rb"[0-9]{1,6}\.[0-9]{2,}|97[89][ -]?[0-9][0-9 \-]{8,13}")
 _YEAR_FIRST = frozenset((b"0000-00-00", b"0000/00/00", b"0000.00.00"))
 _YEAR_LAST = frozenset((b"00-00-0000", b"00/00/0000", b"00.00.0000"))
 _TIMES = frozenset((b"", b" 00:00", b" 00:00:00", b":00:00:00", b" 00:00:00.000", b" 00:00:00.000000"))
+PLAIN_DATES = frozenset(day + time for day in (*_YEAR_FIRST, *_YEAR_LAST) for time in _TIMES if len(time) < 10)
+"""Dates with ten characters and times that need no closer look to be told from other runs."""
 _CENTURIES = frozenset((b"19", b"20"))
 _SPECIAL = re.compile(
     rb"(?<![0-9])(?<![0-9][-/.])(?:"
@@ -60,7 +63,10 @@ class DigitRuns:
         self._phone = catalog.rules.get("PHONE")
         self._ambiguous = _ambiguous(catalog)
         exact = {s for s in (*catalog.strong, *catalog.soft) if b"A" not in s} | set(phones.NATIONAL_SHAPES)
-        self._exact = {s for s in exact if s.count(b".") != 3}  # four dotted groups may be an address
+        self._openings = frozenset(_OPENING.match(s)[0] for s in exact)  # type: ignore[index]
+        self.exact_shapes = self._exact = {
+            s for s in exact if s.count(b".") != 3
+        }  # four dotted groups may be an address
 
     def __call__(self, ctx: Context, start: int, end: int) -> int:
         """Judge the run at [start, end); return where the scan goes on."""
@@ -134,10 +140,19 @@ class DigitRuns:
         if label is not None:
             if self._by_label(ctx, start, end, shape, digits, label):
                 return True
-            if NEGATIVE in label.kinds:
+            if self._speaks_against(label, digits):
                 return False
         elif whole:
             ctx.orphans = True
+        return self._unlabelled(ctx, start, end, shape, digits)
+
+    def _speaks_against(self, label: Label, digits: str) -> bool:
+        """True for an order number, and for a number announced as a kind whose check it fails."""
+        if NEGATIVE in label.kinds:
+            return True
+        return label.distance < 4 and any([rule.name in label.kinds for rule in self._counted.get(len(digits), ())])
+
+    def _unlabelled(self, ctx: Context, start: int, end: int, shape: bytes, digits: str) -> bool:
         for rule in self._soft.get(shape, ()):
             if rule.check is None or rule.check(digits):
                 ctx.add(start, end, rule.name, rule.priority, SOFT)
@@ -183,6 +198,12 @@ class DigitRuns:
         while first and run[first - 1] in b"+(":
             first -= 1
         free = i == 0 or run[first] in b"0+("  # telephone formats are open: no table of shapes has them all
+        if (
+            not free
+            and shape[first : groups[i][1] + 1] not in self._openings
+            and shape[first : groups[i][1]] not in self._exact
+        ):
+            return -1
         for j in range(min(len(groups), i + _MAX_GROUPS) - 1, i - 1, -1):
             last = groups[j][1]
             if not 7 <= last - first <= _MAX_VALUE:

@@ -18,7 +18,15 @@ _HEX_ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})")
 _MAX_HEX_ESCAPES = 2000
 _MAX_DEPTH = 4
 _TABLE = re.compile(rb"(?i)\binsert\s+into\b|[^\n]*[,;\t|][^\n]*\n[^\n]*[,;\t|]")
-_SIMPLE_ESCAPES = ((b'\\"', b'"'), (b"\\n", b"\n"), (b"\\/", b"/"), (b"\\t", b"\t"), (b"\\r", b"\r"), (b"\\b", b" "), (b"\\f", b" "))
+_SIMPLE_ESCAPES = (
+    (b'\\"', b'"'),
+    (b"\\n", b"\n"),
+    (b"\\/", b"/"),
+    (b"\\t", b"\t"),
+    (b"\\r", b"\r"),
+    (b"\\b", b" "),
+    (b"\\f", b" "),
+)
 
 
 class GateContext(Context):

@@ -34,6 +34,7 @@ class Kind(NamedTuple):
     counts: tuple[int, ...] = ()
     found_by: str = "shape"
     """``shape``: the shape tables; anything else names the family whose code finds it."""
+
     @property
     def mode(self) -> str:
         """``strong`` when it may be reported without a label, else ``label``."""

@@ -42,11 +42,14 @@ _HUMP = re.compile(rb"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 _FOLLOWS = re.compile(
-    rb" {0,2}[(\[,\-\xa0]{0,2} ?(?:\(|(?:(?:is|as|are|e|es|\xe9|ist|est|\xe8|er|\xe4r|on|en)\b ?)?(?:(?:my|the|your|his|her|our|mi|su|tu|meu|minha|o|seu"
+    rb" {0,2}[(\[\-\xa0]{0,2} ?(?:\(|(?:(?:is|as|are|e|es|\xe9|ist|est|\xe8|er|\xe4r|on|en)\b ?)?(?:(?:my|the|your|his|her|our|mi|su|tu|meu|minha|o|seu"
     rb"|mein|meine|die|mon|ma|son|le|la|il|mio|mijn|mitt|min|el)\b ?)?)"
 )
 
 
+_OWN_VALUE = re.compile(rb"[ \"')]{0,3}[:=]|[^,;.)]{0,6}[0-9]")
+_WORDS = re.compile(rb"[a-z0-9]+")
+_MAX_LABEL_WORDS = 4
 _ONLY_NEGATIVE = frozenset((NEGATIVE,))
 
 
@@ -72,8 +75,8 @@ class LabelIndex:
             key = _squeeze(normalise(label.translate(_LATIN_EXTENDED).encode("latin-1", "replace")))
             self._latin[key] = self._latin.get(key, frozenset()) | frozenset(kinds)
         self._other.sort(key=lambda pair: -len(pair[0]))
-        backwards: list[bytes] = [key[::-1].replace(b" ", b" +") for key in self._latin]
-        alternatives = b"|".join(sorted(backwards, key=lambda k: (-len(k), k)))
+        backwards = sorted(self._latin, key=len, reverse=True)
+        alternatives = b"|".join([key[::-1].replace(b" ", b" +") for key in backwards])
         self._scan: Scan = compile_union((rb"\b[0-9]{0,2}s?(?:" + alternatives + rb")\b",), engine)
 
     def before(self, text: str, data: bytes, start: int) -> Label | None:
@@ -95,16 +98,14 @@ class LabelIndex:
                     return Label(kinds, 1, b" ")
         window = data[end : end + 32].split(b"\n")[0]
         lead = _FOLLOWS.match(window)
-        if lead is None:
+        if lead is None or not window[lead.end() : lead.end() + 1].isalpha():
             return None
         words = normalise(window)
-        for stop in range(len(words), lead.end(), -1):
-            if words[stop - 1] == 0x20 or (stop < len(words) and words[stop] != 0x20):
-                continue
-            kinds = self._latin.get(_squeeze(words[lead.end() : stop]))
-            if kinds:
-                rest = window[stop:].lstrip(b" \"')")[:1]
-                return None if rest in (b":", b"=") else Label(kinds, lead.end(), window[: lead.end()])
+        ends = [found.end() for found in _WORDS.finditer(words, lead.end())][:_MAX_LABEL_WORDS]
+        for stop in reversed(ends):
+            named = self._latin.get(_squeeze(words[lead.end() : stop]))
+            if named:
+                return None if _OWN_VALUE.match(window, stop) else Label(named, lead.end(), window[: lead.end()])
         return None
 
     def _nearest(self, window: bytes) -> Label | None:

@@ -16,7 +16,9 @@ _HEADER = re.compile(r"[\"'`]?\s*[^\W\d][\w .()/\-#º°]{0,40}[\"'`]?")
 _RULE = re.compile(r"[\s|:\-+=]+")
 _INSERT = re.compile(r"(?i)\binsert\s+into\s+[\w.\"`\[\]]{1,80}\s*\(([^()]{1,600})\)\s*values\s*(?=\()")
 _TUPLE_ITEM = re.compile(r"\s*(?:N?'((?:[^'\\]|''|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|([^,()'\"]*))\s*([,)])")
-_QUOTED_CELL = {d: re.compile(rf"[ ]*(?:\"((?:[^\"]|\"\")*)\"|([^{re.escape(d)}]*))[ ]*(?:{re.escape(d)}|$)") for d in _DELIMITERS}
+_QUOTED_CELL = {
+    d: re.compile(rf"[ ]*(?:\"((?:[^\"]|\"\")*)\"|([^{re.escape(d)}]*))[ ]*(?:{re.escape(d)}|$)") for d in _DELIMITERS
+}
 _MAX_COLUMNS = 200
 
 

@@ -1,6 +1,7 @@
 """Where a text that is still growing may yet turn into a value: the part a streaming redactor has to hold back.
 
 Owns the trailing alphabets of the families. Knows no validator: what could grow is held, whatever it would become.
+Each test reads the end once, backwards; nothing here backtracks.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ MAX_HOLD = 256
 _TAIL = 64
 _TOKEN_END = b" \t\r\n\x0b\x0c\"'<>`\xa0"
 _NUMBER_CHARS = b"0123456789 .-/():_+\xa0"
-_OPEN_ENDS = re.compile(
-    rb"(?:(?:[+(] ?){0,2}[0-9][0-9 .\-/():_\xa0]{0,48}(?:[eErR]?[xXaA]?[tTmM]?[aA]?[lL]?\.? ?#?[0-9]{0,6})"
-    rb"|(?:\b[A-Za-z]{1,2}[ \-\xa0]?)?(?:(?:[A-Z]{1,6}|[A-Za-z]{0,6}[0-9][A-Za-z0-9]{0,10})[ \-\xa0.]{0,2}){0,12}[A-Za-z]?"
-    rb"|[0-9]{1,2}(?:st|nd|rd|th|\.|\xba|er)?[ \-/,]{1,2}(?:de |of |di |d')?[A-Za-z\xe0-\xff]{0,12}\.?[ \-/,]{0,2}(?:de |del |of )?[0-9]{0,4}"
-    rb"|\b" + dates.MONTH_NAME + rb"(?: {1,2}[0-9]{0,2}(?:st|nd|rd|th)?,? {0,2}[0-9]{0,4})?"
-    rb"|-{1,5}(?:BEGIN[A-Z0-9 ]{0,40}-{0,5})?"
-    rb"|(?i:bearer|basic|token) ?"
-    rb"|[+(] ?)$"
-)  # fmt: skip
+_EXTENSION = re.compile(rb"[0-9] ?(?:e|ex|ext|exte[a-z]{0,5}|x|r|ra|ram[a-z]{0,2})\.? ?[0-9]{0,6}\Z", re.IGNORECASE)
+_ALNUM = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.," + bytes(range(0xC0, 0x100))
+_GROUP = re.compile(rb"[A-Z]{1,6}\.?|[A-Za-z]{0,6}[0-9][A-Za-z0-9.]{0,12}")
+_MAX_GROUPS = 12
+_DAY = re.compile(rb"[0-9]{1,4}(?:st|nd|rd|th|\.|\xba|er)?,?", re.IGNORECASE)
+_MONTH = re.compile(dates.MONTH_NAME + rb",?")
+_LINK = re.compile(rb"(?:de|del|of|di)", re.IGNORECASE)
+_SCHEME = re.compile(rb"(?i:bearer|basic|token) ?\Z")
+_ARMOUR = re.compile(rb"-{1,5}(?:BEGIN[A-Z0-9 ]{0,40}-{0,5})?\Z")
 
 
 def live_start(text: str) -> int:
@@ -31,19 +32,47 @@ def live_start(text: str) -> int:
 
     Everything before it may be judged and released; the bound is ``MAX_HOLD`` characters.
     """
-    size = len(text)
     tail = to_bytes(text[-MAX_HOLD:])
-    token = len(tail) - len(_trailing(tail))
+    size = len(tail)
     near = tail[-_TAIL:]
-    found = _OPEN_ENDS.search(near)
-    open_end = len(tail) - len(near) + found.start() if found else len(tail)
-    numbers = len(tail) - len(near) + len(near.rstrip(_NUMBER_CHARS))
-    while numbers < len(tail) and tail[numbers] in b" .-/):_\xa0":
-        numbers += 1
-    return size - len(tail) + min(token, open_end, numbers)
+    shift = size - len(near)
+    starts = [size - len(_token(tail)), shift + _numbers(near), shift + _groups(near)]
+    for pattern in (_EXTENSION, _SCHEME, _ARMOUR):
+        found = pattern.search(near)
+        if found is not None:
+            starts.append(shift + (_numbers(near[: found.start() + 1]) if pattern is _EXTENSION else found.start()))
+    return len(text) - size + min(starts)
 
 
-def _trailing(tail: bytes) -> bytes:
+def _token(tail: bytes) -> bytes:
     """Return the run at the end that holds no blank and no quote."""
-    cut = max([tail.rfind(bytes([c])) for c in _TOKEN_END])
-    return tail[cut + 1 :]
+    return tail[max([tail.rfind(bytes([c])) for c in _TOKEN_END]) + 1 :]
+
+
+def _numbers(near: bytes) -> int:
+    """Return where the digit groups at the end start, an opening bracket or plus included."""
+    start = len(near.rstrip(_NUMBER_CHARS))
+    while start < len(near) and near[start] in b" .-/):_\xa0":
+        start += 1
+    return start
+
+
+def _groups(near: bytes) -> int:
+    """Return where the short groups at the end start: capitals, letters with digits, the words of a date."""
+    start = len(near)
+    stop = len(near.rstrip(b" -\xa0"))
+    for _ in range(_MAX_GROUPS):
+        lead = near[:stop]
+        first = max(lead.rfind(b" "), lead.rfind(b"-"), lead.rfind(b"\xa0"), lead.rfind(b"\n"), lead.rfind(b'"')) + 1
+        group = lead[first:]
+        glued = len(group.rstrip(_ALNUM))
+        if glued:  # a sign stands in front: "x=GB82", "<iban>PT08", "**CH35"
+            first, group = first + glued, group[glued:]
+        is_short = len(group) <= 2 and group.isalpha()
+        if not group or not (is_short or any([p.fullmatch(group) for p in (_GROUP, _DAY, _MONTH, _LINK)])):
+            break
+        start = first
+        if glued or first == 0 or near[first - 1] in b'\n"' or (is_short and group.islower() and start != len(near)):
+            break
+        stop = len(near[:first].rstrip(b" -\xa0"))
+    return start

@@ -33,7 +33,8 @@ def email(ctx: Context, start: int, end: int) -> int:
         end = at_end + len(domain)
     lead = data[max(0, start - _MAX_LOCAL) : start]
     local = lead[len(lead.rstrip(_LOCAL)) :]
-    local = _PERCENT.split(local)[-1]
+    if b"%" in local:
+        local = _PERCENT.split(local)[-1]
     first = start - len(local)
     if local and first and data[first - 1] == 0x5C and local[0] in b"nrt":
         local = local[1:]
@@ -55,7 +56,18 @@ _V4_TAIL = rb"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}"
 _ZONE = rb"(?:%[A-Za-z0-9]{1,12})?(?:/[0-9]{1,3})?"
 IPV6 = (
     rb"\b" + _HEX + rb"(?::" + _HEX + rb"){5}:(?:" + _HEX + rb":" + _HEX + rb"|" + _V4_TAIL + rb")" + _ZONE,
-    rb"(?:\b" + _HEX + rb"(?::" + _HEX + rb"){0,6})?::(?:" + _HEX + rb":){0,6}(?:" + _V4_TAIL + rb"|" + _HEX + rb")" + _ZONE,
+    rb"(?:\b"
+    + _HEX
+    + rb"(?::"
+    + _HEX
+    + rb"){0,6})?::(?:"
+    + _HEX
+    + rb":){0,6}(?:"
+    + _V4_TAIL
+    + rb"|"
+    + _HEX
+    + rb")"
+    + _ZONE,
     rb"\b" + _HEX + rb"(?::" + _HEX + rb"){0,6}::" + _ZONE,
 )
 MAC = (
@@ -68,7 +80,9 @@ _VERSION_WORD = re.compile(
     rb"(?i)(?:\b(?:version|vers?|v|release|rel|build|firmware|driver|revision|rev|chrome|safari|firefox|edge?|opera|webkit|python|java"
     rb"|kernel|sdk|api|section|sec|chapter|clause|fig|oid|vers\xe3o|vers\xe3o)\.?|[A-Za-z]/)[ \t:=]{0,2}v?$"
 )
-_MAC = re.compile(rb"(?:[0-9A-Fa-f]{2}([:\-]))(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}")
+_MAC = re.compile(
+    rb"(?:[0-9A-Fa-f]{2}([:\-]))(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}"
+)
 
 
 def ipv4(ctx: Context, start: int) -> int:
@@ -85,12 +99,18 @@ def ipv4(ctx: Context, start: int) -> int:
         return 0
     if ctx.is_glued_left(start) or ctx.is_glued_right(end) or (start and data[start - 1] in b".-+"):
         return end
-    if _is_no_host([int(o) for o in octets]) or _VERSION_WORD.search(data, max(0, start - 16), start):
+    if _is_no_host([int(o) for o in octets]) or _is_version(data[max(0, start - 16) : start]):
         return end
     if all([len(o) == 1 for o in octets]) and not _is_called_address(ctx, start):
         return end
     ctx.add(start, end, "IP_ADDRESS", 3, STRONG)
     return end
+
+
+def _is_version(lead: bytes) -> bool:
+    """True when a word such as "version" or a product and a slash stand before."""
+    bare = lead.rstrip(b" \t:=")
+    return bare[-1:] not in b"?!,;.)]" and _VERSION_WORD.search(lead) is not None
 
 
 def _is_called_address(ctx: Context, start: int) -> bool:

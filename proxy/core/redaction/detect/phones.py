@@ -40,7 +40,7 @@ def _starts(*prefixes: str) -> re.Pattern[str]:
     return re.compile("|".join(prefixes))
 
 
-_ANY_AREA = re.compile(r"0?[1-9]")
+_BY_AREA = (b"00 ", b"00-", b"00.")
 _NATIONAL: dict[bytes, tuple[re.Pattern[str] | None, bool]] = {
     # shape: (digits must start so, North American or Brazilian rules instead)
     b"000-000-0000": (None, True),
@@ -73,8 +73,9 @@ def is_national_shape(shape: bytes, digits: str) -> bool:
     if rule is not None:
         starts, american = rule
         if american:
-            bare = digits[1:] if len(digits) == 11 and shape[1] in b"-. " and digits[0] == "1" else digits
-            return is_nanp(bare) or is_brazilian(digits)
+            if shape[:3] in _BY_AREA:
+                return is_brazilian(digits)
+            return is_nanp(digits[1:] if digits[0] == "1" and len(digits) == 11 else digits)
         return starts is None or starts.match(digits) is not None
     if shape[:1] == b"(":
         return _is_area_shape(shape, digits)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
+from functools import cache
 
 from proxy.core.redaction.detect.context import STRONG, Context
 from proxy.core.redaction.detect.tables.issuers import FORMS, ISSUERS
@@ -19,23 +19,38 @@ URL_CREDENTIALS = rb"://[^\x00-\x20/:@\"'<>`|\\]*:[^\x00-\x20/@\"'<>`\\]+@"
 _DIGIT = re.compile(rb"[0-9]")
 _LONG_NUMBER = re.compile(rb"[0-9]{6}")
 _ARMOUR = re.compile(rb"(?:[A-Za-z0-9+/=:,.\s]|\\+[nrt]|-[^-])*")
-_PLACEHOLDER = re.compile(
-    rb"(?i)x{4,}|\*{3,}|\.\.\.|example|placeholder|your[_\-]|changeme|redacted|dummy|(?:abcdefghij|1234567890|0123456789){1}"
-    rb"|^(?:a{8}|0{8}|1{8})"
+_PLACEHOLDERS = (
+    b"xxxx", b"***", b"...", b"example", b"placeholder", b"your_", b"your-", b"changeme", b"redacted", b"dummy", b"abcdefghijkl",
+)  # fmt: skip
+_SEQUENCES = (b"1234567890", b"0123456789", b"abcdefghij")
+_SHORT = 30
+"""A counted-up sequence makes a placeholder of a value no longer than this."""
+_REGULAR_STARTS = (b"aaaaaaaa", b"00000000", b"11111111")
+_TEMPLATE = re.compile(
+    rb"\$\{|\$\(|\{\{|\}\}|^<|>$|^%[A-Za-z_(]|^\$[A-Za-z_]+(?:$|[/:;,])|^\[[A-Za-z_ ]+\]$|^\{[A-Za-z_.]+\}$|^@@"
 )
-_TEMPLATE = re.compile(rb"\$\{|\$\(|\{\{|\}\}|^<|>$|^%[A-Za-z_(]|^\$[A-Za-z_]+(?:$|[/:;,])|^\[[A-Za-z_ ]+\]$|^\{[A-Za-z_.]+\}$|^@@")
-_NO_SECRET = frozenset(b"password passwd pass pwd secret user username token key null none true false undefined".split())
+_NO_SECRET = frozenset(
+    b"password passwd pass pwd secret user username token key null none true false undefined".split()
+)
+
+
+@cache
+def _compiled(source: bytes) -> re.Pattern[bytes]:
+    """Compile an issuer's pattern when its prefix is first met: most never are, and start-up need not pay for them."""
+    return re.compile(source)
 
 
 class IssuerRules:
-    """Issuers' patterns, by their first byte."""
+    """Issuers' patterns, by their first three characters."""
 
     def __init__(self) -> None:
-        self._by_first: dict[int, list[tuple[re.Pattern[bytes], int, str, float]]] = {}
+        self._by_first: dict[bytes, list[tuple[bytes, int, str, float]]] = {}
         for issuer in ISSUERS:
             for prefix in issuer.prefixes:
-                pattern = re.compile(re.escape(prefix.encode()) + rb"(?:" + issuer.tail.encode() + rb")")
-                self._by_first.setdefault(ord(prefix[0]), []).append((pattern, len(prefix), issuer.sub, issuer.min_entropy))
+                pattern = re.escape(prefix.encode()) + rb"(?:" + issuer.tail.encode() + rb")"
+                self._by_first.setdefault(prefix[:3].encode(), []).append(
+                    (pattern, len(prefix), issuer.sub, issuer.min_entropy)
+                )
         self._forms = [(re.compile(form.encode()), sub) for sub, form in FORMS]
 
     def __call__(self, ctx: Context, start: int) -> int:
@@ -43,8 +58,10 @@ class IssuerRules:
         if ctx.is_glued_left(start) or (start > 1 and ctx.data[start - 1] == 0x2E and ctx.is_glued_left(start - 1)):
             return 0
         best, sub = 0, ""
-        for pattern, size, name, floor in self._by_first.get(ctx.data[start], ()):
-            found = pattern.match(ctx.data, start)
+        head = ctx.data[start : start + 3]
+        rows = [row for n in (3, 2, 1) for row in self._by_first.get(head[:n], ())]
+        for source, size, name, floor in rows:
+            found = _compiled(source).match(ctx.data, start)
             if found and found.end() > best and _is_random(found[0], size, floor):
                 best, sub = found.end(), name
         if not best:
@@ -99,12 +116,18 @@ def _least(pattern: str) -> bytes:
 def entropy(value: bytes) -> float:
     """Return the Shannon entropy of the characters, in bits each."""
     size = len(value)
-    return -sum([n / size * math.log2(n / size) for n in Counter(value).values()]) if size else 0.0
+    if not size:
+        return 0.0
+    counts = [value.count(c) for c in set(value)]
+    return math.log2(size) - sum([n * math.log2(n) for n in counts if n > 1]) / size
 
 
 def is_placeholder(value: bytes) -> bool:
     """True for xxxx, EXAMPLE, 1234567890 and their kin."""
-    return _PLACEHOLDER.search(value) is not None
+    lower = value.lower()
+    if len(lower) <= _SHORT and any([run in lower for run in _SEQUENCES]):
+        return True
+    return lower.startswith(_REGULAR_STARTS) or any([word in lower for word in _PLACEHOLDERS])
 
 
 def is_template(value: bytes) -> bool:

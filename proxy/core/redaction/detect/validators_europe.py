@@ -118,16 +118,19 @@ def nl_bsn(value: str) -> bool:
 def be_nrn(value: str) -> bool:
     """Birth date, serial, key 97; a 2 goes before the number for people born from 2000 (Koninklijk besluit 1984)."""
     body, key = int(value[:9]), int(value[9:])
-    return key in (97 - body % 97, 97 - (2_000_000_000 + body) % 97) and int(value[2:4]) % 20 <= 12 and int(value[4:6]) <= 31
+    return (
+        key in (97 - body % 97, 97 - (2_000_000_000 + body) % 97)
+        and int(value[2:4]) % 20 <= 12
+        and int(value[4:6]) <= 31
+    )
 
 
 def pl_pesel(value: str) -> bool:
     """Century in the month, weights 1-3-7-9 (Ustawa o ewidencji ludno\u015bci)."""
     month = int(value[2:4]) % 20
-    return (
-        is_date(int(value[:2]), month, int(value[4:6]))
-        and -weighted(value, (1, 3, 7, 9, 1, 3, 7, 9, 1, 3)) % 10 == int(value[10])
-    )
+    return is_date(int(value[:2]), month, int(value[4:6])) and -weighted(
+        value, (1, 3, 7, 9, 1, 3, 7, 9, 1, 3)
+    ) % 10 == int(value[10])
 
 
 def se_personnummer(value: str) -> bool:

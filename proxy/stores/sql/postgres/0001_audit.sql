@@ -8,10 +8,8 @@ CREATE TABLE audit (
     writer            uuid NOT NULL,
     epoch             bigint NOT NULL,
     seq               bigint NOT NULL,
-    hash              bytea,
     app               text NOT NULL,
     user_id           text NOT NULL,
-    subject           text,
     conversation      text NOT NULL,
     caller            text NOT NULL,
     route             text NOT NULL,
@@ -51,6 +49,8 @@ CREATE TABLE audit (
     budget            jsonb NOT NULL,
     notes             jsonb NOT NULL,
     flags             text NOT NULL,
+    subject           text,
+    hash              bytea,
     metadata          jsonb NOT NULL,
     PRIMARY KEY (id, ts)
 ) PARTITION BY RANGE (ts);

@@ -1,27 +1,27 @@
 -- From the staging table of this connection; a batch holds each id once. A row that is there already changes
 -- only for a later frame of the same exchange, so sending a batch again changes nothing.
 INSERT INTO audit (
-    id, ts, writer, epoch, seq, hash, app, user_id, subject, conversation, caller, route, policy, policy_revision,
-    provider, model_asked, model_served, method, path, stream, status, http_status, outcome, fault, error_code,
-    error_message, attempt_count, attempts, request_bytes, response_bytes, tokens_in, tokens_out, tokens_cached,
-    tokens_reasoning, tokens_estimated, cost_usd, latency_ms, first_token_ms, upstream_ms, pii_detected,
-    pii_sanitized, findings, sanitized, response_findings, unscanned_bytes, budget, notes, flags, metadata
+    id, ts, writer, epoch, seq, app, user_id, conversation, caller, route, policy, policy_revision, provider,
+    model_asked, model_served, method, path, stream, status, http_status, outcome, fault, error_code,
+    error_message, attempt_count, attempts, request_bytes, response_bytes, tokens_in, tokens_out,
+    tokens_cached, tokens_reasoning, tokens_estimated, cost_usd, latency_ms, first_token_ms, upstream_ms,
+    pii_detected, pii_sanitized, findings, sanitized, response_findings, unscanned_bytes, budget, notes, flags,
+    subject, hash, metadata
 )
 SELECT
-    id, ts, writer, epoch, seq, hash, app, user_id, subject, conversation, caller, route, policy, policy_revision,
-    provider, model_asked, model_served, method, path, stream, status, http_status, outcome, fault, error_code,
-    error_message, attempt_count, attempts, request_bytes, response_bytes, tokens_in, tokens_out, tokens_cached,
-    tokens_reasoning, tokens_estimated, cost_usd, latency_ms, first_token_ms, upstream_ms, pii_detected,
-    pii_sanitized, findings, sanitized, response_findings, unscanned_bytes, budget, notes, flags, metadata
+    id, ts, writer, epoch, seq, app, user_id, conversation, caller, route, policy, policy_revision, provider,
+    model_asked, model_served, method, path, stream, status, http_status, outcome, fault, error_code,
+    error_message, attempt_count, attempts, request_bytes, response_bytes, tokens_in, tokens_out,
+    tokens_cached, tokens_reasoning, tokens_estimated, cost_usd, latency_ms, first_token_ms, upstream_ms,
+    pii_detected, pii_sanitized, findings, sanitized, response_findings, unscanned_bytes, budget, notes, flags,
+    subject, hash, metadata
 FROM audit_stage
 ON CONFLICT (id, ts) DO UPDATE SET
     writer = excluded.writer,
     epoch = excluded.epoch,
     seq = excluded.seq,
-    hash = excluded.hash,
     app = excluded.app,
     user_id = excluded.user_id,
-    subject = excluded.subject,
     conversation = excluded.conversation,
     caller = excluded.caller,
     route = excluded.route,
@@ -61,5 +61,7 @@ ON CONFLICT (id, ts) DO UPDATE SET
     budget = excluded.budget,
     notes = excluded.notes,
     flags = excluded.flags,
+    subject = excluded.subject,
+    hash = excluded.hash,
     metadata = excluded.metadata
 WHERE excluded.seq > audit.seq;

@@ -1,41 +1,41 @@
 -- The same without anything that belongs to a session: for PgBouncer in transaction mode.
 INSERT INTO audit (
-    id, ts, writer, epoch, seq, hash, app, user_id, subject, conversation, caller, route, policy, policy_revision,
-    provider, model_asked, model_served, method, path, stream, status, http_status, outcome, fault, error_code,
-    error_message, attempt_count, attempts, request_bytes, response_bytes, tokens_in, tokens_out, tokens_cached,
-    tokens_reasoning, tokens_estimated, cost_usd, latency_ms, first_token_ms, upstream_ms, pii_detected,
-    pii_sanitized, findings, sanitized, response_findings, unscanned_bytes, budget, notes, flags, metadata
+    id, ts, writer, epoch, seq, app, user_id, conversation, caller, route, policy, policy_revision, provider,
+    model_asked, model_served, method, path, stream, status, http_status, outcome, fault, error_code,
+    error_message, attempt_count, attempts, request_bytes, response_bytes, tokens_in, tokens_out,
+    tokens_cached, tokens_reasoning, tokens_estimated, cost_usd, latency_ms, first_token_ms, upstream_ms,
+    pii_detected, pii_sanitized, findings, sanitized, response_findings, unscanned_bytes, budget, notes, flags,
+    subject, hash, metadata
 )
 SELECT
-    id, ts, writer, epoch, seq, hash, app, user_id, subject, conversation, caller, route, policy, policy_revision,
-    provider, model_asked, model_served, method, path, stream, status, http_status, outcome, fault, error_code,
+    id, ts, writer, epoch, seq, app, user_id, conversation, caller, route, policy, policy_revision, provider,
+    model_asked, model_served, method, path, stream, status, http_status, outcome, fault, error_code,
     error_message, attempt_count, attempts::jsonb, request_bytes, response_bytes, tokens_in, tokens_out,
     tokens_cached, tokens_reasoning, tokens_estimated, cost_usd, latency_ms, first_token_ms, upstream_ms,
     pii_detected, pii_sanitized, findings::jsonb, sanitized::jsonb, response_findings::jsonb, unscanned_bytes,
-    budget::jsonb, notes::jsonb, flags, metadata::jsonb
+    budget::jsonb, notes::jsonb, flags, subject, hash, metadata::jsonb
 FROM unnest(
-    $1::uuid[], $2::timestamptz[], $3::uuid[], $4::bigint[], $5::bigint[], $6::bytea[], $7::text[], $8::text[],
+    $1::uuid[], $2::timestamptz[], $3::uuid[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[],
     $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[],
-    $17::text[], $18::text[], $19::text[], $20::boolean[], $21::text[], $22::integer[], $23::text[], $24::text[],
-    $25::text[], $26::text[], $27::integer[], $28::text[], $29::bigint[], $30::bigint[], $31::bigint[],
-    $32::bigint[], $33::bigint[], $34::bigint[], $35::boolean[], $36::double precision[], $37::double precision[],
-    $38::double precision[], $39::double precision[], $40::boolean[], $41::boolean[], $42::text[], $43::text[],
-    $44::text[], $45::bigint[], $46::text[], $47::text[], $48::text[], $49::text[]
+    $17::text[], $18::boolean[], $19::text[], $20::integer[], $21::text[], $22::text[], $23::text[],
+    $24::text[], $25::integer[], $26::text[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[],
+    $31::bigint[], $32::bigint[], $33::boolean[], $34::double precision[], $35::double precision[],
+    $36::double precision[], $37::double precision[], $38::boolean[], $39::boolean[], $40::text[], $41::text[],
+    $42::text[], $43::bigint[], $44::text[], $45::text[], $46::text[], $47::text[], $48::bytea[], $49::text[]
 ) AS sent (
-    id, ts, writer, epoch, seq, hash, app, user_id, subject, conversation, caller, route, policy, policy_revision,
-    provider, model_asked, model_served, method, path, stream, status, http_status, outcome, fault, error_code,
-    error_message, attempt_count, attempts, request_bytes, response_bytes, tokens_in, tokens_out, tokens_cached,
-    tokens_reasoning, tokens_estimated, cost_usd, latency_ms, first_token_ms, upstream_ms, pii_detected,
-    pii_sanitized, findings, sanitized, response_findings, unscanned_bytes, budget, notes, flags, metadata
+    id, ts, writer, epoch, seq, app, user_id, conversation, caller, route, policy, policy_revision, provider,
+    model_asked, model_served, method, path, stream, status, http_status, outcome, fault, error_code,
+    error_message, attempt_count, attempts, request_bytes, response_bytes, tokens_in, tokens_out,
+    tokens_cached, tokens_reasoning, tokens_estimated, cost_usd, latency_ms, first_token_ms, upstream_ms,
+    pii_detected, pii_sanitized, findings, sanitized, response_findings, unscanned_bytes, budget, notes, flags,
+    subject, hash, metadata
 )
 ON CONFLICT (id, ts) DO UPDATE SET
     writer = excluded.writer,
     epoch = excluded.epoch,
     seq = excluded.seq,
-    hash = excluded.hash,
     app = excluded.app,
     user_id = excluded.user_id,
-    subject = excluded.subject,
     conversation = excluded.conversation,
     caller = excluded.caller,
     route = excluded.route,
@@ -75,5 +75,7 @@ ON CONFLICT (id, ts) DO UPDATE SET
     budget = excluded.budget,
     notes = excluded.notes,
     flags = excluded.flags,
+    subject = excluded.subject,
+    hash = excluded.hash,
     metadata = excluded.metadata
 WHERE excluded.seq > audit.seq;

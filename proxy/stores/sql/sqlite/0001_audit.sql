@@ -1,16 +1,17 @@
 -- Audit store, first release: one row per exchange, and the gaps where rows could not be kept.
--- Times are ISO 8601 text in UTC with milliseconds, which sorts as time does.
+-- Times are Unix milliseconds in UTC: datetime(ts / 1000.0, 'unixepoch') shows them. The primary key begins with
+-- the time, so that new rows are neighbours and a range of time needs no index of its own; ts comes from the
+-- UUIDv7 id, so a replayed row always meets its first copy. An index for each reader would cost every row more
+-- than it saves a reader here: ranges by app, model or provider walk the rows of their time.
 
 CREATE TABLE audit (
     id                TEXT NOT NULL,
-    ts                TEXT NOT NULL,
+    ts                INTEGER NOT NULL,
     writer            TEXT NOT NULL,
     epoch             INTEGER NOT NULL,
     seq               INTEGER NOT NULL,
-    hash              BLOB,
     app               TEXT NOT NULL,
     user_id           TEXT NOT NULL,
-    subject           TEXT,
     conversation      TEXT NOT NULL,
     caller            TEXT NOT NULL,
     route             TEXT NOT NULL,
@@ -50,12 +51,12 @@ CREATE TABLE audit (
     budget            TEXT NOT NULL,
     notes             TEXT NOT NULL,
     flags             TEXT NOT NULL,
-    metadata          TEXT NOT NULL,
-    PRIMARY KEY (id)
-) WITHOUT ROWID;
+    subject           TEXT,
+    hash              BLOB,
+    metadata          TEXT NOT NULL DEFAULT '{}',
+    PRIMARY KEY (ts, id)
+);
 
-CREATE INDEX audit_ts ON audit (ts);
-CREATE INDEX audit_app_ts ON audit (app, ts);
 CREATE INDEX audit_user_ts ON audit (user_id, ts) WHERE user_id <> '';
 CREATE INDEX audit_failed_ts ON audit (status, ts) WHERE status <> 'success';
 
@@ -63,7 +64,7 @@ CREATE TABLE audit_gaps (
     writer TEXT NOT NULL,
     epoch  INTEGER NOT NULL,
     seq    INTEGER NOT NULL,
-    ts     TEXT NOT NULL,
+    ts     INTEGER NOT NULL,
     shed   INTEGER,
     reason TEXT NOT NULL,
     PRIMARY KEY (writer, epoch, seq)

@@ -1,22 +1,20 @@
 -- A row that is there already changes only for a later frame of the same exchange.
 INSERT INTO audit (
-    id, ts, writer, epoch, seq, hash, app, user_id, subject, conversation, caller, route, policy, policy_revision,
-    provider, model_asked, model_served, method, path, stream, status, http_status, outcome, fault, error_code,
-    error_message, attempt_count, attempts, request_bytes, response_bytes, tokens_in, tokens_out, tokens_cached,
-    tokens_reasoning, tokens_estimated, cost_usd, latency_ms, first_token_ms, upstream_ms, pii_detected,
-    pii_sanitized, findings, sanitized, response_findings, unscanned_bytes, budget, notes, flags, metadata
+    id, ts, writer, epoch, seq, app, user_id, conversation, caller, route, policy, policy_revision, provider,
+    model_asked, model_served, method, path, stream, status, http_status, outcome, fault, error_code,
+    error_message, attempt_count, attempts, request_bytes, response_bytes, tokens_in, tokens_out,
+    tokens_cached, tokens_reasoning, tokens_estimated, cost_usd, latency_ms, first_token_ms, upstream_ms,
+    pii_detected, pii_sanitized, findings, sanitized, response_findings, unscanned_bytes, budget, notes, flags
 ) VALUES (
-    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 )
-ON CONFLICT (id) DO UPDATE SET
+ON CONFLICT (ts, id) DO UPDATE SET
     writer = excluded.writer,
     epoch = excluded.epoch,
     seq = excluded.seq,
-    hash = excluded.hash,
     app = excluded.app,
     user_id = excluded.user_id,
-    subject = excluded.subject,
     conversation = excluded.conversation,
     caller = excluded.caller,
     route = excluded.route,
@@ -55,6 +53,5 @@ ON CONFLICT (id) DO UPDATE SET
     unscanned_bytes = excluded.unscanned_bytes,
     budget = excluded.budget,
     notes = excluded.notes,
-    flags = excluded.flags,
-    metadata = excluded.metadata
+    flags = excluded.flags
 WHERE excluded.seq > audit.seq;

@@ -240,6 +240,14 @@ def test_audit_store_may_be_postgres_without_a_password() -> None:
     assert "postgresql://db.internal:5432/audit" == settings.audit.store
 
 
+def test_audit_store_may_be_standard_output() -> None:
+    """Platforms that collect standard output need no database."""
+    settings = load(BASE + 'audit: {store: "stdout:"}\n').settings
+
+    assert settings is not None
+    assert "stdout:" == settings.audit.store
+
+
 def test_two_callers_with_one_key_are_refused() -> None:
     """Whose request it was must be certain."""
     caller = '  - {{name: {}, sha256: "{}", app: x}}\n'

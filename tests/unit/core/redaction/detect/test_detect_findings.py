@@ -157,8 +157,14 @@ def test_docs_table_names_every_kind() -> None:
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (b'{"model":"gpt-4o-mini-2024-07-18","max_tokens":1024,"seed":42,"messages":[{"role":"user","content":"hi"}]}', False),
-        (b'{"model":"claude-3-5-sonnet-20241022","messages":[{"role":"user","content":"revenue grew 12.5% in 2024"}]}', False),
+        (
+            b'{"model":"gpt-4o-mini-2024-07-18","max_tokens":1024,"seed":42,"messages":[{"role":"user","content":"hi"}]}',
+            False,
+        ),
+        (
+            b'{"model":"claude-3-5-sonnet-20241022","messages":[{"role":"user","content":"revenue grew 12.5% in 2024"}]}',
+            False,
+        ),
         (b'{"content":"mail ana@example.com"}', True),
         (b'{"content":"cpf 52998224725"}', True),
         (b'{"content":"caf\\u00e9 ol\\u00e9"}', False),

@@ -69,7 +69,9 @@ def test_check_accepts_all_the_oracle_accepts(name: str, module: str) -> None:
     assert sum(oracle(n) for n in numbers) > 20
 
 
-@pytest.mark.parametrize("country", ["at", "be", "de", "dk", "es", "fi", "fr", "it", "lu", "nl", "pl", "pt", "se", "hr"])
+@pytest.mark.parametrize(
+    "country", ["at", "be", "de", "dk", "es", "fi", "fr", "it", "lu", "nl", "pl", "pt", "se", "hr"]
+)
 def test_vat_accepts_all_the_oracle_accepts(country: str) -> None:
     """VAT numbers of each country with a check of its own."""
     oracle = importlib.import_module("stdnum.eu.vat").is_valid
