@@ -10,7 +10,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -48,8 +48,11 @@ from proxy.terms.redaction import Action, RedactionPlan
 from proxy.upstream.providers import Providers
 
 POLICY_LOOK_EVERY_S = 1.0
-WARM_UP = b'{"model":"m","messages":[{"role":"user","content":"ana@example.com +55 11 98765-4321 529.982.247-25 token: x"}]}'
+WARM_UP = (
+    b'{"model":"m","messages":[{"role":"user","content":"ana@example.com +55 11 98765-4321 529.982.247-25 token: x"}]}'
+)
 SECRET_LOOK_EVERY_S = 5.0
+BACKGROUND_PAUSE_S = 1.0
 
 
 @dataclass(slots=True)
@@ -82,14 +85,6 @@ class ProviderKeys:
     def forget(self) -> None:
         """Look every key up anew: a file has changed."""
         self._shown.clear()
-
-    def mask(self, text: str) -> str:
-        """Star out every key this process holds."""
-        for provider in self.refs:
-            key = self.current(provider)
-            if key:
-                text = text.replace(key, "***")
-        return text
 
 
 class Redactors:
@@ -293,9 +288,9 @@ class App:
                 self._on_started(Started(self.door.port, self.admin.port, time.monotonic() - self._began_s))
             async with asyncio.TaskGroup() as tasks:
                 background = [
-                    tasks.create_task(self.rows.run(), name="audit-delivery"),
-                    tasks.create_task(self._watch_policies(), name="policy-watch"),
-                    tasks.create_task(self._watch_secrets(), name="secret-watch"),
+                    tasks.create_task(self._keep_up("audit_delivery", self.rows.run), name="audit-delivery"),
+                    tasks.create_task(self._keep_up("policy_watch", self._watch_policies), name="policy-watch"),
+                    tasks.create_task(self._keep_up("secret_watch", self._watch_secrets), name="secret-watch"),
                 ]
                 await self._stop.wait()
                 for task in background:
@@ -313,6 +308,15 @@ class App:
             )
         finally:
             await self.close()
+
+    async def _keep_up(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run background work for ever: a bug in it is reported and must not end the sidecar."""
+        while True:
+            try:
+                await work()
+            except Exception as exc:  # noqa: BLE001 - whatever it is, exchanges go on
+                self.witness.fault(name, error=type(exc).__name__)
+            await asyncio.sleep(BACKGROUND_PAUSE_S)
 
     def _on_signal(self) -> None:
         if self._stop.is_set():

@@ -290,7 +290,8 @@ class Attempts:
             header_lines.to_provider(
                 head,
                 wants_identity=exchange.dialect is not Dialect.OTHER,
-                own_key=self.upstream.uses_own_key(deployment.provider),
+                hides_keys=self.delivery.demands_caller_key or self.upstream.uses_own_key(deployment.provider),
+                owned=self.upstream.owned_headers(deployment.provider),
             ),
             body,
             deployment.model or request.model or "",

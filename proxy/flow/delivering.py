@@ -11,6 +11,7 @@ import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import orjson
@@ -107,7 +108,7 @@ class Delivery:
         exchange.seal()
         if self.is_fsync:
             await self.outbox.durable()
-        block = exchange.header_block(head, is_decoded=is_decoded)
+        block = self.upstream.mask(facts.provider, exchange.header_block(head, is_decoded=is_decoded))
         if exchange.inbound.head.method == "HEAD":
             length = head.fields.get(b"content-length")
             framing = b"" if length is None else b"content-length: %b\r\n" % length
@@ -121,16 +122,24 @@ class Delivery:
         head, body = answer.head, answer.body or b""
         facts = exchange.facts
         is_own = self.upstream.uses_own_key(provider)
+        is_decoded = False
+        coding = head.fields.get(b"content-encoding")
+        if coding is not None and is_inflatable(coding):
+            try:
+                body = Inflater(coding, self.max_body_bytes).feed(body)
+            except (zlib.error, InflateTooLarge):
+                body = b""
+            is_decoded = True
         if exchange.vault is not None and not exchange.vault.is_empty:
             body = AnswerRestorer(exchange.vault, exchange.dialect).whole(body)
         if is_own:
-            masked = self.upstream.mask(provider, body.decode("utf-8", "surrogateescape"))
-            body = _ACCOUNT_IDS.sub(rb"\1-***", masked.encode("utf-8", "surrogateescape"))
+            body = _ACCOUNT_IDS.sub(rb"\1-***", self.upstream.mask(provider, body))
         facts.http_status = head.status
         facts.response_bytes = len(body)
         facts.error_code, facts.error_message = _error_words(body, facts.error_code)
         exchange.seal()
-        block = exchange.header_block(head, is_own_error=is_own) + b"x-readygate-fault: provider\r\n"
+        block = exchange.header_block(head, is_decoded=is_decoded, is_own_error=is_own)
+        block = self.upstream.mask(provider, block) + b"x-readygate-fault: provider\r\n"
         exchange.responder.send_whole(head.status, head.reason, block, body)
 
     # --- streams ----------------------------------------------------------------------------------
@@ -177,6 +186,7 @@ class Delivery:
             tuple(transforms),
             terminal,
             inflater=inflater,
+            mask=partial(self._mask_events, facts.provider),
             seals_on_finish=dialect in (Dialect.RESPONSES, Dialect.MESSAGES),
         )
         try:
@@ -188,7 +198,7 @@ class Delivery:
             if self.is_fsync:
                 await self.outbox.durable()
             exchange.responder.bind(live)
-            block = exchange.header_block(head, is_decoded=is_decoded)
+            block = self.upstream.mask(facts.provider, exchange.header_block(head, is_decoded=is_decoded))
             exchange.responder.start(head.status, head.reason, block, None)
             pipe.open(exchange.responder)
             outcome = await pipe.ended()
@@ -201,6 +211,12 @@ class Delivery:
         else:
             self._broken(exchange, route, pipe, terminal, outcome)
         return None
+
+    def _mask_events(self, provider: str, data: bytes) -> bytes:
+        """Take our key and account ids out of events that carry a provider's error."""
+        if not self.upstream.uses_own_key(provider):
+            return data
+        return _ACCOUNT_IDS.sub(rb"\1-***", self.upstream.mask(provider, data))
 
     def _cut_short(
         self, exchange: Exchange, route: Route, pipe: StreamPipe, terminal: Ended, exc: asyncio.CancelledError
@@ -256,7 +272,8 @@ class Delivery:
             if self.is_fsync:
                 await self.outbox.durable()
             exchange.responder.bind(live)
-            exchange.responder.start(head.status, head.reason, exchange.header_block(head), length)
+            block = self.upstream.mask(facts.provider, exchange.header_block(head))
+            exchange.responder.start(head.status, head.reason, block, length)
             pipe.open(exchange.responder)
             live.attach(pipe)
             outcome = await pipe.ended()

@@ -11,7 +11,7 @@ from typing import Final
 from proxy.core.routing.problems import Problem, Retry, retry_after_values
 from proxy.flow.budgets import Granted
 from proxy.terms.exchange import ExchangeFacts
-from proxy.terms.http import HOP_BY_HOP, OUR_PREFIX, AnswerHead, RequestHead
+from proxy.terms.http import HOP_BY_HOP, OUR_PREFIX, AnswerHead, Header, RequestHead
 
 _NOT_TO_PROVIDER: Final = HOP_BY_HOP | {b"host", b"content-length", b"authorization", b"expect", b"http2-settings"}
 _NOT_TO_CALLER: Final = HOP_BY_HOP | {b"content-length"}
@@ -59,6 +59,11 @@ _to_caller = _Keeps(_NOT_TO_CALLER)
 _to_caller_governed = _Keeps(_NOT_TO_CALLER | RATE_LIMIT_HEADERS)
 
 
+def _connection_values(headers: list[Header]) -> bytes:
+    """Return what all Connection lines of a head say, as one list."""
+    return b", ".join([value for name, value in headers if name.lower() == b"connection"])
+
+
 def _connection_named(value: bytes) -> frozenset[bytes]:
     """Return the extra names a Connection header declares as belonging to this hop."""
     if b"," not in value and value.lower() in (b"keep-alive", b"close", b"upgrade", b""):
@@ -67,34 +72,47 @@ def _connection_named(value: bytes) -> frozenset[bytes]:
     return frozenset(names - HOP_BY_HOP - _INSEPARABLE - {b"close"})
 
 
-def to_provider(head: RequestHead, *, wants_identity: bool, own_key: bool) -> bytes:
+def to_provider(head: RequestHead, *, wants_identity: bool, hides_keys: bool, owned: frozenset[bytes]) -> bytes:
     """Return the caller's end-to-end header lines, rendered.
 
     Args:
         head: The caller's request head; the lines are remembered with it.
         wants_identity: Ask for an answer without content coding, because policy or the record has to read it.
-        own_key: A credential of ours goes to the provider, so the caller's credentials stay here.
+        hides_keys: A credential of ours goes to the provider, or the caller's is a key to this sidecar: either
+            way the caller's credentials stay here.
+        owned: Lower-case names that the provider's own settings set.
     """
-    key = (wants_identity, own_key)
+    key = (wants_identity, hides_keys, owned)
     known = head.memo.get(key)
     if known is None:
-        known = head.memo[key] = _render(head, wants_identity=wants_identity, own_key=own_key)
+        known = head.memo[key] = _render(head, wants_identity=wants_identity, hides_keys=hides_keys, owned=owned)
     return known  # type: ignore[return-value]  # only this function writes under these keys
 
 
-def _render(head: RequestHead, *, wants_identity: bool, own_key: bool) -> bytes:
+def _render(head: RequestHead, *, wants_identity: bool, hides_keys: bool, owned: frozenset[bytes]) -> bytes:
     if wants_identity:
-        keeps = _to_provider_own_key_identity if own_key else _to_provider_identity
+        keeps = _to_provider_own_key_identity if hides_keys else _to_provider_identity
     else:
-        keeps = _to_provider_own_key if own_key else _to_provider
-    named = _connection_named(head.fields.get(b"connection", b""))
+        keeps = _to_provider_own_key if hides_keys else _to_provider
+    dropped = _connection_named(_connection_values(head.headers)) | owned
     lines: list[bytes] = []
     for name, value in head.headers:
-        if keeps[name] and not (named and name.lower() in named):
-            lines += (name, b": ", value, b"\r\n")
+        if not keeps[name] or (dropped and name.lower() in dropped):
+            continue
+        if hides_keys and name.lower() == b"sec-websocket-protocol":
+            value = _without_key(value)
+            if not value:
+                continue
+        lines += (name, b": ", value, b"\r\n")
     if wants_identity:
         lines.append(b"accept-encoding: identity\r\n")
     return b"".join(lines)
+
+
+def _without_key(protocols: bytes) -> bytes:
+    """Drop the subprotocol in which browsers hand over a key."""
+    names = [name.strip() for name in protocols.split(b",")]
+    return b", ".join(name for name in names if not name.startswith(b"openai-insecure-api-key."))
 
 
 def to_caller(
@@ -120,7 +138,7 @@ def to_caller(
 
 def _less_common(head: AnswerHead, lines: list[bytes], *, is_decoded: bool, is_own_error: bool) -> list[bytes]:
     """Leave out what only some answers must not pass on."""
-    dropped = set(_connection_named(head.fields.get(b"connection", b"")))
+    dropped = set(_connection_named(_connection_values(head.headers)))
     if is_decoded:
         dropped.add(b"content-encoding")
     if is_own_error:

@@ -157,8 +157,12 @@ class Upstream(Protocol):
         """True when the credential sent to this provider is ours and not the caller's."""
         ...
 
-    def mask(self, provider: str, text: str) -> str:
-        """Return ``text`` with every credential of ours starred out."""
+    def mask(self, provider: str, data: bytes) -> bytes:
+        """Return ``data`` with the credential that this provider was sent starred out."""
+        ...
+
+    def owned_headers(self, provider: str) -> frozenset[bytes]:
+        """Lower-case names of header lines that are ours to set for this provider; the caller's stay here."""
         ...
 
     async def refresh_credential(self, provider: str) -> bool:

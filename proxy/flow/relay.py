@@ -23,6 +23,7 @@ from proxy.flow.callers import CallerBook
 from proxy.flow.catalog import Catalog, Route, Snapshot
 from proxy.flow.delivering import DRAINING
 from proxy.flow.exchange import Exchange
+from proxy.flow.headers import our_lines
 from proxy.flow.intake import (
     MULTIPART_PEEK_BYTES,
     OFFLOAD_ABOVE_BYTES,
@@ -211,17 +212,21 @@ class Relay:
             return None
         return self.attempts.spent_everywhere(routes)
 
-    def refused_early(self, head: RequestHead | None, refusal: Problem, target: bytes) -> str:
-        """Record a request that never became an exchange; return its id."""
+    def refused_early(self, head: RequestHead | None, refusal: Problem, target: bytes) -> tuple[str, bytes]:
+        """Record a request that never became an exchange; return its id and our header lines."""
         if head is None:
             path = target.split(b"?", 1)[0][:2048].decode("ascii", "replace")
             head = RequestHead("", target, path, [], {})
         inbound = Inbound(head, b"", self.clock.monotonic_s())
         exchange = Exchange(inbound, _NOWHERE, self.clock, self.outbox, self.witness)
         exchange.note_refusal(refusal)
-        exchange.facts.http_status = refusal.status
+        facts = exchange.facts
+        facts.http_status = refusal.status
+        snapshot = self.catalog.snapshot
+        if snapshot is not None:
+            facts.policy_revision = snapshot.revision
         exchange.seal()
-        return exchange.facts.id
+        return facts.id, our_lines(facts, exchange.elapsed_ms(), False)
 
 
 class _Nowhere:

@@ -67,6 +67,7 @@ class StreamPipe:
         "_is_sealed",
         "_live",
         "_loop",
+        "_mask",
         "_on_terminal",
         "_outcome",
         "_partial",
@@ -88,6 +89,7 @@ class StreamPipe:
         on_terminal: Callable[[Outcome], None],
         *,
         inflater: Inflater | None = None,
+        mask: Callable[[bytes], bytes] | None = None,
         seals_on_finish: bool = False,
         seal_at_bytes: int | None = None,
     ) -> None:
@@ -97,6 +99,7 @@ class StreamPipe:
             watch: Facts of the events; None for bodies that are only passed.
             on_terminal: Called once, before the bytes that complete the answer are written.
             inflater: Undoes a content coding first.
+            mask: Takes credentials out of events once an in-band error has been seen.
             seals_on_finish: The dialect's last event, not ``[DONE]``, completes the answer.
             seal_at_bytes: This many bytes complete the answer.
         """
@@ -105,6 +108,7 @@ class StreamPipe:
         self._transforms = transforms
         self._on_terminal = on_terminal
         self._inflater = inflater
+        self._mask = mask
         self._seals_on_finish = seals_on_finish
         self._seal_at_bytes = seal_at_bytes
         self._loop = asyncio.get_running_loop()
@@ -153,6 +157,8 @@ class StreamPipe:
     def _take_events(self, data: bytes, watch: Watch) -> None:
         try:
             watch.feed(data)
+            if watch.error and self._mask is not None:
+                data = self._mask(data)
             for transform in self._transforms:
                 data = transform.feed(data)
         except Exception:  # noqa: BLE001 - any failure of ours or nonsense of theirs ends the stream, in band

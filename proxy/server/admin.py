@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from proxy.core.config.settings import Listen
-from proxy.server.gate import host_name
+from proxy.server.gate import allowed_host_names, host_name, is_allowed_host
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -54,6 +54,7 @@ class AdminDoor:
         self, listen: Listen, vitals: Vitals, registry: CollectorRegistry, token: Callable[[], str | None]
     ) -> None:
         self._listen = listen
+        self._host_names = allowed_host_names(listen.host, ())
         self._vitals = vitals
         self._registry = registry
         self._token = token
@@ -97,8 +98,11 @@ class AdminDoor:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if host_name(request.headers.get("Host", "").encode("latin-1")) is None:
+        name = host_name(request.headers.get("Host", "").encode("latin-1", "replace"))
+        if name is None:
             return _error(400, "bad_request", "The Host header is not a host name.")
+        if not is_allowed_host(name, self._host_names):
+            return _error(421, "bad_request", "This sidecar does not answer for that Host.")
         token = self._token()
         if token is not None and request.path not in _PROBES and not _carries(request, token):
             response: web.StreamResponse = _error(401, "invalid_admin_token", "This needs the admin token.")

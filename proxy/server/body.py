@@ -29,6 +29,7 @@ class BodyPipe:
         "_waiter",
         "is_paused",
         "received_bytes",
+        "was_paused",
     )
 
     def __init__(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
@@ -40,6 +41,7 @@ class BodyPipe:
         self._pause = pause
         self._resume = resume
         self.is_paused = False
+        self.was_paused = False
         self.received_bytes = 0
 
     def feed(self, data: bytes) -> None:
@@ -48,7 +50,7 @@ class BodyPipe:
         self._pieces.append(data)
         self._held_bytes += len(data)
         if self._held_bytes > HIGH_WATER_BYTES and not self.is_paused:
-            self.is_paused = True
+            self.is_paused = self.was_paused = True
             self._pause()
         self._wake()
 

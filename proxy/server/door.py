@@ -8,11 +8,11 @@ the handler that app.py joined.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from proxy.core.config.settings import ServerSettings
+from proxy.core.dialect import Dialect, dialect_of
 from proxy.core.routing.problems import Code, Problem, problem
 from proxy.flow.delivering import DRAINING
 from proxy.flow.ports import Clock, Inbound, Responder, Witness
@@ -36,8 +36,8 @@ class ExchangeHandler(Protocol):
         """Say from the head alone why this request would be refused, before its body is asked for."""
         ...
 
-    def refused_early(self, head: RequestHead | None, refusal: Problem, target: bytes) -> str:
-        """Record a request that was refused before it became an exchange; return its id."""
+    def refused_early(self, head: RequestHead | None, refusal: Problem, target: bytes) -> tuple[str, bytes]:
+        """Record a request that was refused before it became an exchange; return its id and our header lines."""
         ...
 
 
@@ -48,6 +48,7 @@ class DataDoor:
         self.handler = handler
         self.max_head_bytes = settings.max_head_bytes
         self.max_body_bytes = settings.max_body_bytes
+        self.max_upload_bytes = settings.max_upload_bytes
         self.head_timeout_s = settings.head_timeout_s
         self.body_timeout_s = settings.body_timeout_s
         self.write_stall_s = settings.write_stall_s
@@ -66,7 +67,7 @@ class DataDoor:
         self._server: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._known_hosts: set[bytes] = set()
-        self._host_names = _host_names(settings)
+        self._host_names = gate.allowed_host_names(settings.data.host, settings.allowed_hosts)
 
     async def open(self) -> None:
         """Start to listen. Raises OSError when the address cannot be bound."""
@@ -126,15 +127,13 @@ class DataDoor:
                 Code.NOT_FOUND,
                 message="Only /v1/* is served here; point the OpenAI base URL at this address with /v1 at its end.",
             )
-        if len(head.fields) > 2:
-            return gate.check_coding(head)
-        return None
+        return gate.check_coding(head)
 
     def _check_host(self, host: bytes) -> Problem | None:
         name = gate.host_name(host)
         if name is None:
             return problem(Code.BAD_REQUEST, message="The Host header is not a host name.")
-        if self._host_names is not None and name not in self._host_names and not _is_address(name):
+        if not gate.is_allowed_host(name, self._host_names):
             return problem(
                 Code.BAD_REQUEST,
                 message="This sidecar does not answer for that Host; list it under server.allowed_hosts if it should.",
@@ -145,11 +144,19 @@ class DataDoor:
         return None
 
     def collects_body(self, head: RequestHead) -> bool:
-        """True when the body is gathered whole because policy has to read it: JSON and text, or no body at all."""
+        """True when the body is gathered whole because policy has to read it.
+
+        That is JSON, text and forms anywhere, and whatever is posted where a model is asked: a wrong content type
+        is no way past policy.
+        """
         content_type = head.fields.get(b"content-type", b"")
-        if not content_type:
-            return head.content_length is not None and head.content_length <= self.max_body_bytes
+        if content_type == b"application/json":
+            return True
+        if head.method == "POST" and dialect_of(head.path) is not Dialect.OTHER:
+            return True
         lower = content_type.lower()
+        if not lower:
+            return head.content_length is None or head.content_length <= self.max_body_bytes
         return b"json" in lower or lower.startswith((b"text/", b"application/x-www-form-urlencoded"))
 
     def preflight(self, head: RequestHead) -> Problem | None:
@@ -160,9 +167,8 @@ class DataDoor:
         self, head: RequestHead | None, refusal: Problem, target: bytes
     ) -> tuple[int, bytes, bytes, bytes]:
         """Record and render a refusal that happened before an exchange began."""
-        exchange_id = self.handler.refused_early(head, refusal, target)
-        path = head.path if head is not None else ""
-        return render_refusal(refusal, exchange_id, path)
+        exchange_id, lines = self.handler.refused_early(head, refusal, target)
+        return render_refusal(refusal, exchange_id, lines, head.path if head is not None else "")
 
     def report_fault(self, where: str, exc: BaseException) -> None:
         """Report a bug of ours by its type and place, without its text."""
@@ -209,22 +215,3 @@ class DataDoor:
             await asyncio.wait(tuple(self._tasks), timeout=1.0)
         if self._sweep is not None:
             self._sweep.cancel()
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _host_names(settings: ServerSettings) -> frozenset[str] | None:
-    """The names a Host header may carry, or None for any: an open listener without a list takes all."""
-    if settings.allowed_hosts:
-        return frozenset(settings.allowed_hosts)
-    try:
-        is_loopback = ipaddress.ip_address(settings.data.host).is_loopback
-    except ValueError:
-        is_loopback = settings.data.host == "localhost"
-    return frozenset({"localhost", settings.data.host.lower()}) if is_loopback else None

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 WRITE_HIGH_WATER_BYTES: Final = 256 * 1024
 LINGER_S: Final = 2.0
+MAX_OVERHEAD_BYTES: Final = 64 * 1024
+"""Bytes of chunk framing, extensions and trailers beyond what the body itself accounts for."""
+MIN_BODY_RATE: Final = 1024
+"""Bytes a second, on average, that a body must reach once it has taken longer than the body time-out."""
 """How long a refused caller may go on sending before the connection is reset."""
 
 
@@ -41,14 +45,17 @@ class FrontProtocol(Responding, asyncio.Protocol):
         "_fields",
         "_head",
         "_head_bytes",
+        "_head_size",
         "_headers",
         "_in_body",
         "_is_deaf",
         "_is_lingering",
         "_known",
         "_known_left_bytes",
+        "_late_refusal",
         "_message_is_ignored",
         "_messages_in_piece",
+        "_overhead_bytes",
         "_parser",
         "_peer",
         "_problem",
@@ -73,6 +80,8 @@ class FrontProtocol(Responding, asyncio.Protocol):
         self._known: KnownHead | None = None
         self._known_left_bytes = 0
         self._messages_in_piece = 0
+        self._overhead_bytes = 0
+        self._late_refusal: Problem | None = None
         self._is_lingering = False
         self._is_deaf = False
         self.last_read_s = self.phase_since_s = door.now_s()
@@ -83,6 +92,7 @@ class FrontProtocol(Responding, asyncio.Protocol):
 
     def _reset_message(self) -> None:
         self._target = b""
+        self._head_size = 0
         self._headers: list[Header] = []
         self._fields: dict[bytes, bytes] = {}
         self._head: RequestHead | None = None
@@ -120,12 +130,12 @@ class FrontProtocol(Responding, asyncio.Protocol):
         if self._tunnel is not None:
             self._tunnel.write(data)
             return
+        current = self._current
         if self._is_lingering or self._is_deaf:
             return
-        if self._current is not None and self._current.head.is_websocket:
+        if current is not None and current.head.is_websocket:
             self._hold_for_tunnel(data)
-            return
-        if self._known_left_bytes:
+        elif self._known_left_bytes:
             self._take_known_body(data)
         elif self._in_body or self._head_bytes:
             self._read(data)
@@ -135,8 +145,16 @@ class FrontProtocol(Responding, asyncio.Protocol):
     def _read(self, data: bytes) -> None:
         if not self._in_body:
             self._head_bytes += len(data)
-        self._parse(data)
-        if not self._in_body and self._head_bytes > self._door.max_head_bytes:
+            self._parse(data)
+        else:
+            before = self._body_bytes
+            self._overhead_bytes += len(data)
+            self._parse(data)
+            self._overhead_bytes -= max(0, self._body_bytes - before)
+            if self._overhead_bytes > MAX_OVERHEAD_BYTES + 16 * self._body_bytes:
+                # Chunk extensions, trailers, crumbs: framing that outweighs what it carries.
+                self._refuse(problem(Code.BAD_REQUEST, "The body's framing is out of proportion."))
+        if self._head_bytes > self._door.max_head_bytes:
             self._refuse(problem(Code.HEADER_TOO_LARGE))
 
     def _read_first(self, data: bytes) -> None:
@@ -217,7 +235,9 @@ class FrontProtocol(Responding, asyncio.Protocol):
                 self._hold_for_tunnel(rest)
             return
         headers, self._redo_headers = self._redo_headers, None
-        head = gate.render_head(self._parser.get_method().decode("ascii"), self._target, headers)
+        parser = self._parser
+        method, version = parser.get_method().decode("ascii"), parser.get_http_version()
+        head = gate.render_head(method, self._target, version, headers)
         self._reset_message()
         self._parser = httptools.HttpRequestParser(self)
         self._parse(head + rest)
@@ -247,21 +267,24 @@ class FrontProtocol(Responding, asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._messages_in_piece += 1
+        self._head_bytes = self._head_bytes or 1
         self._reset_message()
 
     def on_url(self, url: bytes) -> None:
+        self._head_size += len(url)
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_body:
             return  # a trailer: read, counted against the body, never forwarded
+        self._head_size += len(name) + len(value) + 4
         lower = name.lower()
         fields = self._fields
         if (lower in fields or b"_" in lower) and gate.is_ambiguous_repeat(lower, fields) and self._problem is None:
             shown = lower.decode("ascii", "replace")
             self._problem = problem(Code.BAD_REQUEST, f"The header {shown} is ambiguous: repeated or misspelt.")
         value = value.rstrip(b" \t")
-        fields[lower] = value
+        fields[lower] = fields[lower] + b", " + value if lower == b"connection" and lower in fields else value
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -269,6 +292,7 @@ class FrontProtocol(Responding, asyncio.Protocol):
         if self._is_lingering:
             return
         self._in_body = True
+        self._overhead_bytes = 0
         self.phase_since_s = self.last_read_s
         refusal = self._problem or self._accept_head()
         if refusal is not None:
@@ -282,7 +306,7 @@ class FrontProtocol(Responding, asyncio.Protocol):
         refusal = gate.check_method(method) or gate.check_version(version, fields)
         if refusal is not None:
             return refusal
-        if len(self._headers) > gate.MAX_HEADER_LINES:
+        if len(self._headers) > gate.MAX_HEADER_LINES or self._head_size > self._door.max_head_bytes:
             return problem(Code.HEADER_TOO_LARGE)
         path = gate.split_target(self._target)
         if isinstance(path, Problem):
@@ -318,8 +342,10 @@ class FrontProtocol(Responding, asyncio.Protocol):
             refusal = self._door.preflight(head)
             if refusal is not None:
                 return refusal
-            if head.has_body and self._current is None:
+            if head.has_body and self._current is None and not head.is_http_10:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if not collects and (head.content_length or 0) > self._door.max_upload_bytes:
+            return problem(Code.BODY_TOO_LARGE, f"The upload is larger than {self._door.max_upload_bytes} bytes.")
         if head.has_body and not collects:
             self._body = BodyPipe(self._transport.pause_reading, self._resume_reading)
             self._begin(Inbound(head, self._body, self.last_read_s, self._peer))
@@ -328,10 +354,12 @@ class FrontProtocol(Responding, asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         if self._is_lingering or self._message_is_ignored:
             return
+        self._body_bytes += len(data)
         if self._body is not None:
             self._body.feed(data)
+            if self._body_bytes > self._door.max_upload_bytes:
+                self._break_off(ConnectionResetError("the upload is too large"))
             return
-        self._body_bytes += len(data)
         if self._body_bytes > self._door.max_body_bytes:
             self._refuse(
                 problem(Code.BODY_TOO_LARGE, message=f"The body is larger than {self._door.max_body_bytes} bytes.")
@@ -341,6 +369,7 @@ class FrontProtocol(Responding, asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._in_body = False
+        self._overhead_bytes = 0
         if self._is_lingering or self._message_is_ignored:
             return
         if self._body is not None:
@@ -419,10 +448,31 @@ class FrontProtocol(Responding, asyncio.Protocol):
             transport.close()
             return
         self.phase_since_s = self.last_read_s
+        self._tunnel_backlog.clear()
         if self._queue:
             self._run(self._queue.popleft())
             if not self._queue:
                 transport.resume_reading()
+        elif self._late_refusal is not None:
+            self._is_deaf = False
+            self._refuse(self._late_refusal)
+
+    def send_whole(self, status: int, reason: bytes, headers: bytes, body: bytes) -> None:
+        """Write a complete answer; one that overtakes its own request's body is this connection's last."""
+        self._note_unread_body()
+        super().send_whole(status, reason, headers, body)
+
+    def start(self, status: int, reason: bytes, headers: bytes, length: int | None) -> None:
+        """Write the head of an answer whose body follows; the same holds."""
+        self._note_unread_body()
+        super().start(status, reason, headers, length)
+
+    def _note_unread_body(self) -> None:
+        current = self._current
+        if current is not None and type(current.body) is not bytes:
+            body = current.body
+            if isinstance(body, BodyPipe) and not body.is_complete:
+                self._closes_after = True
 
     def cancel_exchange(self, reason: str) -> None:
         """Cancel the running exchange; it still writes its row."""
@@ -435,20 +485,29 @@ class FrontProtocol(Responding, asyncio.Protocol):
 
     def _refuse(self, refusal: Problem) -> None:
         """Answer a request that never became an exchange, then close; its rest is read and dropped."""
-        if self._is_lingering:
+        if self._is_lingering or self._is_deaf:
             return
         self._head_bytes = 0
-        if self._body is not None:
-            self._body.fail(ConnectionResetError("the caller broke the framing"))
+        self._in_body = False
+        if self._body is not None and not self._body.is_complete:
+            self._break_off(ConnectionResetError("the caller broke the framing"))
+            return
         if self._current is not None:
-            # An earlier answer is still being written; the connection is not usable for anything after it.
-            self._transport.abort()
+            # Earlier requests of this connection are answered first; nothing after this one is heard.
+            self._is_deaf = True
+            self._late_refusal = refusal
             return
         status, reason, headers, body = self._door.refused_early(self._head, refusal, self._target)
         wants_body = self._parser.get_method() != b"HEAD"
         self.begin_answer(omits_body=not wants_body, is_http_10=False, closes_after=True)
         self.send_whole(status, reason, headers, body)
         self._linger()
+
+    def _break_off(self, why: Exception) -> None:
+        """End an upload that went wrong on the caller's side; its exchange ends as cancelled."""
+        if self._body is not None:
+            self._body.fail(why)
+        self._transport.abort()
 
     def _linger(self) -> None:
         """Close so that the answer arrives: stop writing, read on for a while, then reset."""
@@ -483,7 +542,14 @@ class FrontProtocol(Responding, asyncio.Protocol):
             self._transport.close()
 
     def _expire_body(self, now_s: float) -> None:
-        if now_s - self.last_read_s > self._door.body_timeout_s:
+        """End a body that stands still, or that comes so slowly that it only holds the connection."""
+        timeout_s = self._door.body_timeout_s
+        elapsed_s = now_s - self.phase_since_s
+        have = self._body_bytes or sum(map(len, self._body_pieces))
+        is_dripping = elapsed_s > timeout_s and have < MIN_BODY_RATE * elapsed_s
+        if self._body is not None and self._body.was_paused:
+            is_dripping = False  # the provider is the slow one
+        if is_dripping or now_s - self.last_read_s > timeout_s:
             if self._current is None:
                 self._refuse(problem(Code.BODY_TIMEOUT, message="The request body did not arrive in time."))
             else:

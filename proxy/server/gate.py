@@ -6,6 +6,7 @@ rules of our own (one Host, no foreign authority, no path tricks). Knows no conn
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Final
 
@@ -87,6 +88,32 @@ def host_name(value: bytes) -> str | None:
     return name.rsplit(":", 1)[0] if ":" in name else name
 
 
+def allowed_host_names(listen_host: str, extra: tuple[str, ...]) -> frozenset[str] | None:
+    """Return the names a Host header may carry at a listener, or None for any.
+
+    A listener on loopback answers for itself only, which also stops DNS rebinding; an open one takes every name
+    unless a list was given.
+    """
+    if extra:
+        return frozenset(extra)
+    try:
+        is_loopback = ipaddress.ip_address(listen_host).is_loopback
+    except ValueError:
+        is_loopback = listen_host == "localhost"
+    return frozenset({"localhost", listen_host.lower()}) if is_loopback else None
+
+
+def is_allowed_host(name: str, allowed: frozenset[str] | None) -> bool:
+    """True for an allowed name and for every address: those cannot be rebound."""
+    if allowed is None or name in allowed:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
 def check_coding(head: RequestHead) -> Problem | None:
     """Accept only a plain or exactly ``chunked`` body without content coding."""
     coding = head.fields.get(b"transfer-encoding")
@@ -105,14 +132,26 @@ def check_coding(head: RequestHead) -> Problem | None:
 
 
 def without_upgrade(headers: list[Header]) -> list[Header]:
-    """Return the headers of a request whose offer to change protocols is declined (RFC 9110 section 7.8)."""
-    dropped = (b"upgrade", b"http2-settings", b"connection")
-    return [(name, value) for name, value in headers if name.lower() not in dropped]
+    """Return the headers of a request whose offer to change protocols is declined (RFC 9110 section 7.8).
+
+    What else its Connection header names stays named, so that it is dropped on the way, and so does ``close``.
+    """
+    kept: list[Header] = []
+    for name, value in headers:
+        lower = name.lower()
+        if lower == b"connection":
+            tokens = [token.strip() for token in value.split(b",")]
+            rest = [token for token in tokens if token.lower() not in (b"upgrade", b"http2-settings", b"")]
+            if rest:
+                kept.append((name, b", ".join(rest)))
+        elif lower not in (b"upgrade", b"http2-settings"):
+            kept.append((name, value))
+    return kept
 
 
-def render_head(method: str, target: bytes, headers: list[Header]) -> bytes:
+def render_head(method: str, target: bytes, version: str, headers: list[Header]) -> bytes:
     """Serialise a request head, for a parser that has to read it again."""
-    lines = [method.encode("ascii"), b" ", target, b" HTTP/1.1\r\n"]
+    lines = [method.encode("ascii"), b" ", target, b" HTTP/", version.encode("ascii"), b"\r\n"]
     for name, value in headers:
         lines += (name, b": ", value, b"\r\n")
     lines.append(b"\r\n")

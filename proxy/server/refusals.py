@@ -22,12 +22,8 @@ def reason_of(status: int) -> bytes:
         return b"Unknown"
 
 
-def render_refusal(refusal: Problem, exchange_id: str, path: str) -> tuple[int, bytes, bytes, bytes]:
+def render_refusal(refusal: Problem, exchange_id: str, lines: bytes, path: str) -> tuple[int, bytes, bytes, bytes]:
     """Return status, reason, header lines and body of a refusal made before any exchange ran."""
-    headers = (
-        b"content-type: application/json\r\n"
-        + f"x-request-id: {exchange_id}\r\nx-readygate-id: {exchange_id}\r\nx-readygate-attempts: 0\r\n".encode("ascii")
-        + refusal_lines(refusal)
-    )
+    headers = b"content-type: application/json\r\n" + lines + refusal_lines(refusal)
     shape = ErrorDialect.ANTHROPIC if dialect_of(path) is Dialect.MESSAGES else ErrorDialect.OPENAI
     return refusal.status, reason_of(refusal.status), headers, render(refusal, exchange_id, shape)

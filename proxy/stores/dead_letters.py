@@ -15,7 +15,6 @@ import orjson
 
 from proxy.core.audit.row import Row
 
-
 MAX_BYTES: Final = 16 * 1024 * 1024
 """About ten thousand rows."""
 

@@ -243,14 +243,14 @@ class DiskSpool:
         waiting = {key: begin for key, begin in self._open.items() if begin[0] is segment}
         if len(waiting) != segment.pending:
             return False
-        frames = [encode_frame(_BEGIN, seq, payload) for _, seq, payload in waiting.values()]
+        frames = {key: encode_frame(_BEGIN, seq, payload) for key, (_, seq, payload) in waiting.items()}
         try:
-            active = self._admit(sum(len(frame) for frame in frames))
-            for frame in frames:
+            active = self._admit(sum(map(len, frames.values())))
+            for key, frame in frames.items():
                 active = self._write(active, frame)
+                self._pin(key, active)
         except SpoolUnavailable:
             return False
-        self._pin(waiting, active)
         if self._syncs is not None:
             segment.sync_mark = self._syncs.appended
         return True
@@ -267,13 +267,12 @@ class DiskSpool:
         """Write frames again, into a new segment, after their file could not be synced."""
         size = sum(len(frame) for frame in frames)
         active = self._rotate(size + self._reserved + _GAP_ROOM)
-        moved: dict[str, _OpenBegin] = {}
         for frame in frames:
             active.write(frame)
+        for frame in frames:
             key = str(frame[FRAME_OVERHEAD : FRAME_OVERHEAD + ID_BYTES], "ascii", "replace")
             if frame[FRAME_OVERHEAD - 1] == _BEGIN and key in self._open:
-                moved[key] = self._open[key]
-        self._pin(moved, active)
+                self._pin(key, active)
         self._recent.restart(active)
         self._used += size
         self._appended_rows += sum(frame[FRAME_OVERHEAD - 1] == _END for frame in frames)
@@ -293,12 +292,12 @@ class DiskSpool:
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def _pin(self, begins: dict[str, _OpenBegin], segment: Segment) -> None:
-        """From now on these BEGINs are kept in this segment."""
-        for key, (kept_in, seq, payload) in begins.items():
-            kept_in.pending -= 1
-            segment.pending += 1
-            self._open[key] = (segment, seq, payload)
+    def _pin(self, exchange_id: str, segment: Segment) -> None:
+        """From now on the BEGIN of this open exchange is kept in this segment."""
+        kept_in, seq, payload = self._open[exchange_id]
+        kept_in.pending -= 1
+        segment.pending += 1
+        self._open[exchange_id] = (segment, seq, payload)
 
     def _release(self, kept_in: Segment, segment: Segment) -> None:
         """The END was written to ``segment``: its BEGIN is needed no more once that is as safe as it was."""

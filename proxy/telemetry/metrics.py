@@ -12,10 +12,13 @@ from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from proxy.core.routing.problems import Code
 from proxy.terms.exchange import ExchangeFacts
 
 LATENCY_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 OWN_BOUNDS_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+
+_OUR_CODES: Final = frozenset(code.value for code in Code)
 
 Labels = tuple[str, ...]
 Sample = tuple[Labels, float]
@@ -101,7 +104,8 @@ class Metrics:
                 self._findings.get((kind.lower(), "response", "seen"), 0) + count
             )
         if facts.fault is not None:
-            key = (facts.error_code, facts.fault.value)
+            # A provider's own code is any text it likes; only codes of ours may become a series.
+            key = (facts.error_code if facts.error_code in _OUR_CODES else "other", facts.fault.value)
             self._refusals[key] = self._refusals.get(key, 0) + 1
         self._unscanned_bytes += facts.unscanned_bytes
 

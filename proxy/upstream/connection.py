@@ -23,6 +23,12 @@ MAX_INTERIM_ANSWERS: Final = 16
 _BODILESS: Final = frozenset({204, 304})
 
 
+def _is_websocket_answer(lines: bytes) -> bool:
+    """True when a 101 switches to what was asked for and to nothing else."""
+    lower = lines.lower()
+    return b"\r\nupgrade: websocket" in lower or b"\r\nupgrade:websocket" in lower
+
+
 class UpstreamConnection(asyncio.Protocol):
     """One socket to one provider; also the ``LiveBody`` of the answer that streams on it.
 
@@ -269,7 +275,7 @@ class UpstreamConnection(asyncio.Protocol):
         first, end = raw.find(b"\r\n"), raw.find(b"\r\n\r\n")
         if end < 0:
             raise ValueError("a head without CRLF line ends")
-        if status < 200 and not (status == 101 and self._is_websocket):
+        if status < 200 and not (status == 101 and self._is_websocket and _is_websocket_answer(raw[first:end])):
             self._raw_head = raw[end + 4 :]
             return
         self._raw_head = b""

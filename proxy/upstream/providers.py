@@ -35,15 +35,11 @@ class Credentials(Protocol):
         """Re-read the key; True when it changed."""
         ...
 
-    def mask(self, text: str) -> str:
-        """Star out every key this process holds."""
-        ...
-
 
 class Endpoint:
     """One provider: its address, its fixed header lines, its idle connections (newest first)."""
 
-    __slots__ = ("_line_key", "_lines", "_starts", "address", "base_path", "busy", "idle", "settings")
+    __slots__ = ("_line_key", "_lines", "_starts", "address", "base_path", "busy", "idle", "owned", "settings")
 
     def __init__(self, settings: ProviderSettings) -> None:
         url = URL(settings.base_url)
@@ -59,6 +55,8 @@ class Endpoint:
         self._line_key: str | None = None
         self._starts: dict[tuple[str, bytes, str], bytes] = {}
         self._lines = b""
+        names = [*settings.headers, *([settings.auth_header.name] if settings.api_key is not None else [])]
+        self.owned = frozenset(name.lower().encode("latin-1") for name in names)
 
     def own_lines(self, key: str | None) -> bytes:
         """Return the rendered Host, credential and fixed header lines; rendered anew when the key changes."""
@@ -123,9 +121,18 @@ class Providers:
         """True when a key of ours goes to this provider."""
         return self._credentials.current(provider) is not None
 
-    def mask(self, provider: str, text: str) -> str:
-        """Star out our keys."""
-        return self._credentials.mask(text)
+    def mask(self, provider: str, data: bytes) -> bytes:
+        """Star out the key that this provider was sent."""
+        key = self._credentials.current(provider)
+        if key is not None:
+            secret = key.encode("latin-1")
+            if secret in data:
+                data = data.replace(secret, b"***")
+        return data
+
+    def owned_headers(self, provider: str) -> frozenset[bytes]:
+        """Return the lower-case names of the header lines we set for this provider ourselves."""
+        return self._endpoints[provider].owned
 
     async def refresh_credential(self, provider: str) -> bool:
         """Re-read the provider's key; True when it changed."""

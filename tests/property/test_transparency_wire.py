@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from tests.support.wire import Header, Message, RawProvider, Sidecar, caller, raw_provider, sidecar_for
+from tests.support.raw_provider import RawProvider, raw_provider
+from tests.support.wire import Header, Message, Sidecar, caller, sidecar_for
 
 pytestmark = pytest.mark.integration
 

@@ -161,6 +161,7 @@ def _server(section: Section) -> ServerSettings:
         data=Listen(section["data"]["host"], section["data"]["port"]),
         admin=Listen(section["admin"]["host"], section["admin"]["port"]),
         max_body_bytes=section["max_body"],
+        max_upload_bytes=section["max_upload"],
         max_head_bytes=section["max_head"],
         head_timeout_s=timeouts["head"],
         body_timeout_s=timeouts["body"],

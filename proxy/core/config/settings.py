@@ -51,6 +51,9 @@ class ServerSettings:
     data: Listen = Listen("127.0.0.1", 8080)
     admin: Listen = Listen("127.0.0.1", 8081)
     max_body_bytes: int = 32 * MIB
+    """Of a body that is gathered because policy reads it."""
+    max_upload_bytes: int = GIB
+    """Of a body that streams through."""
     max_head_bytes: int = 64 * KIB
     head_timeout_s: float = 15.0
     """From the first byte of a request head to its end."""

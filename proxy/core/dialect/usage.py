@@ -14,6 +14,7 @@ _CHAT: Final = frozenset(
     {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
 )
 
+
 def read_usage(document: Any) -> Usage | None:
     """Return the tokens an answer (or one event of a stream) reports, or None when it reports none.
 
@@ -60,7 +61,7 @@ def error_in_body(document: Any) -> bool:
     """
     if not isinstance(document, dict):
         return False
-    return bool(document.get("error")) or document.get("type") == "error"
+    return bool(document.get("error")) or document.get("type") == "error" or document.get("object") == "error"
 
 
 def _usage_object(document: Any) -> dict[str, Any] | None:

@@ -16,8 +16,8 @@ from proxy.terms.http import RequestHead
 from proxy.terms.outcomes import Outcome
 from proxy.upstream.connection import UpstreamConnection
 from proxy.upstream.providers import Endpoint, Providers
+from tests.support.raw_provider import RawProvider, raw_provider
 from tests.support.simulator import black_hole, refused_origin
-from tests.support.wire import RawProvider, raw_provider
 
 
 class NoKeys:

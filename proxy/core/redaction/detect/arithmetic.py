@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-_LUHN_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")
+"""A digit to the digit sum of its double."""
 ALNUM = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 VALUE = {c: i for i, c in enumerate(ALNUM)}
 """Letters as 10 to 35, the reading of ISO 7064 and ISO 13616."""
@@ -11,8 +12,9 @@ _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 def luhn(value: str) -> bool:
     """Luhn (ISO/IEC 7812-1 annex B)."""
-    digits = [int(c) for c in value]
-    return (sum(digits[-1::-2]) + sum([_LUHN_DOUBLED[d] for d in digits[-2::-2]])) % 10 == 0
+    digits = value.encode()
+    total = sum(digits[-1::-2]) + sum(digits[-2::-2].translate(_DOUBLED)) - 48 * len(digits)
+    return total % 10 == 0 and value.isdigit()
 
 
 def weighted(value: str, weights: tuple[int, ...]) -> int:

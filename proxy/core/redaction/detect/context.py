@@ -28,7 +28,7 @@ class Context:
         self.data = data
         self.size = len(data)
         self.found: list[tuple[int, int, int, Finding]] = []
-        self.birth = b"?" in data and not text.isascii()
+        self.birth = not text.isascii() and b"?" in data
         """True once a word of birth was seen (or may hide in another script): dates are looked at only then."""
         self.orphans = False
         """True once something looked like a value but for a label: a header row may have it."""

@@ -197,3 +197,11 @@ def test_live_start_covers_what_may_still_grow(text: str, held: str) -> None:
     assert text.endswith(held)
     assert DETECTOR.live_start(text) <= len(text) - len(held)
     assert len(text) - DETECTOR.live_start(text) <= max(len(held), 16)
+
+
+@pytest.mark.parametrize("validator", ["luhn", "cpf", "iban", "verhoeff", "fi_hetu", "cnpj", "base58check"])
+def test_validator_of_custom_type_survives_values_of_another_form(validator: str) -> None:
+    """A fault in a detector refuses the request; a policy's pattern must not be able to cause one."""
+    detector = build_detector(custom=(CustomType("ANY_ID", r"id:[\w-]{1,20}", validator=validator),))
+
+    assert [] == detector.find("id:A id:- id:é1 id:12 id:0000")
