@@ -170,7 +170,7 @@ class Attempts:
                 await asyncio.sleep(step.wait_s)
             deployment = deployments[step.target_index]
             result = await self._attempt(exchange, plan, deployment, step, deadline_s)
-            if result.outcome is Outcome.OK and await self._deliver(exchange, plan, deployment, result):
+            if result.outcome is Outcome.OK and await self._deliver(exchange, plan, deployment, step, result):
                 return None
             if result.booking is not None:
                 result.booking.close(result.outcome, result.http_status, result.retry_after_s)
@@ -237,6 +237,7 @@ class Attempts:
             return _Result(Outcome.BREAKER_OPEN, retry_after_s=max(0.0, admission.until_s - now_s))
         model = deployment.model or plan.request.model or ""
         attempt = exchange.begin_attempt(deployment.provider, model)
+        exchange.is_own_key = self.upstream.uses_own_key(deployment.provider)
         exchange.named = deployment.lines.get(model)
         if exchange.named is None:
             exchange.named = header_lines.naming_lines(facts.policy_revision, deployment.provider, model)
@@ -290,7 +291,7 @@ class Attempts:
             header_lines.to_provider(
                 head,
                 wants_identity=exchange.dialect is not Dialect.OTHER,
-                hides_keys=self.delivery.demands_caller_key or self.upstream.uses_own_key(deployment.provider),
+                hides_keys=exchange.is_own_key or self.delivery.demands_caller_key,
                 owned=self.upstream.owned_headers(deployment.provider),
             ),
             body,
@@ -304,13 +305,15 @@ class Attempts:
 
     # --- what came of it --------------------------------------------------------------------------
 
-    async def _deliver(self, exchange: Exchange, plan: Plan, deployment: Deployment, result: _Result) -> bool:
+    async def _deliver(
+        self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, result: _Result
+    ) -> bool:
         """Hand a good answer on; False, with ``result`` corrected, when it was not good after all."""
         answer, booking = result.answer, result.booking
         assert answer is not None
         assert booking is not None
         facts = exchange.facts
-        is_first = len(facts.attempts) == 1
+        is_first = step.target_index == 0
         facts.status = Status.SUCCESS if is_first else Status.FALLBACK
         renames = is_first and deployment.model is not None and deployment.model != plan.request.model
         status = answer.head.status
@@ -398,6 +401,7 @@ COLLECT_MAX_BYTES: Final = 1024 * 1024
 
 
 def _denied(exchange: Exchange, deployment: Deployment, verdict: Denied | TooLarge) -> _Result:
+    exchange.denied = verdict
     exchange.facts.notes.append(f"skipped:{deployment.provider}:budget:{verdict.dimension.value}")
     is_final = verdict.when_exhausted == "refuse"
     if isinstance(verdict, TooLarge):

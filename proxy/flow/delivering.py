@@ -138,7 +138,7 @@ class Delivery:
         facts.response_bytes = len(body)
         facts.error_code, facts.error_message = _error_words(body, facts.error_code)
         exchange.seal()
-        block = exchange.header_block(head, is_decoded=is_decoded, is_own_error=is_own)
+        block = exchange.header_block(head, is_decoded=is_decoded)
         block = self.upstream.mask(provider, block) + b"x-readygate-fault: provider\r\n"
         exchange.responder.send_whole(head.status, head.reason, block, body)
 

@@ -15,7 +15,7 @@ from proxy.core.redaction import Vault
 from proxy.core.routing.problems import Dialect as ErrorDialect
 from proxy.core.routing.problems import Problem, render
 from proxy.flow import headers as header_lines
-from proxy.flow.budgets import Granted
+from proxy.flow.budgets import Denied, Granted, TooLarge
 from proxy.flow.outbox import Outbox
 from proxy.flow.ports import Clock, Inbound, Responder, Witness
 from proxy.terms.exchange import AttemptFacts, ExchangeFacts
@@ -45,10 +45,12 @@ class Exchange:
         "_outbox",
         "_witness",
         "arrived_s",
+        "denied",
         "dialect",
         "facts",
         "granted",
         "inbound",
+        "is_own_key",
         "named",
         "responder",
         "vault",
@@ -62,6 +64,10 @@ class Exchange:
         # Only a POST makes a model speak; lists, look-ups and preflights of the same paths are just passed.
         self.dialect = dialect_of(head.path) if head.method == "POST" else Dialect.OTHER
         self.vault: Vault | None = None
+        self.is_own_key = False
+        """The last attempt used a key of ours: headers that name its account stay here."""
+        self.denied: Denied | TooLarge | None = None
+        """The last budget that said no."""
         self.named: bytes | None = None
         """The answer's lines that name policy, provider and model."""
         self.granted: Granted | None = None
@@ -93,6 +99,8 @@ class Exchange:
         self.seal()
         body = render(refusal, facts.id, error_dialect(self.dialect))
         lines = _JSON + header_lines.our_lines(facts, self.elapsed_ms(), False) + header_lines.refusal_lines(refusal)
+        if refusal.status == 429 and isinstance(self.denied, Denied):
+            lines += header_lines.denial_lines(self.denied)
         self.responder.send_whole(refusal.status, _REASONS.get(refusal.status, b"Error"), lines, body)
 
     def note_refusal(self, refusal: Problem) -> None:
@@ -117,11 +125,11 @@ class Exchange:
 
     # --- answers of a provider ----------------------------------------------------------------------
 
-    def header_block(self, head: AnswerHead, *, is_decoded: bool = False, is_own_error: bool = False) -> bytes:
+    def header_block(self, head: AnswerHead, *, is_decoded: bool = False) -> bytes:
         """Return the header lines of an answer passed on: the provider's, then ours."""
         granted = self.granted
         is_governed = granted is not None and (granted.limit_requests >= 0 or granted.limit_tokens >= 0)
-        lines = header_lines.to_caller(head, is_decoded=is_decoded, is_governed=is_governed, is_own_error=is_own_error)
+        lines = header_lines.to_caller(head, is_decoded=is_decoded, is_governed=is_governed, is_own_key=self.is_own_key)
         if head.is_event_stream:
             lines += [line for name, line in _STREAM_HINTS if name not in head.fields]
         facts = self.facts

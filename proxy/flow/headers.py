@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.core.routing.problems import Problem, Retry, retry_after_values
-from proxy.flow.budgets import Granted
+from proxy.flow.budgets import Denied, Granted
 from proxy.terms.exchange import ExchangeFacts
 from proxy.terms.http import HOP_BY_HOP, OUR_PREFIX, AnswerHead, Header, RequestHead
 
@@ -57,6 +57,8 @@ _to_provider_own_key = _Keeps(_NOT_TO_PROVIDER | REPLACED_BY_OUR_KEY)
 _to_provider_own_key_identity = _Keeps(_NOT_TO_PROVIDER | REPLACED_BY_OUR_KEY | {b"accept-encoding"})
 _to_caller = _Keeps(_NOT_TO_CALLER)
 _to_caller_governed = _Keeps(_NOT_TO_CALLER | RATE_LIMIT_HEADERS)
+_to_caller_own_key = _Keeps(_NOT_TO_CALLER | ACCOUNT_HEADERS)
+_to_caller_own_key_governed = _Keeps(_NOT_TO_CALLER | ACCOUNT_HEADERS | RATE_LIMIT_HEADERS)
 
 
 def _connection_values(headers: list[Header]) -> bytes:
@@ -116,7 +118,7 @@ def _without_key(protocols: bytes) -> bytes:
 
 
 def to_caller(
-    head: AnswerHead, *, is_decoded: bool = False, is_governed: bool = False, is_own_error: bool = False
+    head: AnswerHead, *, is_decoded: bool = False, is_governed: bool = False, is_own_key: bool = False
 ) -> list[bytes]:
     """Return the provider's end-to-end header lines, rendered.
 
@@ -124,25 +126,28 @@ def to_caller(
         head: The provider's answer head.
         is_decoded: The body's content coding was undone.
         is_governed: A rate budget of ours applies; its numbers stand in for the provider's.
-        is_own_error: An error got with our key: headers that name our account stay here.
+        is_own_key: The answer was got with our key: headers that name our account stay here.
     """
-    keeps = _to_caller_governed if is_governed else _to_caller
+    if is_own_key:
+        keeps = _to_caller_own_key_governed if is_governed else _to_caller_own_key
+    else:
+        keeps = _to_caller_governed if is_governed else _to_caller
     lines: list[bytes] = []
     for name, value in head.headers:
         if keeps[name]:
             lines += (name, b": ", value, b"\r\n")
-    if is_decoded or is_own_error or b"connection" in head.fields:
-        return _less_common(head, lines, is_decoded=is_decoded, is_own_error=is_own_error)
+    if is_decoded or b"connection" in head.fields:
+        return _less_common(head, lines, is_decoded=is_decoded)
     return lines
 
 
-def _less_common(head: AnswerHead, lines: list[bytes], *, is_decoded: bool, is_own_error: bool) -> list[bytes]:
+def _less_common(head: AnswerHead, lines: list[bytes], *, is_decoded: bool) -> list[bytes]:
     """Leave out what only some answers must not pass on."""
     dropped = set(_connection_named(_connection_values(head.headers)))
     if is_decoded:
         dropped.add(b"content-encoding")
-    if is_own_error:
-        dropped |= ACCOUNT_HEADERS
+    if not dropped:
+        return lines
     kept: list[bytes] = []
     for at in range(0, len(lines), 4):
         if lines[at].lower() not in dropped:
@@ -237,3 +242,13 @@ _REQUESTS_LEFT: Final = (
 _TOKENS_LEFT: Final = (
     b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\nx-ratelimit-reset-tokens: %b\r\n"
 )
+
+
+def denial_lines(denied: Denied) -> bytes:
+    """Return ``x-ratelimit-*`` of the budget that refused; a limit on concurrency has no such header."""
+    dimension = denied.dimension.value
+    if dimension.startswith("requests"):
+        return _REQUESTS_LEFT % (denied.limit, 0, _span(denied.retry_after_s))
+    if dimension.startswith("tokens"):
+        return _TOKENS_LEFT % (denied.limit, 0, _span(denied.retry_after_s))
+    return b""

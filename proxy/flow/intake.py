@@ -24,6 +24,9 @@ MULTIPART_PEEK_BYTES: Final = 64 * 1024
 _MULTIPART_MODEL = re.compile(rb'name="?model"?\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})\r\n', re.IGNORECASE)
 _MODEL_VALUE = re.compile(rb'"model"\s*:\s*"((?:[^"\\]|\\.)*)"')
 _MODEL_KEY: Final = b'"model"'
+DECIDING_KEYS: Final = ("model", "stream", "messages", "input", "prompt", "tools")
+"""Top-level keys that decide what a request means; two of one kind would let two parsers disagree."""
+_DECIDING: Final = tuple(f'"{key}"'.encode("ascii") for key in DECIDING_KEYS)
 _SPLICEABLE = re.compile(r"[ !#-\[\]-~]*")
 """Printable ASCII without quote and backslash: a model name that needs no JSON escaping."""
 
@@ -54,14 +57,29 @@ def read_json(body: bytes, dialect: Dialect) -> Request | Problem:
     except orjson.JSONDecodeError:
         if dialect is Dialect.OTHER:
             return Request(body)
+        document = _loads_leniently(body)
+    if document is None and dialect is not Dialect.OTHER:
         return problem(Code.BODY_UNREADABLE, message=_why_unreadable(body))
     if not isinstance(document, dict):
         return Request(body, document)
-    if body.count(_MODEL_KEY) != 1 or b"\\u" in body:
+    if b"\\u" in body or _may_repeat(body):
         refusal = _check_repeats(body)
         if refusal is not None:
             return refusal
     return _facts(body, document)
+
+
+def _may_repeat(body: bytes) -> bool:
+    """True when a deciding key stands more than once in the bytes, at whatever depth; a few fast searches."""
+    return any(body.count(key) > 1 for key in _DECIDING)
+
+
+def _loads_leniently(body: bytes) -> Any:
+    """Parse what orjson refuses and providers may take: lone surrogates in escapes, NaN. None: not JSON at all."""
+    try:
+        return json.loads(body.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _why_unreadable(body: bytes) -> str:
@@ -108,7 +126,7 @@ def _check_repeats(body: bytes) -> Problem | None:
     except (ValueError, RecursionError):
         return problem(Code.BODY_UNREADABLE)
     names = [key for key, _ in keys] if isinstance(keys, _Pairs) else []
-    for key in ("model", "stream", "messages", "input", "prompt", "tools"):
+    for key in DECIDING_KEYS:
         if names.count(key) > 1:
             return problem(
                 Code.BODY_UNREADABLE, message=f"The key {key!r} occurs twice in the request body.", param=key

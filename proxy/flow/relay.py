@@ -299,7 +299,8 @@ def _unscanned(exchange: Exchange, route: Route) -> Problem | None:
     """Count what could not be read, and refuse it when policy says so."""
     facts = exchange.facts
     if not facts.unscanned_bytes:
-        facts.unscanned_bytes = exchange.inbound.head.content_length or 1
+        body = exchange.inbound.body
+        facts.unscanned_bytes = len(body) if isinstance(body, bytes) else exchange.inbound.head.content_length or 1
     facts.notes.append("unscanned")
     plan = route.plan.redaction
     if plan.unscanned is Unscanned.REFUSE and not plan.observe_only and plan.request.default is not Action.OBSERVE:

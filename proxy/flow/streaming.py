@@ -154,7 +154,8 @@ class StreamPipe:
             data = data[:end]
         self._take_events(data, self._watch)
 
-    def _take_events(self, data: bytes, watch: Watch) -> None:
+    def _take_events(self, data: bytes, watch: Watch, raw: bytes | None = None) -> None:
+        """Watch, transform and forward whole events; ``raw`` goes on in their place where nothing transforms."""
         try:
             watch.feed(data)
             if watch.error and self._mask is not None:
@@ -171,7 +172,7 @@ class StreamPipe:
             return
         if not self._is_sealed and (watch.saw_done or (self._seals_on_finish and watch.is_finished)):
             self._seal(Outcome.UPSTREAM_ERROR_EVENT if watch.error else Outcome.OK)
-        self._forward(data)
+        self._forward(data if raw is None else raw)
 
     def on_end(self, outcome: Outcome) -> None:
         """The provider's body ended; decide what that means for the stream."""
@@ -182,7 +183,7 @@ class StreamPipe:
             if self._partial and outcome is Outcome.OK:
                 # A last event without its blank line is still an event.
                 partial, self._partial = self._partial, b""
-                self._take_events(partial + b"\n\n", watch)
+                self._take_events(partial + b"\n\n", watch, None if self._transforms else partial)
                 if self._has_ended():
                     return
             if watch.error:

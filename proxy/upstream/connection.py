@@ -30,7 +30,7 @@ def _is_websocket_answer(lines: bytes) -> bool:
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One socket to one provider; also the ``LiveBody`` of the answer that streams on it.
+    """One socket to one provider.
 
     ``expire`` is called by the upstream's sweep; ``on_idle`` and ``on_closed`` tell the pool.
     """
@@ -237,6 +237,9 @@ class UpstreamConnection(asyncio.Protocol):
             # Bytes nobody asked for: the connection cannot be trusted any more.
             self.transport.abort()
             return
+        self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
         if not self._in_body:
             self._raw_head = self._raw_head + data if self._raw_head else data
             self._head_bytes += len(data)
@@ -280,14 +283,14 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self._raw_head = b""
         headers = split_field_lines(raw, first + 2, end + 2)
+        if len(headers) > MAX_HEADER_LINES:
+            raise ValueError("too many header lines")
         head = self._answer_head = AnswerHead(status, raw[13:first], headers)
         fields = head.fields
         self._keeps_alive = parser.should_keep_alive()
         self._until_eof = b"content-length" not in fields and b"transfer-encoding" not in fields
         self._in_body = True
         self._head_bytes = 0
-        if len(headers) > MAX_HEADER_LINES:
-            raise ValueError("too many header lines")
         if status == 101:
             return
         if self._is_head_request or status in _BODILESS:
@@ -327,7 +330,7 @@ class UpstreamConnection(asyncio.Protocol):
         waiter, self._waiter = self._waiter, None
         assert self._answer_head is not None
         if waiter is not None and not waiter.done():
-            waiter.set_result(Answer(self._answer_head, None, self, self.uses > 1))
+            waiter.set_result(Answer(self._answer_head, None, LiveAnswer(self), self.uses > 1))
 
     def _complete(self) -> None:
         self._is_complete = True
@@ -459,3 +462,54 @@ class UpstreamConnection(asyncio.Protocol):
                 self.fail(Outcome.TTFB_TIMEOUT)
         elif now_s - self.last_activity_s >= self.idle_timeout_s:
             self.fail(Outcome.STALLED)
+
+
+class LiveAnswer:
+    """The ``LiveBody`` of one answer: a hold on a connection that ends when the answer does.
+
+    The connection may serve the next attempt the moment this answer is complete, so nothing that is asked of
+    this answer afterwards may reach it.
+    """
+
+    __slots__ = ("_connection", "_use")
+
+    def __init__(self, connection: UpstreamConnection) -> None:
+        self._connection = connection
+        self._use = connection.uses
+
+    def _is_ours(self) -> bool:
+        connection = self._connection
+        return connection.uses == self._use and connection.is_busy
+
+    def attach(self, sink: BodySink) -> None:
+        """Deliver what has arrived and all that follows."""
+        self._connection.attach(sink)
+
+    def pause(self) -> None:
+        """Stop reading from the provider."""
+        if self._is_ours():
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._is_ours():
+            self._connection.resume()
+
+    def abort(self) -> None:
+        """Close the connection if the answer is still on it."""
+        if self._is_ours():
+            self._connection.abort()
+
+    def write(self, data: bytes) -> None:
+        """Send raw bytes: the other direction of a tunnel."""
+        if self._is_ours():
+            self._connection.write(data)
+
+    def throttle(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        """Let the provider's back-pressure reach whoever writes."""
+        self._connection.throttle(pause, resume)
+
+    def close(self) -> None:
+        """Close in order."""
+        if self._is_ours():
+            self._connection.close()

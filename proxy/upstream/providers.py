@@ -149,6 +149,7 @@ class Providers:
         if connection is None:
             connection = await self._dial(endpoint, call)
         waiter = connection.begin(call)
+        use = connection.uses
         if self._sweep is None:
             self._sweep = self._loop.call_later(SWEEP_EVERY_S, self._expire_all)
         try:
@@ -165,7 +166,9 @@ class Providers:
                 connection.upload_runs(upload)
             return await waiter
         except asyncio.CancelledError:
-            connection.abort()
+            # The answer may have come in this very turn, and the connection may already serve another attempt.
+            if connection.uses == use and connection.is_busy:
+                connection.abort()
             raise
 
     async def _dial(self, endpoint: Endpoint, call: Call) -> UpstreamConnection:
