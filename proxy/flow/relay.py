@@ -34,6 +34,7 @@ from proxy.flow.intake import (
 from proxy.flow.models import list_models
 from proxy.flow.outbox import Outbox, Refused
 from proxy.flow.ports import BodySource, Clock, Inbound, Responder, Witness
+from proxy.flow.texts import unwrap, wrap
 from proxy.terms.errors import ProxyError
 from proxy.terms.http import RequestHead
 from proxy.terms.redaction import Action, Unscanned
@@ -164,16 +165,18 @@ class Relay:
         body = request.body
         if not body:
             return None
-        if (
-            exchange.dialect is Dialect.OTHER
-            and b"json" not in exchange.inbound.head.fields.get(b"content-type", b"").lower()
-        ):
-            return _unscanned(exchange, route)
+        document, is_wrapped = request.document, False
+        content_type = exchange.inbound.head.fields.get(b"content-type", b"")
+        if exchange.dialect is Dialect.OTHER and b"json" not in content_type.lower():
+            wrapped = wrap(body, content_type)
+            if wrapped is None:
+                return _unscanned(exchange, route)
+            body, document, is_wrapped = wrapped, None, True
         result: Verdict
         if len(body) > OFFLOAD_ABOVE_BYTES:
-            result = await self.offload(lambda: redactor.redact(body, exchange.dialect, request.document))
+            result = await self.offload(lambda: redactor.redact(body, exchange.dialect, document))
         else:
-            result = redactor.redact(body, exchange.dialect, request.document)
+            result = redactor.redact(body, exchange.dialect, document)
         match result:
             case Untouched():
                 facts.findings = dict(result.findings)
@@ -181,7 +184,8 @@ class Relay:
             case Redacted():
                 facts.findings, facts.sanitized = result.findings, result.sanitized
                 facts.unscanned_bytes = result.unscanned_bytes
-                request.body, request.document = result.body, result.document
+                request.body = unwrap(result.document) if is_wrapped else result.body
+                request.document = result.document
                 exchange.vault = result.vault
             case Blocked():
                 facts.findings = dict.fromkeys(result.kinds, 1)

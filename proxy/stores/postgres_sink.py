@@ -252,7 +252,9 @@ async def apply_migrations(connection: Any, steps: Sequence[Migration]) -> None:
     """Run these migrations inside the caller's transaction."""
     for step in steps:
         await connection.execute(step.sql)
-        await connection.execute("INSERT INTO readygate_schema (version, name) VALUES ($1, $2)", step.version, step.name)
+        await connection.execute(
+            "INSERT INTO readygate_schema (version, name) VALUES ($1, $2)", step.version, step.name
+        )
 
 
 async def _prepare_session(connection: Any) -> None:

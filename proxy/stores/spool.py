@@ -104,16 +104,7 @@ class DiskSpool:
 
     def begin(self, exchange_id: str, payload: bytes) -> None:
         """Append a BEGIN and set aside room for its END; see the Protocol."""
-        wanted = self._reserved + len(payload) + _BEGIN_ROOM + _GAP_ROOM
-        segment = self._active
-        if (
-            segment is None
-            or self._failure
-            or self._stranded
-            or self._used + wanted > self._max_bytes
-            or segment.data_end + wanted > segment.room_end
-        ):
-            segment = self._admit(len(payload) + _BEGIN_ROOM)
+        segment = self._admit(len(payload) + _BEGIN_ROOM)
         seq = self._seq
         segment = self._write(segment, encode_frame(_BEGIN, seq, payload))
         self._seq += 1
@@ -140,11 +131,7 @@ class DiskSpool:
             self._stranded.append((frame, begin))
             return
         self._recent.add(segment, exchange_id, seq, columns)
-        if begin is None:
-            return
-        if begin[0] is segment:
-            segment.pending -= 1
-        else:
+        if begin is not None:
             self._release(begin[0], segment)
 
     def single(self, payload: bytes, columns: Columns | None = None) -> None:

@@ -122,7 +122,11 @@ class CuttingProxy:
 
     async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, is_answer: bool) -> None:
         while data := await source.read(65536):
-            if is_answer and self.cuts_left and (b"C\x00\x00\x00\x0dCOPY" in data or b"COPY 1" in data or b"COMMIT" in data):
+            if (
+                is_answer
+                and self.cuts_left
+                and (b"C\x00\x00\x00\x0dCOPY" in data or b"COPY 1" in data or b"COMMIT" in data)
+            ):
                 self.cuts_left -= 1
                 raise ConnectionResetError
             target.write(data)
@@ -204,7 +208,17 @@ async def test_row_the_database_refuses_is_buried_and_counted(database_url: str,
 async def test_killed_writer_is_delivered_completely(database_url: str, tmp_path: Path) -> None:
     """Kill, restart, drain: every exchange the writer had begun has exactly one row (AU-02, O1, O2)."""
     folder = tmp_path / "spool"
-    command = [sys.executable, "-m", "tests.support.spool_writer", str(folder), "1", "--die-at", "333", "--die", "torn-write"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.spool_writer",
+        str(folder),
+        "1",
+        "--die-at",
+        "333",
+        "--die",
+        "torn-write",
+    ]
     done = subprocess.run(command, capture_output=True, cwd=REPOSITORY, check=False, timeout=30)
     words = [line.split() for line in done.stdout.decode().splitlines()]
     handed_out = {int(number) for word, number in words if word == "d"}

@@ -140,7 +140,13 @@ async def test_empty_strings_unicode_and_limits_survive(store: Store) -> None:
 
 @pytest.mark.parametrize(
     "poison",
-    [{"app": "nul \x00 here"}, {"user_id": "lone \ud800"}, {"tokens_in": 2**63}, {"notes": '"\\u0000"'}, {"http_status": "x"}],
+    [
+        {"app": "nul \x00 here"},
+        {"user_id": "lone \ud800"},
+        {"tokens_in": 2**63},
+        {"notes": '"\\u0000"'},
+        {"http_status": "x"},
+    ],
     ids=["nul", "surrogate", "too-big", "json-nul", "wrong-type"],
 )
 async def test_postgres_refuses_poison_rows_by_name(database_url: str, poison: dict[str, Any]) -> None:
@@ -213,9 +219,7 @@ async def test_partitions_are_made_ahead_and_odd_times_find_a_home(database_url:
     await sink.insert([row_of(1, ts_ms=1_000_000_000_000), row_of(2, ts_ms=4_000_000_000_000)])
     connection = await asyncpg.connect(database_url)
     try:
-        partitions = await connection.fetchval(
-            "SELECT count(*) FROM pg_inherits WHERE inhparent = 'audit'::regclass"
-        )
+        partitions = await connection.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'audit'::regclass")
         strays = await connection.fetchval("SELECT count(*) FROM audit_default")
     finally:
         await connection.close()

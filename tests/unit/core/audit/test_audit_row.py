@@ -28,9 +28,7 @@ from proxy.terms.outcomes import Fault, Outcome, Status
 from tests.support.audit import TS_MS, exchange_id, typical_exchange
 
 STAMP = Stamp("11111111-2222-4333-8444-555555555555", 2, 41)
-TEXT_FIELDS = [
-    field.name for field in fields(ExchangeFacts) if field.type == "str" and field.name != "id"
-]
+TEXT_FIELDS = [field.name for field in fields(ExchangeFacts) if field.type == "str" and field.name != "id"]
 
 
 def end_row(**changes: Any) -> Row:
@@ -48,7 +46,12 @@ def test_finished_exchange_fills_every_column() -> None:
         row.tokens_in, row.tokens_out, row.tokens_cached, row.tokens_reasoning, row.tokens_estimated,
     )  # fmt: skip
     assert (0.000125, 512.25, 200.125, 510.0) == (row.cost_usd, row.latency_ms, row.first_token_ms, row.upstream_ms)
-    assert (True, True, '{"EMAIL":1}', "{}") == (row.pii_detected, row.pii_sanitized, row.findings, row.response_findings)
+    assert (True, True, '{"EMAIL":1}', "{}") == (
+        row.pii_detected,
+        row.pii_sanitized,
+        row.findings,
+        row.response_findings,
+    )
     assert ("openai", "gpt-4o-mini", "ok", 200) == (
         row.provider, row.model_served, row.outcome, orjson.loads(row.attempts)[0]["http_status"],
     )  # fmt: skip
@@ -116,9 +119,7 @@ def test_id_of_another_length_is_our_own_fault_and_refused() -> None:
 
 
 @pytest.mark.parametrize("name", TEXT_FIELDS)
-@pytest.mark.parametrize(
-    ("raw", "stored"), [("a\x00b", "a\\u0000b"), ("a\ud800b", "a\\ud800b"), ("\udfff", "\\udfff")]
-)
+@pytest.mark.parametrize(("raw", "stored"), [("a\x00b", "a\\u0000b"), ("a\ud800b", "a\\ud800b"), ("\udfff", "\\udfff")])
 def test_unstorable_character_is_spelled_out_and_flagged(name: str, raw: str, stored: str) -> None:
     """NUL and lone surrogates would refuse a whole batch in PostgreSQL (AU-10)."""
     column = {"user": "user_id"}.get(name, name)
