@@ -26,7 +26,7 @@ _MODEL_VALUE = re.compile(rb'"model"\s*:\s*"((?:[^"\\]|\\.)*)"')
 _MODEL_KEY: Final = b'"model"'
 DECIDING_KEYS: Final = ("model", "stream", "messages", "input", "prompt", "tools")
 """Top-level keys that decide what a request means; two of one kind would let two parsers disagree."""
-_DECIDING: Final = tuple(f'"{key}"'.encode("ascii") for key in DECIDING_KEYS)
+_DECIDING: Final = tuple((key, f'"{key}"'.encode("ascii")) for key in DECIDING_KEYS)
 _SPLICEABLE = re.compile(r"[ !#-\[\]-~]*")
 """Printable ASCII without quote and backslash: a model name that needs no JSON escaping."""
 
@@ -62,16 +62,16 @@ def read_json(body: bytes, dialect: Dialect) -> Request | Problem:
         return problem(Code.BODY_UNREADABLE, message=_why_unreadable(body))
     if not isinstance(document, dict):
         return Request(body, document)
-    if b"\\u" in body or _may_repeat(body):
+    if b"\\u" in body or _may_repeat(body, document):
         refusal = _check_repeats(body)
         if refusal is not None:
             return refusal
     return _facts(body, document)
 
 
-def _may_repeat(body: bytes) -> bool:
-    """True when a deciding key stands more than once in the bytes, at whatever depth; a few fast searches."""
-    return any(body.count(key) > 1 for key in _DECIDING)
+def _may_repeat(body: bytes, document: dict[str, Any]) -> bool:
+    """True when a deciding key of the document stands more than once in the bytes, at whatever depth."""
+    return any(key in document and body.count(quoted) > 1 for key, quoted in _DECIDING)
 
 
 def _loads_leniently(body: bytes) -> Any:

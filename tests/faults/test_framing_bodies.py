@@ -45,7 +45,6 @@ def test_encoded_upload_is_refused(ordinary: Stage) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, reason=TWO_FIELDS)
 def test_encoded_body_with_no_other_line_is_refused(ordinary: Stage) -> None:
     """HT-10: the shortest head that carries a coding is refused like any other."""
     ordinary.refused(posting(b"Content-Encoding: gzip", b"Content-Length: 2", body=b"{}"), status=415)

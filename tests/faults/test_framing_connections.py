@@ -293,9 +293,6 @@ def test_late_request_is_told_so(hasty: Stage) -> None:
     assert (rows + 3, asked) == (hasty.kept_rows(), hasty.asked)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a head that begins in the same read as the end of a request has no head deadline"
-)
 def test_late_head_behind_a_whole_request_is_told_so(hasty: Stage) -> None:
     """HT-09: the clock of a head starts with its first byte, wherever that byte came."""
     with hasty.caller() as caller:

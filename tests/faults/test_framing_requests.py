@@ -374,10 +374,6 @@ def test_caller_credentials_never_reach_a_provider_with_a_key_of_ours(ordinary: 
     assert 1 == len(entry.header_values("authorization"))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="only authorization, x-api-key and api-key of the caller are dropped, not the provider's own auth_header",
-)
 def test_caller_credential_in_a_custom_auth_header_is_replaced(ordinary: Stage) -> None:
     """HT-23: a provider with a header of its own gets one value in it, not the caller's beside ours."""
     ordinary.ask(raw_chat("custom", b"X-Goog-Api-Key: callers-own", model="goog-1"))

@@ -156,16 +156,12 @@ def test_expectation_of_an_oversized_body_is_refused_unread(hasty: Stage) -> Non
     assert [] == hasty.refused(data, status=413).interim
 
 
-@pytest.mark.xfail(
-    strict=True, reason="door.check_head looks at expectations only when there are more than two header fields"
-)
 def test_unknown_expectation_is_refused(ordinary: Stage) -> None:
     """RFC 9110: 417."""
     ordinary.refused(raw_request("POST", "/v1/chat/completions", JSON, b"Expect: 200-ok", body=b"{}"), status=417)
     ordinary.refused(raw_request("GET", "/v1/models", b"Expect: 200-ok"), status=417)
 
 
-@pytest.mark.xfail(strict=True, reason="100 Continue is sent to HTTP/1.0")
 def test_expectation_in_http10_is_ignored(ordinary: Stage) -> None:
     """RFC 9110 section 10.1.1: an HTTP/1.0 client would take 100 for its answer."""
     body = chat_body("echo: old")
@@ -214,7 +210,6 @@ def test_upgrade_offer_with_a_body_is_declined_and_served(
     }
 
 
-@pytest.mark.xfail(strict=True, reason="a declined head is written anew as HTTP/1.1")
 def test_declined_upgrade_of_http10_stays_http10(ordinary: Stage) -> None:
     """A caller that speaks 1.0 cannot read chunks, whatever it offers."""
     body = chat_body("echo: old", stream=True)
@@ -227,7 +222,6 @@ def test_declined_upgrade_of_http10_stays_http10(ordinary: Stage) -> None:
     assert ("close", "[DONE]") == (answer.framing, answer.events[-1])
 
 
-@pytest.mark.xfail(strict=True, reason="a declined head loses its whole Connection header")
 def test_declined_upgrade_keeps_a_wish_to_close(ordinary: Stage) -> None:
     """``Connection: close, Upgrade`` asks for two things; declining one does not forget the other."""
     with ordinary.caller(2.0) as caller:

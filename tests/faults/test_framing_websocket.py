@@ -211,9 +211,6 @@ def test_bytes_behind_a_refused_handshake_are_never_a_request(ordinary: Stage) -
     assert not ordinary.entries("tunnel-rider")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what rode behind a refused handshake is kept and sent into the next tunnel of the connection"
-)
 def test_bytes_held_for_a_refused_handshake_do_not_enter_a_later_tunnel(ordinary: Stage) -> None:
     """One connection, two handshakes: what rode behind the first belongs to nobody."""
     with ordinary.caller() as caller:
@@ -262,7 +259,6 @@ def test_wrong_caller_key_never_opens_a_tunnel(guarded: Stage, caller_key: str) 
     assert (401, 401, asked, 101) == (wrong.status, none.status, seen, right.status)
 
 
-@pytest.mark.xfail(strict=True, reason="the subprotocol with the key of this sidecar is forwarded")
 def test_caller_key_in_a_subprotocol_stays_here(guarded: Stage, caller_key: str) -> None:
     """I8: the key that opens this sidecar is no business of any provider's."""
     guarded.ask(offer(b"Sec-WebSocket-Protocol: realtime, openai-insecure-api-key." + caller_key.encode()))

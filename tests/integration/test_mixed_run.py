@@ -340,10 +340,6 @@ def check_all(everything: list[Asked], rows: list[dict[str, Any]], entries: list
     check_attempts(rows, entries)
 
 
-@pytest.mark.xfail(
-    strict=False,  # a race: about one request in a thousand; tests/unit/upstream/test_pool_of_providers.py shows it every time
-    reason="an exchange that is cancelled just after its answer came aborts the connection that another one has taken: that one hangs",
-)
 def test_two_thousand_mixed_requests_leave_one_row_each(tmp_path: Path) -> None:
     """The promise of the record, under everything callers and providers do at once."""
     with threaded_simulator() as provider:
@@ -354,7 +350,6 @@ def test_two_thousand_mixed_requests_leave_one_row_each(tmp_path: Path) -> None:
             check_all(everything, sidecar.rows(), provider.entries)
 
 
-@pytest.mark.xfail(strict=False, reason="the same race")
 def test_mixed_run_into_postgres_leaves_one_row_each(tmp_path: Path, database_url: str) -> None:
     """The same promise with the store of production."""
     with threaded_simulator() as provider:

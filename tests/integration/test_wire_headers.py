@@ -214,10 +214,6 @@ def test_after_a_fallback_the_answer_names_who_served(sidecar: Sidecar, provider
     assert ["upstream_5xx", "ok"] == outcomes
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Attempts._deliver takes 'first attempt' for 'first target': a repeat keeps the served name and is called fallback",
-)
 def test_second_try_at_the_same_target_is_no_fallback_of_names(sidecar: Sidecar, provider: Simulator) -> None:
     """The first target served it, if at the second try: the app finds the name it asked for."""
     provider.script("500")
@@ -228,10 +224,6 @@ def test_second_try_at_the_same_target_is_no_fallback_of_names(sidecar: Sidecar,
     assert "success" == sidecar.row(answer.get("x-readygate-id"))["status"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the same for the repeat after a pooled connection that had gone stale: the caller's alias is lost",
-)
 def test_stale_connection_changes_nothing_for_the_caller(sidecar: Sidecar, provider: Simulator) -> None:
     """The provider closed an idle connection; the request never reached it, so nothing about the answer may differ."""
     provider.script("race:how=fin")

@@ -139,9 +139,6 @@ def test_our_budget_is_shown_in_ratelimit_headers_and_the_providers_is_not(sidec
     )
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Exchange.refuse writes no x-ratelimit-*: our own 429 does not show the limit that bound it"
-)
 def test_rate_refusal_shows_the_budget_that_refused(sidecar: Sidecar) -> None:
     """x-ratelimit-* stand where a budget applies, and nowhere does it apply more than in its own 429."""
     for _ in range(3):
@@ -319,10 +316,6 @@ def test_unreadable_body_is_400(sidecar: Sidecar, provider: Simulator, body: byt
     assert [] == provider.entries
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a head that arrives in one read is never measured: on_headers_complete zeroes _head_bytes first",
-)
 def test_head_above_the_limit_is_431(sidecar: Sidecar) -> None:
     """Oversized heads get the error shape too, not a dropped connection."""
     check(sidecar.ask(chat(headers={"x-long": "y" * 9000})), 431, "header_too_large", "client", "no")
@@ -408,9 +401,6 @@ def test_bad_answer_is_a_named_502(
     row_agrees(sidecar, answer, "error")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a head with too many lines is called truncated: _in_body is set before the lines are counted"
-)
 def test_answer_head_with_too_many_lines_is_not_called_truncated(sidecar: Sidecar, provider: Simulator) -> None:
     """The operator would look for a broken connection where there is a limit of ours."""
     provider.fault_for_model("gpt-lines", "big_head:count=300,size=20")
@@ -456,7 +446,6 @@ def test_refusals_carry_the_headers_of_every_answer(sidecar: Sidecar, provider: 
         assert re.fullmatch(r"gateway;dur=\d+\.\d+, upstream;dur=\d+\.\d+", answer.get("server-timing") or "")
 
 
-@pytest.mark.xfail(strict=True, reason="render_refusal writes neither x-readygate-policy nor server-timing")
 def test_refusals_before_an_exchange_carry_the_headers_of_every_answer(sidecar: Sidecar) -> None:
     """A 404 or 413 of the front door is an answer like any other."""
     answers = [

@@ -252,10 +252,6 @@ def test_odd_but_lawful_streams_arrive_byte_for_byte(stream_sidecar: Sidecar, pr
     assert number.sub(b"sim", direct.body) == number.sub(b"sim", through.body)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="StreamPipe.on_end appends a blank line to a last event without one, also where nothing is changed",
-)
 def test_last_event_without_a_blank_line_arrives_byte_for_byte(stream_sidecar: Sidecar, provider: Simulator) -> None:
     """Nothing touches this stream, so nothing is added to it."""
     test_odd_but_lawful_streams_arrive_byte_for_byte(stream_sidecar, provider, "tight_end=yes")

@@ -227,10 +227,6 @@ class Snatching(Providers):
             asyncio.get_running_loop().call_soon(self.first.cancel)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="send() aborts the connection on cancellation even when the answer had come and another attempt has taken it",
-)
 async def test_attempt_cancelled_after_its_answer_does_not_touch_the_next_ones_connection(raw: RawProvider) -> None:
     """The caller left in the very turn in which its answer came; the connection belongs to somebody else by then."""
     upstream = providers(raw.base_url, kind=Snatching)

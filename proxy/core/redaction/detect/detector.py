@@ -15,7 +15,7 @@ from proxy.core.redaction.detect.custom import CustomTypes
 from proxy.core.redaction.detect.digits import DIGIT_RUN, PLAIN_DATES, SHAPE, DigitRuns, Handler
 from proxy.core.redaction.detect.engine import compile_union
 from proxy.core.redaction.detect.fold import is_escape, plain_view, to_bytes
-from proxy.core.redaction.detect.gate import GateContext, may_contain
+from proxy.core.redaction.detect.gate import GateContext, may_contain, without_limits
 from proxy.core.redaction.detect.kinds import CustomType
 from proxy.core.redaction.detect.labels import NEGATIVE, LabelIndex
 from proxy.core.redaction.detect.live import live_start
@@ -218,6 +218,7 @@ class Detector:
 
     def may_contain(self, raw: bytes) -> bool:
         """Return False only when no string of this JSON body can hold a finding of any kind."""
+        raw = without_limits(raw)
         if (
             not self._custom.types
             and b"\\" not in raw

@@ -18,6 +18,9 @@ _HEX_ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})")
 _MAX_HEX_ESCAPES = 2000
 _MAX_DEPTH = 4
 _TABLE = re.compile(rb"(?i)\binsert\s+into\b|[^\n]*[,;\t|][^\n]*\n[^\n]*[,;\t|]")
+_TOKENS_KEY = b'_tokens"'
+_LIMIT_KEYS = (b'"max_tokens"', b'"max_completion_tokens"', b'"max_output_tokens"')
+"""Keys of almost every request that hold the word of a label and announce nothing; they would be weighed each time."""
 _SIMPLE_ESCAPES = (
     (b'\\"', b'"'),
     (b"\\n", b"\n"),
@@ -57,6 +60,19 @@ class GateContext(Context):
         return None
 
 
+def without_limits(raw: bytes) -> bytes:
+    """Take the names of token limits out of a body: they announce nothing."""
+    at = raw.find(_TOKENS_KEY)
+    while at >= 0:
+        end = at + len(_TOKENS_KEY)
+        for key in _LIMIT_KEYS:
+            if raw.startswith(key, end - len(key)):
+                raw = raw[: end - len(key)] + b'"_"' + raw[end:]
+                break
+        at = raw.find(_TOKENS_KEY, at + 1)
+    return raw
+
+
 def unescape(raw: bytes) -> bytes | None:
     """Return the body with one level of JSON escapes undone, or None when there are too many to be worth it."""
     if raw.count(b"\\u") > _MAX_HEX_ESCAPES:
@@ -89,7 +105,7 @@ def may_contain(raw: bytes, labels: LabelIndex, walk: Callable[[GateContext], No
     """Return False only when no string of the body can hold a finding.
 
     Args:
-        raw: The body, JSON in UTF-8.
+        raw: The body, JSON in UTF-8, after ``without_limits``.
         labels: Where a label is needed, one of these must stand somewhere in the body.
         walk: Runs the families over a context until one has fired.
     """
