@@ -182,7 +182,14 @@ class App:
         self.door = DataDoor(settings.server, relay, clock, witness)
         self.rows = self._row_delivery()
         self.vitals = Vitals(
-            self.catalog, self.fleet, self.budgets, self.outbox, self.rows.state, self._totals, time.monotonic
+            self.catalog,
+            self.fleet,
+            self.budgets,
+            self.outbox,
+            self.rows.state,
+            self._totals,
+            time.monotonic,
+            lambda: self._spool.is_alive,
         )
         self.vitals.simulated = self._simulated
         self._registry = CollectorRegistry(auto_describe=False)

@@ -32,6 +32,7 @@ class Vitals:
         delivery_state: Callable[[], DeliveryState],
         totals: Callable[[], dict[str, Any]],
         now_s: Callable[[], float],
+        spool_is_alive: Callable[[], bool],
     ) -> None:
         self._catalog = catalog
         self._fleet = fleet
@@ -40,6 +41,7 @@ class Vitals:
         self._delivery_state = delivery_state
         self._totals = totals
         self._now_s = now_s
+        self._spool_is_alive = spool_is_alive
         self._since: dict[str, tuple[str, float]] = {}
         self._ready_since: tuple[bool, float] | None = None
         self._shown_ready = False
@@ -56,8 +58,9 @@ class Vitals:
     # --- probes -----------------------------------------------------------------------------------
 
     def live(self) -> tuple[bool, dict[str, Any]]:
-        """The event loop turns, or nobody would be answering."""
-        return True, {"status": "live"}
+        """The event loop turns, or nobody would be answering; the writer of the spool lives as well."""
+        is_alive = self._spool_is_alive()
+        return is_alive, {"status": "live" if is_alive else "spool writer is dead"}
 
     def started(self) -> tuple[bool, dict[str, Any]]:
         """Recovery is done and the listener is bound."""
