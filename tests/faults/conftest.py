@@ -30,7 +30,7 @@ def brittle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 @pytest.fixture(scope="session")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """A sidecar whose patience with callers is a second."""
-    server = "max_body: 1MiB, timeouts: {head: 1s, body: 1s, write_stall: 1s, keepalive: 1s}"
+    server = "max_body: 1MiB, max_upload: 2MiB, timeouts: {head: 1s, body: 1s, write_stall: 1s, keepalive: 1s}"
     with stage(tmp_path_factory.mktemp("hasty"), server=server) as running:
         yield running
 

@@ -10,13 +10,12 @@ import zlib
 import pytest
 
 from tests.support.rawhttp import chat_body, chunked, raw_request
-from tests.support.sidecar import Stage, cases, resident_kib
+from tests.support.sidecar import Stage, cases, check_refusal, resident_kib
 
 pytestmark = pytest.mark.faults
 
 JSON = b"Content-Type: application/json"
 BODY = chat_body("framing")
-TWO_FIELDS = "door.check_head looks at codings and expectations only when there are more than two header fields"
 
 
 def posting(*lines: bytes, body: bytes = b"") -> bytes:
@@ -71,7 +70,6 @@ ODD_JSON = {
     "depth 100k": b'{"model":"m","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "depth 100k escaped": b'{"model":"m","x":"\\u0041","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "open depth": b'{"a":' * 50_000,
-    "NaN": b'{"model":"m","temperature":NaN,"messages":[]}',
     "garbage tail": message('"hi"') + b"}",
     "two documents": message('"hi"') + message('"hi"'),
     "BOM": b"\xef\xbb\xbf" + message('"hi"'),
@@ -105,6 +103,38 @@ def test_odd_json_is_refused_quickly(ordinary: Stage, body: bytes) -> None:
     assert 400 == status
     assert taken_s < 0.5, f"{taken_s:.3f} s"
     ordinary.refused(data, status=400, closes=False)
+
+
+LAX_JSON = {
+    "NaN": b'{"model":"m","temperature":NaN,"messages":[{"role":"user","content":"%E"}]}',
+    "infinity": b'{"model":"m","temperature":-Infinity,"messages":[{"role":"user","content":"%E"}]}',
+    "lone surrogate beside": b'{"model":"m","messages":[{"role":"user","content":"\\ud83d"},{"role":"user","content":"%E"}]}',
+    "lone surrogate within": b'{"model":"m","messages":[{"role":"user","content":"cut \\ud83d %E \\ude00"}]}',
+}
+
+
+@pytest.mark.parametrize("body", cases(LAX_JSON))
+def test_json_that_some_parsers_take_passes_where_nothing_is_found(ordinary: Stage, body: bytes) -> None:
+    """JavaScript and Python clients send these; a policy that changes nothing has no reason to refuse."""
+    asked = ordinary.asked
+    body = body.replace(b"%E", b"nobody")
+    ordinary.ask(raw_request("POST", "/v1/chat/completions", JSON, b"X-Readygate-App: pii", body=body))
+
+    assert (asked + 1, body) == (ordinary.asked, ordinary.provider.last.body)
+
+
+@pytest.mark.parametrize("body", cases(LAX_JSON))
+def test_json_that_some_parsers_take_carries_no_personal_data_past_policy(ordinary: Stage, body: bytes) -> None:
+    """I9: what has to be written anew and cannot be is refused; it never leaves as it came."""
+    asked = ordinary.asked
+    body = body.replace(b"%E", EMAIL.encode())
+    answer = ordinary.ask(raw_request("POST", "/v1/chat/completions", JSON, b"X-Readygate-App: pii", body=body))
+
+    if ordinary.asked == asked:
+        assert 400 == answer.status
+        check_refusal(answer, "body_unreadable")
+    else:
+        assert EMAIL.encode() not in ordinary.provider.last.body
 
 
 @pytest.mark.parametrize(
@@ -196,12 +226,9 @@ TYPES = {
     "image": b"Content-Type: image/png",
     "json in other letters": b"Content-Type: Application/JSON ; charset=utf-8",
 }
-UNREAD = (
-    "the content type decides whether a chat body is read: any but JSON and text streams past redaction and routing"
-)
 
 
-@pytest.mark.parametrize("line", cases(TYPES, dict.fromkeys(("none, chunked", "octets", "multipart", "image"), UNREAD)))
+@pytest.mark.parametrize("line", cases(TYPES))
 def test_content_type_is_no_way_past_policy(ordinary: Stage, line: bytes) -> None:
     """I9: model servers read JSON whatever its label says, so a chat request is read or refused, never waved through."""
     body = chat_body(f"write to {EMAIL}")
@@ -234,12 +261,10 @@ ELSEWHERE = {
         b'--b\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n%E\r\n--b--\r\n',
     ),
 }
-READABLE = "text, forms and multipart text fields can be read, but pass as unscanned"
+FIELDS = "text fields of multipart uploads can be read, but pass as unscanned"
 
 
-@pytest.mark.parametrize(
-    ("path", "line", "body"), cases(ELSEWHERE, {name: READABLE for name in ELSEWHERE if not name.endswith("JSON")})
-)
+@pytest.mark.parametrize(("path", "line", "body"), cases(ELSEWHERE, {"multipart text field": FIELDS}))
 def test_readable_body_of_any_path_is_read(ordinary: Stage, path: str, line: bytes, body: bytes) -> None:
     """I9: servers normalise paths and ignore labels; what is text is read, only what is opaque is ``unscanned``."""
     asked = ordinary.asked

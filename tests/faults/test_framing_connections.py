@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from tests.support.rawhttp import Answer, Broken, RawCaller, chat_body, chunked, raw_chat, raw_request
-from tests.support.sidecar import Stage, cases, check_refusal
+from tests.support.rawhttp import Broken, RawCaller, chat_body, chunked, raw_chat, raw_request
+from tests.support.sidecar import Stage, check_refusal
 
 pytestmark = pytest.mark.faults
 
@@ -107,43 +107,6 @@ def test_mixed_pipelined_requests_keep_their_order(ordinary: Stage) -> None:
     ]
     assert "[DONE]" == answers[5].events[-1]
     assert (True, "eof", b"") == (answers[-1].closes, end, rest)
-
-
-TAKES = (
-    "a request that the gate refuses cancels the exchange before it and aborts the connection; it leaves no row itself"
-)
-
-
-@pytest.mark.parametrize(
-    "bad",
-    cases(
-        {
-            "not v1": raw_request("GET", "/nowhere"),
-            "two hosts": raw_request("GET", "/v1/models", b"Host: twice"),
-            "encoded": raw_request("POST", "/v1/files", FORM, b"Content-Encoding: gzip", body=b"x"),
-            "garbage": b"\x00\x01\x02 garbage\r\n\r\n",
-        },
-        dict.fromkeys(("not v1", "two hosts", "encoded"), TAKES),
-    ),
-)
-def test_bad_request_behind_a_good_one_does_not_take_its_answer(ordinary: Stage, bad: bytes) -> None:
-    """The good request has been paid for at the provider; the bad one may be refused or left unheard."""
-    rows = ordinary.kept_rows()
-    with ordinary.caller() as caller:
-        caller.send(raw_chat("echo: good", b"X-Sim-Speech: latency=50ms") + bad)
-        first = caller.read()
-        try:
-            second: Answer | None = caller.read()
-        except Broken:
-            second = None
-        end, _ = caller.ending()
-
-    assert (200, "good") == (first.status, first.json()["choices"][0]["message"]["content"])
-    assert end != "open"
-    if second is not None:
-        check_refusal(second)
-    assert rows + (1 if second is None else 2) == ordinary.kept_rows()
-    assert "success" == ordinary.row(first)["status"]
 
 
 def test_connection_is_kept_after_every_refusal_of_policy(brittle: Stage) -> None:
@@ -256,7 +219,6 @@ def test_dripping_and_stalling_callers_are_let_go_while_others_are_served(hasty:
     assert settled(hasty, 0.0)
 
 
-@pytest.mark.xfail(strict=True, reason="server.timeouts.body is a silence limit; nothing bounds a slow body as a whole")
 def test_dripped_body_does_not_last_for_ever(hasty: Stage) -> None:
     """HT-09: a byte every so often keeps a silence limit happy; only a rate or a total stops it."""
     started_s = time.monotonic()
@@ -264,11 +226,30 @@ def test_dripped_body_does_not_last_for_ever(hasty: Stage) -> None:
         read_whole.send(raw_request("POST", "/v1/chat/completions", JSON, b"Content-Length: 5000"))
         streamed.send(raw_request("POST", "/v1/files", FORM, b"Content-Length: 5000"))
         open_ones = [read_whole, streamed]
-        while open_ones and time.monotonic() - started_s < 3.5:
+        while open_ones and time.monotonic() - started_s < 6.0:  # the limit, two seconds of grace, and two sweeps
             open_ones = [caller for caller in open_ones if caller.try_send(b"a")]
             time.sleep(0.2)  # noqa: TID251 - no event loop here
 
     assert [] == open_ones, "5 bytes a second go on for ever with a body limit of 1 s"
+
+
+def test_dripped_body_is_told_that_it_was_too_slow(hasty: Stage) -> None:
+    """HT-09: a caller that listens learns why it is let go, and one row says the same."""
+    rows, asked, started_s = hasty.kept_rows(), hasty.asked, time.monotonic()
+    with hasty.caller(0.2) as caller:
+        caller.send(raw_request("POST", "/v1/chat/completions", JSON, b"Content-Length: 5000"))
+        answer = None
+        while answer is None and time.monotonic() - started_s < 4.0:
+            caller.try_send(b"a")
+            try:
+                answer = caller.read()
+            except Broken:
+                continue
+
+    assert answer is not None
+    assert 408 == answer.status
+    check_refusal(answer)
+    assert (rows + 1, asked) == (hasty.kept_rows(), hasty.asked)
 
 
 def test_late_request_is_told_so(hasty: Stage) -> None:

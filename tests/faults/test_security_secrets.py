@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import wire
+from tests.support.raw_provider import raw_provider
 from tests.support.rawhttp import Answer, Broken, chat_body, raw_chat, raw_request
 from tests.support.sidecar import GOOG_KEY, OWN_KEY, Stage, cases, check_refusal, stage
 
@@ -51,7 +52,6 @@ def test_key_repeated_in_an_error_body_is_masked(brittle: Stage, status: int) ->
     assert "SimulatedOrg42" not in str(row)
 
 
-UNMASKED = "a coded error body passes with our key in it: pass_error masks the bytes as they came, still compressed"
 SPOKEN = {
     "passed only": raw_request("GET", "/v1/s40/x", b"X-Sim-Fault: 403:echo_key=1"),
     "error in 200": raw_chat("x", b"X-Sim-Fault: error_in_200:echo_key=1", model="s41-x"),
@@ -62,7 +62,7 @@ SPOKEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("data", cases(SPOKEN, dict.fromkeys(("gzip", "deflate"), UNMASKED)))
+@pytest.mark.parametrize("data", cases(SPOKEN))
 def test_key_repeated_in_any_other_way_is_masked(brittle: Stage, data: bytes) -> None:
     """SE-02: whatever the wrapping, the key that came back does not go on."""
     answer = tolerant(brittle, data)
@@ -111,6 +111,36 @@ def test_key_in_a_header_of_the_answer_is_masked(ordinary: Stage) -> None:
     assert "SimulatedOrg42" not in answer.text
 
 
+BROTLI = bytes.fromhex(
+    "1be900008dd315f3238475cf3ed67daa6f369fdc2e4a49fe46eab0f4d9f23450eebaa02bfa0ba4bb68b7010e66539df8f486d721d8849be00f7dc31f"
+    "f20438a7183bd9b143fbf94be4fe2dbaefd9f3fbc48efda9bf7d593d794bfed12c3e4afe32bc8bc82d20665c6941f5cffef17648a3cb648f008bb677"
+    "dac2170706651980eda936d1a6e42d6b841102b422e19aec1efd65dbeee72f1e"
+)
+"""A provider's 401 that repeats OWN_KEY, in brotli."""
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the error of a provider passes with our key in it when it is coded in br or zstd"
+)
+@pytest.mark.parametrize(
+    "data", [raw_request("GET", "/v1/files", b"Accept-Encoding: br"), raw_chat("x")], ids=["other", "chat"]
+)
+def test_key_in_an_error_of_a_coding_nobody_here_reads_does_not_pass(tmp_path: Path, data: bytes) -> None:
+    """SE-02: the caller's own Accept-Encoding must not be the way to see our key."""
+    with raw_provider() as provider:
+        config = f"providers: {{main: {{base_url: '{provider.base_url}', api_key: {{env: RG_OWN_KEY}}}}}}"
+        head = b"HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\nContent-Encoding: br\r\n"
+        provider.answer(head + b"Content-Length: %d\r\n\r\n" % len(BROTLI) + BROTLI)
+        policy = (
+            "version: 1\npolicy: any\nroutes: [{match: {models: ['*']}, chain: [{provider: main}], retries: none}]\n"
+        )
+        with wire.sidecar_for(tmp_path, config, policy, env={"RG_OWN_KEY": OWN_KEY}) as sidecar:
+            answer = sidecar.ask(data)
+
+        assert [b"Bearer " + OWN_KEY.encode()] == [v for n, v in provider.seen[-1].headers if n == b"authorization"]
+        assert BROTLI not in answer.body
+
+
 # ---------------------------------------------------------------- SE-09: caller keys
 
 
@@ -148,9 +178,6 @@ def test_wrong_keys_of_every_kind_get_the_same_refusal(guarded: Stage, caller_ke
     assert 200 == guarded.ask(raw_chat("x", b"authorization: bearer " + caller_key.encode())).status
 
 
-LEAKS = "a provider without a key of ours gets the caller's key of this sidecar in x-api-key and api-key"
-
-
 @pytest.mark.parametrize(
     ("model", "header"),
     cases(
@@ -159,7 +186,6 @@ LEAKS = "a provider without a key of ours gets the caller's key of this sidecar 
             for model in ("gpt-4o-mini", "bare-x", "goog-x")
             for name, scheme in (("Authorization", "Bearer "), ("x-api-key", ""), ("api-key", ""))
         },
-        {"bare-x x-api-key": LEAKS, "bare-x api-key": LEAKS},
     ),
 )
 def test_caller_key_never_reaches_a_provider(guarded: Stage, caller_key: str, model: str, header: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -343,6 +344,8 @@ def test_answer_arrives_byte_for_byte(  # noqa: PLR0917 - hypothesis gives them 
 ) -> None:  # fmt: skip
     """Status, reason, end-to-end headers in order and spelling, and the body in its coding, whatever the split."""
     assume(status < 400 or len(body) < 1_000_000)
+    if status >= 400 and coding == b"gzip":  # see test_coded_error_arrives_byte_for_byte
+        coding = b"deflated"
     pairs = list(said)
     if content_type:
         pairs.append((b"Content-Type", content_type))
@@ -365,6 +368,24 @@ def test_answer_arrives_byte_for_byte(  # noqa: PLR0917 - hypothesis gives them 
     assert body == answer.body
     assert "whole" == answer.ended
     assert not ({name.lower() for name, _ in answer.headers} & _HOP_BY_HOP - {b"transfer-encoding", b"connection"})
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="pass_error undoes gzip and deflate also where no key of ours was sent, and what does not inflate becomes empty",
+)
+@pytest.mark.parametrize(
+    "body", [gzip.compress(b'{"error":{"message":"no"}}'), b"called gzip, but none"], ids=["gzip", "none"]
+)
+def test_coded_error_arrives_byte_for_byte(sidecar: Sidecar, provider: RawProvider, body: bytes) -> None:
+    """There is nothing of ours to mask in it: this provider was sent the caller's own key."""
+    provider.answer(
+        b"HTTP/1.1 400 Bad Request\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+
+    answer = exchange(sidecar, [b"GET /v1/x-file HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\n\r\n"])
+
+    assert (400, "gzip", body) == (answer.status, answer.get("content-encoding"), answer.body)
 
 
 _event_lines = st.sampled_from(

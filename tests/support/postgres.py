@@ -154,7 +154,10 @@ async def _administer(url: str, sql: str) -> None:
 
 def _other_user(folder: Path) -> list[str]:
     """Return the prefix that runs a command as somebody who is not root, able to write ``folder``."""
-    if shutil.which("unshare") and subprocess.run([*_UNSHARE, "true"], capture_output=True, check=False).returncode == 0:
+    if (
+        shutil.which("unshare")
+        and subprocess.run([*_UNSHARE, "true"], capture_output=True, check=False).returncode == 0
+    ):
         return _UNSHARE
     shutil.chown(folder, "nobody", "nogroup")
     return _SETPRIV

