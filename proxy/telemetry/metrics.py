@@ -68,46 +68,49 @@ class Metrics:
 
     def exchange_ended(self, facts: ExchangeFacts) -> None:
         """Count one exchange; about two microseconds."""
-        status = facts.status.value
-        key: Labels = (facts.route, facts.provider, status)
-        self._exchanges[key] = self._exchanges.get(key, 0) + 1
-        by_provider: Labels = (facts.provider,)
-        histogram = self._latency.get(by_provider)
+        provider = facts.provider
+        key: Labels = (facts.route, provider, facts.status.value)
+        exchanges = self._exchanges
+        exchanges[key] = exchanges.get(key, 0) + 1
+        histogram = self._latency.get((provider,))
         if histogram is None:
-            histogram = self._latency[by_provider] = Histogram(LATENCY_BOUNDS_S)
-        histogram.observe(facts.latency_ms / 1000.0)
-        self._own.observe(max(0.0, facts.latency_ms - facts.upstream_ms) / 1000.0)
+            histogram = self._latency[(provider,)] = Histogram(LATENCY_BOUNDS_S)
+        latency_ms = facts.latency_ms
+        histogram.observe(latency_ms / 1000.0)
+        self._own.observe((latency_ms - facts.upstream_ms) / 1000.0)
+        attempts = self._attempts
         for attempt in facts.attempts:
             key = (attempt.provider, attempt.outcome.value)
-            self._attempts[key] = self._attempts.get(key, 0) + 1
-        if facts.first_token_ms is not None:
-            first = self._first_token.get(by_provider)
-            if first is None:
-                first = self._first_token[by_provider] = Histogram(LATENCY_BOUNDS_S)
-            first.observe(facts.first_token_ms / 1000.0)
-        self._count_the_rest(facts)
+            attempts[key] = attempts.get(key, 0) + 1
+        usage = facts.usage
+        if usage is not None:
+            tokens = self._tokens
+            tokens[provider, "input"] = tokens.get((provider, "input"), 0) + usage.input_tokens
+            tokens[provider, "output"] = tokens.get((provider, "output"), 0) + usage.output_tokens
+        if facts.first_token_ms is not None or facts.findings or facts.response_findings or facts.fault is not None:
+            self._count_the_rest(facts)
+        self._unscanned_bytes += facts.unscanned_bytes
 
     def _count_the_rest(self, facts: ExchangeFacts) -> None:
         """Count what most exchanges do not have."""
-        usage = facts.usage
-        if usage is not None:
-            for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
-                key: Labels = (facts.provider, kind)
-                self._tokens[key] = self._tokens.get(key, 0) + tokens
+        if facts.first_token_ms is not None:
+            first = self._first_token.get((facts.provider,))
+            if first is None:
+                first = self._first_token[(facts.provider,)] = Histogram(LATENCY_BOUNDS_S)
+            first.observe(facts.first_token_ms / 1000.0)
         for kind, count in facts.findings.items():
-            done = "replaced" if kind in facts.sanitized else "seen"
-            self._findings[(kind.lower(), "request", done)] = (
-                self._findings.get((kind.lower(), "request", done), 0) + count
-            )
+            self._found(kind, "request", "replaced" if kind in facts.sanitized else "seen", count)
         for kind, count in facts.response_findings.items():
-            self._findings[(kind.lower(), "response", "seen")] = (
-                self._findings.get((kind.lower(), "response", "seen"), 0) + count
-            )
+            self._found(kind, "response", "seen", count)
         if facts.fault is not None:
             # A provider's own code is any text it likes; only codes of ours may become a series.
-            key = (facts.error_code if facts.error_code in _OUR_CODES else "other", facts.fault.value)
+            code = facts.error_code if facts.error_code in _OUR_CODES else "other"
+            key: Labels = (code, facts.fault.value)
             self._refusals[key] = self._refusals.get(key, 0) + 1
-        self._unscanned_bytes += facts.unscanned_bytes
+
+    def _found(self, kind: str, direction: str, done: str, count: int) -> None:
+        key: Labels = (kind.lower(), direction, done)
+        self._findings[key] = self._findings.get(key, 0) + count
 
     def fault(self, where: str) -> None:
         """Count one failure of ours."""
