@@ -267,7 +267,7 @@ class App:
         snapshot, problems = await asyncio.to_thread(self._compile, folder)
         if snapshot is None:
             # What is missing is often the consequence of what is misspelt: the cause is named first.
-            errors = [str(p) for p in sorted(problems, key=lambda p: p.code == "missing-key") if p.is_error]
+            errors = [str(p) for p in sorted(problems, key=lambda p: not p.code.startswith("unknown")) if p.is_error]
             self.vitals.policy_trouble = errors[0] if errors else "no policy"
             self.witness.notice("policy_refused", problems=errors[:5], more=max(0, len(errors) - 5))
             return problems

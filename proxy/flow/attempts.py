@@ -359,11 +359,13 @@ class Attempts:
         """Tell the caller what the walk came to: the provider's own error, or a problem of ours."""
         facts = exchange.facts
         facts.outcome = end.outcome
+        if not isinstance(plan.body, bytes) and plan.body.refusal is not None:
+            return plan.body.refusal
         index = end.target_index
         shown = answers.get(index) if index is not None else None
         if index is not None:
             facts.provider = plan.route.deployments[index].provider
-        if end.pass_through and shown is not None and shown.body is not None:
+        if end.pass_through and shown is not None and self.delivery.can_show(exchange, shown, facts.provider):
             facts.status = Status.RATE_LIMITED if end.outcome is Outcome.RATE_LIMITED else Status.ERROR
             facts.error_code = end.code.value
             facts.fault = Fault.PROVIDER

@@ -117,6 +117,23 @@ class Delivery:
             exchange.responder.send_whole(head.status, head.reason, block, body)
         return None
 
+    def _must_read(self, exchange: Exchange, provider: str) -> bool:
+        """True when something has to be put back into an error, or our key taken out of it."""
+        return self.upstream.uses_own_key(provider) or (exchange.vault is not None and not exchange.vault.is_empty)
+
+    def can_show(self, exchange: Exchange, answer: Answer, provider: str) -> bool:
+        """True when a provider's error may go to the caller: it need not be read, or can be."""
+        if answer.body is None:
+            return False
+        coding = answer.head.fields.get(b"content-encoding")
+        if coding is None or not self._must_read(exchange, provider):
+            return True
+        try:
+            Inflater(coding, self.max_body_bytes).feed(answer.body)
+        except (zlib.error, InflateTooLarge):
+            return False
+        return is_inflatable(coding)
+
     def pass_error(self, exchange: Exchange, answer: Answer, provider: str) -> None:
         """Pass a provider's own error with its status; our keys and account ids do not go with it."""
         head, body = answer.head, answer.body or b""
@@ -124,11 +141,8 @@ class Delivery:
         is_own = self.upstream.uses_own_key(provider)
         is_decoded = False
         coding = head.fields.get(b"content-encoding")
-        if coding is not None and is_inflatable(coding):
-            try:
-                body = Inflater(coding, self.max_body_bytes).feed(body)
-            except (zlib.error, InflateTooLarge):
-                body = b""
+        if coding is not None and self._must_read(exchange, provider):
+            body = Inflater(coding, self.max_body_bytes).feed(body)
             is_decoded = True
         if exchange.vault is not None and not exchange.vault.is_empty:
             body = AnswerRestorer(exchange.vault, exchange.dialect).whole(body)

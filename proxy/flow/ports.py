@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.core.policy.model import Timeouts
+from proxy.core.routing.problems import Problem
 from proxy.terms.exchange import ExchangeFacts
 from proxy.terms.http import AnswerHead, RequestHead
 from proxy.terms.outcomes import Outcome
@@ -18,6 +19,11 @@ from proxy.terms.outcomes import Outcome
 
 class BodySource(Protocol):
     """A request body that is still arriving, read piece by piece with back-pressure."""
+
+    @property
+    def refusal(self) -> Problem | None:
+        """Why the door gave the body up half-way, or None."""
+        ...
 
     async def next_piece(self) -> bytes:
         """Return the next piece; ``b""`` is the end. Raises ConnectionError when the caller left."""

@@ -10,6 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from proxy.core.routing.problems import Problem
+
 HIGH_WATER_BYTES = 256 * 1024
 
 
@@ -29,6 +31,7 @@ class BodyPipe:
         "_waiter",
         "is_paused",
         "received_bytes",
+        "refusal",
         "was_paused",
     )
 
@@ -43,6 +46,8 @@ class BodyPipe:
         self.is_paused = False
         self.was_paused = False
         self.received_bytes = 0
+        self.refusal: Problem | None = None
+        """Why the door gave this body up, for the answer."""
 
     def feed(self, data: bytes) -> None:
         """Take a piece from the parser."""
@@ -63,6 +68,12 @@ class BodyPipe:
         """The caller left or broke the framing; whoever reads gets ``failure``."""
         self._failure = failure
         self._wake()
+
+    def refuse(self, refusal: Problem) -> None:
+        """The door will take no more of this body; the caller is to be told why."""
+        self.refusal = refusal
+        self.discard()
+        self.fail(ConnectionAbortedError(refusal.code))
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
 WRITE_HIGH_WATER_BYTES: Final = 256 * 1024
 LINGER_S: Final = 2.0
-MAX_OVERHEAD_BYTES: Final = 64 * 1024
+"""How long a refused caller may go on sending before the connection is reset."""
+MAX_OVERHEAD_BYTES: Final = 16 * 1024
 """Bytes of chunk framing, extensions and trailers beyond what the body itself accounts for."""
+REQUEST_LINE_BYTES: Final = 64
+"""What a head has beyond its target and header lines, at most."""
 MIN_BODY_RATE: Final = 1024
 """Bytes a second, on average, that a body must reach once it has taken longer than the body time-out."""
-"""How long a refused caller may go on sending before the connection is reset."""
 
 
 class FrontProtocol(Responding, asyncio.Protocol):
@@ -143,19 +145,28 @@ class FrontProtocol(Responding, asyncio.Protocol):
             self._read_first(data)
 
     def _read(self, data: bytes) -> None:
-        if not self._in_body:
-            self._head_bytes += len(data)
-            self._parse(data)
-        else:
+        if self._in_body:
             before = self._body_bytes
             self._overhead_bytes += len(data)
             self._parse(data)
             self._overhead_bytes -= max(0, self._body_bytes - before)
-            if self._overhead_bytes > MAX_OVERHEAD_BYTES + 16 * self._body_bytes:
-                # Chunk extensions, trailers, crumbs: framing that outweighs what it carries.
-                self._refuse(problem(Code.BAD_REQUEST, "The body's framing is out of proportion."))
-        if self._head_bytes > self._door.max_head_bytes:
+            self._check_overhead()
+            return
+        self._head_bytes += len(data)
+        self._parse(data)
+        if self._has_body_to_come() and self._messages_in_piece == 1:
+            self._overhead_bytes = max(0, len(data) - self._head_size - self._body_bytes - REQUEST_LINE_BYTES)
+            self._check_overhead()
+        elif self._head_bytes > self._door.max_head_bytes:
             self._refuse(problem(Code.HEADER_TOO_LARGE))
+
+    def _has_body_to_come(self) -> bool:
+        return self._in_body
+
+    def _check_overhead(self) -> None:
+        """Refuse chunk extensions, trailers and crumbs: framing that outweighs what it carries."""
+        if self._overhead_bytes > MAX_OVERHEAD_BYTES + 16 * self._body_bytes:
+            self._refuse(problem(Code.BAD_REQUEST, "The body's framing is out of proportion."))
 
     def _read_first(self, data: bytes) -> None:
         """Read bytes that begin a request, and remember its head when it came whole."""
@@ -266,6 +277,8 @@ class FrontProtocol(Responding, asyncio.Protocol):
     # --- the parser's callbacks -----------------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        if self._is_deaf:
+            return
         self._messages_in_piece += 1
         self._head_bytes = self._head_bytes or 1
         self._reset_message()
@@ -289,7 +302,7 @@ class FrontProtocol(Responding, asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._head_bytes = 0
-        if self._is_lingering:
+        if self._is_lingering or self._is_deaf:
             return
         self._in_body = True
         self._overhead_bytes = 0
@@ -352,13 +365,15 @@ class FrontProtocol(Responding, asyncio.Protocol):
         return None
 
     def on_body(self, data: bytes) -> None:
-        if self._is_lingering or self._message_is_ignored:
+        if self._is_lingering or self._is_deaf or self._message_is_ignored:
             return
         self._body_bytes += len(data)
         if self._body is not None:
             self._body.feed(data)
             if self._body_bytes > self._door.max_upload_bytes:
-                self._break_off(ConnectionResetError("the upload is too large"))
+                limit = self._door.max_upload_bytes
+                self._body.refuse(problem(Code.BODY_TOO_LARGE, f"The upload is larger than {limit} bytes."))
+                self._is_deaf = True
             return
         if self._body_bytes > self._door.max_body_bytes:
             self._refuse(
@@ -370,7 +385,7 @@ class FrontProtocol(Responding, asyncio.Protocol):
     def on_message_complete(self) -> None:
         self._in_body = False
         self._overhead_bytes = 0
-        if self._is_lingering or self._message_is_ignored:
+        if self._is_lingering or self._is_deaf or self._message_is_ignored:
             return
         if self._body is not None:
             self._body.end()

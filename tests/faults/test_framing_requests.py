@@ -114,9 +114,7 @@ CHUNKS = {
 }
 
 
-ALLOWED = (
-    "MAX_OVERHEAD_BYTES lets 64 KiB of chunk framing pass, and does not count what comes in one read with the head"
-)
+ALLOWED = "framing that comes in one read with the head is bounded by the read, not by MAX_OVERHEAD_BYTES"
 
 
 @pytest.mark.parametrize("body", cases(CHUNKS, {"extension of 64 KiB": ALLOWED}))

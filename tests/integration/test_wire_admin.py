@@ -255,10 +255,6 @@ def test_broken_policy_keeps_the_old_one_and_says_where(provider: Simulator, tmp
         assert 2.0 == running.metric("readygate_policy_generation")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="policy_trouble is the first error by line: a misspelt `routes` is shown as the 'no routes' that follows from it",
-)
 def test_misspelt_key_is_shown_as_what_it_is(provider: Simulator, tmp_path: Path) -> None:
     """The reason an operator reads must be the cause, not its consequence."""
     with sidecar_for(tmp_path, config(provider), POLICY) as running:
