@@ -65,6 +65,7 @@ def test_every_key_arrives_in_its_setting() -> None:
             Listen("0.0.0.0", 8080),
             Listen("::1", 8081),
             16 << 20,
+            2 << 30,
             32 << 10,
             10.0,
             30.0,
