@@ -15,6 +15,7 @@ import httptools
 from proxy.flow.ports import Answer, AttemptFailed, BodySink, Call
 from proxy.terms.http import AnswerHead, split_field_lines
 from proxy.terms.outcomes import Outcome
+from proxy.upstream.live_answer import LiveAnswer
 
 LIVE_HIGH_WATER_BYTES: Final = 256 * 1024
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -462,54 +463,3 @@ class UpstreamConnection(asyncio.Protocol):
                 self.fail(Outcome.TTFB_TIMEOUT)
         elif now_s - self.last_activity_s >= self.idle_timeout_s:
             self.fail(Outcome.STALLED)
-
-
-class LiveAnswer:
-    """The ``LiveBody`` of one answer: a hold on a connection that ends when the answer does.
-
-    The connection may serve the next attempt the moment this answer is complete, so nothing that is asked of
-    this answer afterwards may reach it.
-    """
-
-    __slots__ = ("_connection", "_use")
-
-    def __init__(self, connection: UpstreamConnection) -> None:
-        self._connection = connection
-        self._use = connection.uses
-
-    def _is_ours(self) -> bool:
-        connection = self._connection
-        return connection.uses == self._use and connection.is_busy
-
-    def attach(self, sink: BodySink) -> None:
-        """Deliver what has arrived and all that follows."""
-        self._connection.attach(sink)
-
-    def pause(self) -> None:
-        """Stop reading from the provider."""
-        if self._is_ours():
-            self._connection.pause()
-
-    def resume(self) -> None:
-        """Read on."""
-        if self._is_ours():
-            self._connection.resume()
-
-    def abort(self) -> None:
-        """Close the connection if the answer is still on it."""
-        if self._is_ours():
-            self._connection.abort()
-
-    def write(self, data: bytes) -> None:
-        """Send raw bytes: the other direction of a tunnel."""
-        if self._is_ours():
-            self._connection.write(data)
-
-    def throttle(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
-        """Let the provider's back-pressure reach whoever writes."""
-        self._connection.throttle(pause, resume)
-
-    def close(self) -> None:
-        """Close in order."""
-        if self._is_ours():
-            self._connection.close()
