@@ -11,6 +11,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -116,6 +117,8 @@ class Started:
     data_port: int
     admin_port: int
     seconds: float
+    model: str
+    """A model that some route takes, for an example."""
 
 
 class App:
@@ -145,6 +148,8 @@ class App:
         """Make every object; nothing here touches the network."""
         settings = self._settings
         loop = asyncio.get_running_loop()
+        # Large bodies are read one at a time: several at once would only fight for the interpreter and for memory.
+        self._reader = ThreadPoolExecutor(1, "read-large-body")
         self.clock = clock = SystemClock(time.monotonic, time.time, os.urandom)  # noqa: TID251 - this is its one owner
         self.metrics = Metrics()
         self.witness = witness = Telemetry(self.metrics)
@@ -177,7 +182,13 @@ class App:
             settings.server.max_body_bytes,
         )
         relay = Relay(
-            self.catalog, callers, self.attempts, self.outbox, clock, witness, partial(loop.run_in_executor, None)
+            self.catalog,
+            callers,
+            self.attempts,
+            self.outbox,
+            clock,
+            witness,
+            partial(loop.run_in_executor, self._reader),
         )
         self.door = DataDoor(settings.server, relay, clock, witness)
         self.rows = self._row_delivery()
@@ -293,7 +304,9 @@ class App:
             await self.door.open()
             self.vitals.is_started = True
             if self._on_started is not None:
-                self._on_started(Started(self.door.port, self.admin.port, time.monotonic() - self._began_s))
+                self._on_started(
+                    Started(self.door.port, self.admin.port, time.monotonic() - self._began_s, self._example_model())
+                )
             async with asyncio.TaskGroup() as tasks:
                 background = [
                     tasks.create_task(self._keep_up("audit_delivery", self.rows.run), name="audit-delivery"),
@@ -325,6 +338,11 @@ class App:
             except Exception as exc:  # noqa: BLE001 - whatever it is, exchanges go on
                 self.witness.fault(name, error=type(exc).__name__)
             await asyncio.sleep(BACKGROUND_PAUSE_S)
+
+    def _example_model(self) -> str:
+        snapshot = self.catalog.snapshot
+        names = snapshot.policies.models("").names if snapshot is not None else ()
+        return "gpt-4o-mini" if "gpt-4o-mini" in names or not names else names[0]
 
     def _on_signal(self) -> None:
         if self._stop.is_set():
@@ -362,3 +380,4 @@ class App:
         await self._sink.close()
         self._spool.close()
         await self.admin.close()
+        self._reader.shutdown(wait=False, cancel_futures=True)

@@ -149,7 +149,7 @@ def _say_started(settings: Settings, facts: Any, simulated: frozenset[str]) -> N
         lines.append(
             "  No provider key is set: the bundled simulated provider answers for " + ", ".join(sorted(simulated))
         )
-    model = "gpt-4o-mini"
+    model = facts.model
     lines += [
         "Try it:",
         f"  curl -s {base}/chat/completions -H 'content-type: application/json' \\",

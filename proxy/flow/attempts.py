@@ -213,6 +213,9 @@ class Attempts:
         """Reserve with every budget and ask the breaker, in this order; on a no nothing stays held."""
         now_s = self.clock.monotonic_s()
         facts = exchange.facts
+        if self.upstream.lacks_key(deployment.provider):
+            facts.notes.append(f"skipped:{deployment.provider}:no_key")
+            return _Result(Outcome.BREAKER_OPEN)
         verdict = self.budgets.reserve(
             plan.route.budgets,
             deployment.provider,
@@ -255,7 +258,9 @@ class Attempts:
         body = answer.body
         is_plain = head.status == 200 and head.content_type == b"application/json" and not plan.request.is_stream
         if is_plain and is_known and body and not _says_error(body):
-            return _Result(Outcome.OK, answer, booking)
+            # A body that ends with its connection is complete only if it says so itself.
+            is_whole = body[-1:] == b"}" or body.rstrip()[-1:] == b"}"
+            return _Result(Outcome.OK if is_whole else Outcome.TRUNCATED, answer if is_whole else None, booking)
         outcome = classify_answer(
             head.status,
             head.content_type.decode("ascii", "replace"),
@@ -300,7 +305,7 @@ class Attempts:
             min(deadline_s, self.clock.monotonic_s() + timeouts.total_s),
             COLLECT_MAX_BYTES if exchange.vault is None else self.collect_max_bytes,
             step.must_be_fresh,
-            not self.delivery.demands_caller_key,
+            plan.route.passes_caller_key and not self.delivery.demands_caller_key,
         )
 
     # --- what came of it --------------------------------------------------------------------------

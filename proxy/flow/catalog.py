@@ -5,7 +5,7 @@ Owns the current ``Snapshot``. An exchange pins the snapshot it began with. Know
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from proxy.core.config.settings import ProviderSettings
@@ -36,6 +36,9 @@ class Route:
     redactor: RequestRedactor | None
     deployments: tuple[Deployment, ...]
     budgets: tuple[BudgetRule, ...]
+    passes_caller_key: bool = False
+    """No target takes a key of ours: the caller's own goes on, as if the sidecar were not there. A chain that mixes
+    both kinds passes it to nobody, or one vendor's key would reach another."""
 
     @property
     def is_transparent(self) -> bool:
@@ -46,8 +49,14 @@ class Route:
 class Snapshot:
     """Policies of one revision, with their routes compiled once and looked up per exchange."""
 
-    def __init__(self, policies: PolicySet, redactor_for: Callable[[RedactionPlan], RequestRedactor | None]) -> None:
+    def __init__(
+        self,
+        policies: PolicySet,
+        providers: Mapping[str, ProviderSettings],
+        redactor_for: Callable[[RedactionPlan], RequestRedactor | None],
+    ) -> None:
         self.policies = policies
+        self._providers = providers
         self.revision = policies.revision
         self._redactor_for = redactor_for
         self._routes: dict[int, Route] = {}
@@ -64,7 +73,8 @@ class Snapshot:
         redactor = None
         if plan.redaction.request.is_active or plan.redaction.response.is_active:
             redactor = self._redactor_for(plan.redaction)
-        return Route(plan, redactor, deployments, plan.budgets)
+        passes = all(self._providers[target.provider].api_key is None for target in plan.chain)
+        return Route(plan, redactor, deployments, plan.budgets, passes)
 
     def route(self, app: str, model: str | None, path: str) -> Route | NoRoute:
         """Choose the route of an exchange; ``path`` is what follows ``/v1``."""

@@ -317,13 +317,18 @@ class Delivery:
         sink = _TunnelSink(responder.tunnel_write)
         responder.tunnel(status_line + b"".join(lines) + b"\r\n", live)
         responder.bind(live)
+        outcome = Outcome.OK
         try:
             live.attach(sink)
             await sink.ended
-        except asyncio.CancelledError:
-            pass  # either side may close a websocket at any time; both are its proper end
+        except asyncio.CancelledError as exc:
+            # Either side may close a websocket at any time, and both are its proper end; a drain's deadline is not.
+            if exc.args and exc.args[0] == DRAINING:
+                outcome = Outcome.SHUTTING_DOWN
+                exchange.note_refusal(problem(RULES[outcome].code))
+        exchange.facts.outcome = outcome
         exchange.facts.response_bytes = sink.bytes_out
-        ended(Outcome.OK)
+        ended(outcome)
         exchange.seal()
         live.close()
         responder.abort()

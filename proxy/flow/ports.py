@@ -159,6 +159,10 @@ class Upstream(Protocol):
         """
         ...
 
+    def lacks_key(self, provider: str) -> bool:
+        """True when this provider takes a key of ours and there is none now."""
+        ...
+
     def uses_own_key(self, provider: str) -> bool:
         """True when the credential sent to this provider is ours and not the caller's."""
         ...

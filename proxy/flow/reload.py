@@ -29,7 +29,7 @@ def compile_snapshot(
     problems = [*read_problems, *result.problems]
     if result.policies is None or has_errors(problems):
         return None, problems
-    return Snapshot(result.policies, redactor_for), problems
+    return Snapshot(result.policies, settings.providers, redactor_for), problems
 
 
 def put_in_force(snapshot: Snapshot, catalog: Catalog, budgets: Budgets, fleet: Fleet) -> None:

@@ -28,6 +28,7 @@ class Watch(Protocol):
     saw_done: bool
     is_finished: bool
     error: bool
+    is_malformed: bool
 
     def feed(self, data: bytes) -> None: ...
 
@@ -158,6 +159,9 @@ class StreamPipe:
         """Watch, transform and forward whole events; ``raw`` goes on in their place where nothing transforms."""
         try:
             watch.feed(data)
+            if watch.is_malformed:
+                self._stop(Outcome.BAD_STREAM)
+                return
             if watch.error and self._mask is not None:
                 data = self._mask(data)
             for transform in self._transforms:

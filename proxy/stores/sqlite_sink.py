@@ -8,6 +8,7 @@ while rows arrive. Knows rows as tuples in the order of ``Row``; the SQL is in `
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ class SqliteSink:
     def __init__(self, path: Path, *, may_migrate: bool = True) -> None:
         """``may_migrate=False`` refuses to touch the schema of a file made by an older release."""
         self._path = path
+        self._inode: tuple[int, int] | None = None
         self._may_migrate = may_migrate
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="audit-sqlite")
         self._connection: sqlite3.Connection | None = None
@@ -45,7 +47,7 @@ class SqliteSink:
     async def ping(self) -> float:
         """Return how long the file takes to answer, in milliseconds. Raises SinkUnavailable."""
         started_s = time.perf_counter()
-        await self._run(lambda: self._connected().execute("SELECT 1 FROM audit LIMIT 1").fetchone())
+        await self._run(lambda: self._current().execute("SELECT 1 FROM audit LIMIT 1").fetchone())
         return (time.perf_counter() - started_s) * 1000
 
     async def close(self) -> None:
@@ -78,6 +80,22 @@ class SqliteSink:
             connection.close()
             raise
         self._connection = connection
+        self._inode = self._inode_now()
+
+    def _inode_now(self) -> tuple[int, int] | None:
+        """Return what file the path names now; None when there is none."""
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _current(self) -> sqlite3.Connection:
+        """Return a connection to the file that the path names now: rows committed to a deleted one would be gone."""
+        if self._inode_now() != self._inode:
+            self._close()
+            self._open()
+        return self._connected()
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
@@ -96,11 +114,12 @@ class SqliteSink:
                 connection.execute("INSERT INTO readygate_schema VALUES (?, ?)", (step.version, step.name))
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # a full disk has rolled back already
+                connection.execute("ROLLBACK")
             raise
 
     def _insert(self, rows: Sequence[Row], gaps: Sequence[Gap]) -> None:
-        connection = self._connected()
+        connection = self._current()
         connection.execute("BEGIN IMMEDIATE")
         try:
             connection.executemany(statement("sqlite", "insert_rows"), [row[:WRITTEN_COLUMNS] for row in rows])
@@ -108,7 +127,8 @@ class SqliteSink:
                 connection.executemany(statement("sqlite", "insert_gaps"), gaps)
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # a full disk has rolled back already
+                connection.execute("ROLLBACK")
             raise
 
     def _connected(self) -> sqlite3.Connection:

@@ -5,10 +5,15 @@ Owns no state but the two it was given. Knows the vocabulary of events, not what
 
 from __future__ import annotations
 
+import logging
+
 from proxy.telemetry.log import LOGGER
 from proxy.telemetry.metrics import Metrics
 from proxy.terms.exchange import ExchangeFacts
 from proxy.terms.outcomes import Fault
+
+_LEVELS = dict.fromkeys(("policy_refused", "breaker_open", "breaker_alarm"), logging.WARNING)
+"""Notices that somebody should look at; the rest is information."""
 
 
 class Telemetry:
@@ -35,4 +40,4 @@ class Telemetry:
 
     def notice(self, what: str, **fields: object) -> None:
         """Something operators want to see."""
-        LOGGER.info(what, extra={"fields": fields})
+        LOGGER.log(_LEVELS.get(what, logging.INFO), what, extra={"fields": fields})

@@ -117,6 +117,10 @@ class Providers:
         """Provider connections now, idle and busy."""
         return len(self._connections)
 
+    def lacks_key(self, provider: str) -> bool:
+        """True when settings name a key for this provider and it is not set."""
+        return self._endpoints[provider].settings.api_key is not None and self._credentials.current(provider) is None
+
     def uses_own_key(self, provider: str) -> bool:
         """True when a key of ours goes to this provider."""
         return self._credentials.current(provider) is not None

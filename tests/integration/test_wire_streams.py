@@ -102,13 +102,7 @@ def is_error_end(answer: Message, code: str) -> dict[str, str]:
         ("cut:after=5", "upstream_truncated"),
         ("clean_end:after=5", "upstream_truncated"),
         ("stall:after=5", "upstream_stalled"),
-        pytest.param(
-            "malformed:after=5,kind=json",
-            "upstream_bad_stream",
-            marks=pytest.mark.xfail(
-                strict=True, reason="a malformed event is passed and the exchange is recorded as a success"
-            ),
-        ),
+        ("malformed:after=5,kind=json", "upstream_bad_stream"),
     ],
 )
 def test_break_after_the_first_token_is_an_error_event(

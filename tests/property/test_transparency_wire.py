@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -385,6 +386,17 @@ _event_lines = st.sampled_from(
     ["data: {}", 'data:{"choices":[]}', ": comment", ":", "event: x", "id: 7", "retry: 10", "data", "unknown: y",
      'data: {"choices":[{"index":0,"delta":{"content":"h\u00e9 \U0001f600"}}]}', 'data: {"model":"m-9"}', "data: [1,", "data: 2]"]
 )  # fmt: skip
+
+
+def _is_readable(lines: list[str]) -> bool:
+    """True when an event's data is one JSON object, or none: anything else ends a known stream as malformed."""
+    data = "\n".join(line[5:].removeprefix(" ") for line in lines if line.startswith("data:"))
+    try:
+        return not data.strip() or isinstance(json.loads(data), dict)
+    except ValueError:
+        return False
+
+
 _events = st.lists(st.lists(_event_lines, min_size=1, max_size=3), max_size=8)
 
 
@@ -409,7 +421,8 @@ def test_event_stream_arrives_byte_for_byte(
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     provider.answer(*cut(head + in_chunks(body, chunks), writes))
     asked = b'{"model":"m-1","messages":[],"stream":true}'
-    path = b"/v1/chat/completions" if known else b"/v1/x-stream"
+    is_known = known and all(_is_readable(lines) for lines in events)
+    path = b"/v1/chat/completions" if is_known else b"/v1/x-stream"
 
     answer = exchange(
         sidecar,

@@ -6,6 +6,7 @@ asks, and parses only the few events that can carry an answer to these questions
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
@@ -36,6 +37,7 @@ class StreamWatch:
             is cut short, however politely.
         saw_done: ``[DONE]`` was seen.
         error: An in-band error event was seen.
+        is_malformed: An event is not the JSON object it has to be; nothing after it can be trusted.
         events: Events with data so far, ``[DONE]`` included.
         text_bytes_estimate: About how many bytes of text have come: what exceeds the envelope of the first token's
             event. Meant for estimating tokens when a provider reports none.
@@ -43,7 +45,7 @@ class StreamWatch:
 
     __slots__ = (
         "_data_bytes", "_decoder", "_dialect", "_ended", "_envelope", "_envelopes", "_expected", "_held",
-        "_max_event_bytes", "error", "events", "is_finished", "saw_content", "saw_done", "usage",
+        "_max_event_bytes", "error", "events", "is_finished", "is_malformed", "saw_content", "saw_done", "usage",
     )  # fmt: skip
 
     def __init__(self, dialect: Dialect, *, expected_choices: int = 1, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
@@ -52,6 +54,7 @@ class StreamWatch:
         self.is_finished = False
         self.saw_done = False
         self.error = False
+        self.is_malformed = False
         self.events = 0
         self._dialect = dialect
         self._expected = expected_choices
@@ -117,9 +120,19 @@ class StreamWatch:
                 self._one(event)
             return
         count = data.count(b"\ndata:") + data.startswith(b"data:")
+        for piece in data.split(b"\n\n"):
+            at = 5 if piece.startswith(b"data:") else piece.find(b"\ndata:") + 6
+            if at > 5 - piece.startswith(b"data:") and not _is_object(piece[at:]):
+                self._judge_slowly(piece)
         self.events += count
         self._data_bytes += len(data)
         self._envelopes += count
+
+    def _judge_slowly(self, piece: bytes) -> None:
+        """Look again, by the book, at an event that did not read as one JSON object at first sight."""
+        for event in EventDecoder(self._max_event_bytes).feed(piece + b"\n\n"):
+            if event.data is not None and not _is_object(event.data):
+                self.is_malformed = True
 
     def _may_matter(self, data: bytes) -> bool:
         """Tell whether some event here could carry an end, a usage or an error; false alarms only cost time.
@@ -155,12 +168,15 @@ class StreamWatch:
         try:
             document = orjson.loads(data)
         except orjson.JSONDecodeError:
-            # Not ours to judge: it may be text, or JSON with half a surrogate pair. It is content, and it ends nothing.
+            # JSON with half a surrogate pair is content and ends nothing; anything else is no event at all.
+            self.is_malformed = self.is_malformed or not _is_object(data)
             self._count_text(event, self._envelope)
             self.saw_content = self.saw_content or len(data) > 0
             return
         if isinstance(document, dict):
             self._read(document, event)
+        else:
+            self.is_malformed = True
 
     def _read(self, document: dict[str, Any], event: ServerEvent) -> None:
         text_bytes = _text_bytes(document)
@@ -200,6 +216,20 @@ def _later(before: Usage | None, now: Usage) -> Usage:
         now.cached_tokens or before.cached_tokens,
         now.reasoning_tokens or before.reasoning_tokens,
     )
+
+
+def _is_object(data: bytes) -> bool:
+    """True for the text of a JSON object, or for none; half a surrogate pair in an escape is allowed, providers send it."""
+    if not data.strip():
+        return True
+    try:
+        return type(orjson.loads(data)) is dict
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return type(json.loads(data)) is dict
+    except (ValueError, RecursionError):
+        return False
 
 
 def _filled(data: bytes, key: bytes) -> bool:

@@ -151,3 +151,31 @@ def test_last_event_without_blank_line_counts_when_the_stream_closes() -> None:
     watch.finish()
 
     assert watch.saw_done
+
+
+TOKEN = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n'
+
+
+@pytest.mark.parametrize(
+    "broken", [b'{"choices":[{"index":0,"del', b'["surprise"]', b"{bad json}", b"no json", b'{"a":"\xff"}']
+)
+@pytest.mark.parametrize("before", [0, 1, 8])
+def test_event_that_is_no_object_makes_the_stream_malformed(before: int, broken: bytes) -> None:
+    """Whether it comes first or among others, in one read or alone: nothing behind it can be trusted."""
+    watch = StreamWatch(Dialect.CHAT)
+    watch.feed(TOKEN)
+    watch.feed(TOKEN * before + b"data: " + broken + b"\n\n")
+
+    assert watch.is_malformed
+
+
+@pytest.mark.parametrize(
+    "fine", [b"data: {}\n\n", b": ping\n\n", b"data\n\n", b"event: x\ndata: {}\n\n", b'data: {"t":"\\ud83d"}\n\n']
+)
+def test_odd_but_lawful_events_are_not_malformed(fine: bytes) -> None:
+    """Comments, empty data and half a surrogate pair are what real providers send."""
+    watch = StreamWatch(Dialect.CHAT)
+    watch.feed(TOKEN)
+    watch.feed(TOKEN + fine + TOKEN)
+
+    assert not watch.is_malformed
