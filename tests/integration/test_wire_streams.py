@@ -40,6 +40,7 @@ def _routes() -> str:
         ("event", "retries: none, broken_stream: event", "{provider: main, model: served-e}"),
         ("cut", "retries: once, broken_stream: cut", "{provider: main, model: served-c}"),
         ("quick", "retries: none, broken_stream: event, timeouts: {idle: 250ms}", "{provider: main, model: served-q}"),
+        ("silent", "retries: none, timeouts: {idle: 250ms}", "{provider: main, model: served-s}"),
     ]
     pair = "{provider: main, model: first-%d}, {provider: second, model: second-%d}"
     rows += [(f"fallback-{i}", "retries: none", pair % (i, i)) for i in range(len(BEFORE_THE_FIRST_TOKEN))]
@@ -162,7 +163,7 @@ def test_event_is_kept_even_on_a_transparent_route(stream_sidecar: Sidecar, prov
 def test_stall_on_a_transparent_route_is_still_told(stream_sidecar: Sidecar, provider: Simulator) -> None:
     """Silence is no break of the wire: cutting would hide that it was our deadline that ended it."""
     provider.script("stall:after=3")
-    answer = stream_sidecar.ask(chat("echo: a b c d e f g", PACED, model="quick", stream=True))
+    answer = stream_sidecar.ask(chat("echo: a b c d e f g", PACED, model="silent", stream=True))
 
     is_error_end(answer, "upstream_stalled")
 
