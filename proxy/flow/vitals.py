@@ -164,7 +164,8 @@ class Vitals:
         known = self._since.get(name)
         now_s = self._now_s()
         if known is None or known[0] != state:
-            known = self._since[name] = (state, now_s)
+            # What is seen for the first time has been so since the start, as far as anybody knows.
+            known = self._since[name] = (state, self.started_at_s if known is None else now_s)
         row: dict[str, Any] = {"state": state, "for_s": round(now_s - known[1], 1)}
         if reason:
             row["reason"] = reason
