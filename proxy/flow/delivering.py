@@ -170,14 +170,10 @@ class Delivery:
     ) -> Failed | None:
         facts, dialect = exchange.facts, exchange.dialect
         watch = StreamWatch(dialect, expected_choices=request.choices) if dialect is not Dialect.OTHER else None
-        transforms: list[Transform] = []
+        transforms = self._transforms(exchange, asked)
         coding = head.fields.get(b"content-encoding")
         inflater = Inflater(coding) if coding is not None and watch is not None and is_inflatable(coding) else None
         is_decoded = inflater is not None
-        if exchange.vault is not None and not exchange.vault.is_empty:
-            transforms.append(StreamRestorer(exchange.vault, dialect))
-        if asked is not None:
-            transforms.append(ModelRenamer(asked))
         if coding is not None and not is_decoded:
             if transforms:
                 live.abort()
@@ -197,7 +193,7 @@ class Delivery:
         pipe = StreamPipe(
             live,
             watch,
-            tuple(transforms),
+            transforms,
             terminal,
             inflater=inflater,
             mask=partial(self._mask_events, facts.provider),
@@ -225,6 +221,16 @@ class Delivery:
         else:
             self._broken(exchange, route, pipe, terminal, outcome)
         return None
+
+    @staticmethod
+    def _transforms(exchange: Exchange, asked: str | None) -> tuple[Transform, ...]:
+        """Return what stands between the provider's events and the caller's: values back first, then the model's name."""
+        transforms: list[Transform] = []
+        if exchange.vault is not None and not exchange.vault.is_empty:
+            transforms.append(StreamRestorer(exchange.vault, exchange.dialect))
+        if asked is not None:
+            transforms.append(ModelRenamer(asked))
+        return tuple(transforms)
 
     def _mask_events(self, provider: str, data: bytes) -> bytes:
         """Take our key and account ids out of events that carry a provider's error."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from proxy.core.budget.estimate import estimate_tokens
@@ -54,7 +54,6 @@ class Relay:
     witness: Witness
     offload: Offload
     """Runs a function in a worker thread and awaits its result."""
-    known_paths: frozenset[str] = field(default_factory=frozenset)
 
     async def handle(self, inbound: Inbound, responder: Responder) -> None:
         """Carry one exchange; see ``server.door.ExchangeHandler``."""

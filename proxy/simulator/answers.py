@@ -61,10 +61,6 @@ class Answer:
         events = self.events or []
         return next((i for i, event in enumerate(events) if event.kind is Kind.CONTENT), len(events))
 
-    def content_count(self) -> int:
-        """Return the number of content events."""
-        return sum(event.kind is Kind.CONTENT for event in self.events or [])
-
 
 @dataclass(slots=True)
 class Asked:

@@ -6,7 +6,6 @@ Owns the sockets. What is said on them is the connections' affair.
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -143,14 +142,3 @@ class SimulatedProvider:
 
 def _port_of(server: asyncio.Server) -> int:
     return int(server.sockets[0].getsockname()[1])
-
-
-def is_port_free(host: str, port: int) -> bool:
-    """Return whether one could listen there now."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
