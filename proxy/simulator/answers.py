@@ -81,6 +81,8 @@ class Asked:
     scripted: str | None = None
     """Text the script wants said."""
     is_azure: bool = False
+    billed: tuple[int, int] = (0, 0)
+    """Tokens in and out that the answer says it cost; written down by whoever counts them."""
 
     @property
     def model(self) -> str:

@@ -117,10 +117,11 @@ def wants_usage(asked: Asked) -> bool:
 
 
 def token_counts(asked: Asked, said: str) -> tuple[int, int]:
-    """Return tokens in and out, as set or as counted."""
+    """Return tokens in and out, as set or as counted, and write them down as what was billed."""
     speech = asked.speech
     tokens_in = asked.prompt.tokens if speech.prompt_tokens < 0 else speech.prompt_tokens
     tokens_out = count_tokens(said) if speech.completion_tokens < 0 else speech.completion_tokens
+    asked.billed = (tokens_in, tokens_out)
     return tokens_in, tokens_out
 
 

@@ -61,6 +61,10 @@ class Entry:
     received_s: float = -1.0
     """When the last byte of the request arrived."""
     fault: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    """Tokens that the provider bills for the request, whether or not its answer says so; a fault that spoils the
+    answer on its way leaves them."""
     status: int = 0
     """Status of the answer, 0 when none was sent."""
     bytes_sent: int = 0

@@ -19,6 +19,7 @@ from proxy.simulator.catalogue import (
     read_prompt,
     read_query,
 )  # fmt: skip
+from proxy.simulator.chat import spoken_text, token_counts
 from proxy.simulator.delivery import Delivery, Framing
 from proxy.simulator.faults import NO_FAULT, Fault, Step
 from proxy.simulator.journal import Entry
@@ -87,7 +88,17 @@ def _plan_found(world: World, question: Question, place: Place, data: dict[str, 
         answer = refusal or answer_question(asked, world.settings, world.files)
     plan = Delivery(answer, speech, code_as=speech.encode, code_label=speech.encode)
     apply_fault(plan, fault, Scene(asked, question.wall_s))
+    entry.tokens_in, entry.tokens_out = _billed(asked, plan.answer)
     return _planned(world, question, plan, fault, asked)
+
+
+def _billed(asked: Asked, answer: Answer) -> tuple[int, int]:
+    """Return what the provider bills, whether or not it says so in the answer."""
+    if answer.status >= 400:
+        return 0, 0
+    if asked.billed == (0, 0) and asked.path in ("/chat/completions", "/completions"):
+        return token_counts(asked, spoken_text(asked))
+    return asked.billed
 
 
 def _speech_for(speech: Speech, header: str | None, fault: Fault) -> Speech:

@@ -463,3 +463,14 @@ def test_wrong_usage_gets_a_sentence_and_exit_code_2(arguments: list[str], said_
     assert 2 == done.returncode
     assert said_so in done.stderr
     assert "Traceback" not in done.stderr
+
+
+async def test_journal_says_what_was_billed_even_when_the_answer_does_not() -> None:
+    """Budgets are judged by what the provider counts, not by what it tells."""
+    async with running_simulator(prompt_tokens=7, completion_tokens=5) as simulator:
+        await raw_exchange(simulator.port, chat_request())
+        await raw_exchange(simulator.port, chat_request(stream=True))
+        await raw_exchange(simulator.port, chat_request("[[sim ok:usage=no,completion_tokens=40]]"))
+        await raw_exchange(simulator.port, chat_request("[[sim 503]]"))
+
+        assert [(7, 5), (7, 5), (7, 40), (0, 0)] == [(e.tokens_in, e.tokens_out) for e in simulator.entries]
