@@ -1,4 +1,4 @@
-"""``readygate audit``: read the audit store (tail, query, stats) and bring its schema up to date (migrate).
+"""``readygate audit``: read the audit store (tail, query, stats, export) and bring its schema up to date (migrate).
 
 Owns the verb's arguments and its output. The store is the one ``config.yaml`` names; a running sidecar is
 not needed and not disturbed.
@@ -8,35 +8,34 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import csv
-import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
-
+from proxy.cli.audit_output import FORMATS, Printer, Progress, json_line, open_export, write_sums
+from proxy.core.audit.query import (
+    FILTERS,
+    GROUPS,
+    Cursor,
+    RowFilter,
+    parse_cursor,
+    parse_filter,
+    parse_groups,
+)
 from proxy.core.config.settings import SecretRef
 from proxy.core.config.texts import parse_store_url
+from proxy.flow.audit_reading import AuditReader, Record, cursor_of
 from proxy.sources.files import read_config
 from proxy.sources.secrets import Secrets
-from proxy.stores.audit_reader import AuditReader, Record, RowFilter, open_reader
+from proxy.stores.audit_reader import open_reader
 from proxy.stores.audit_stores import make_sink
-from proxy.terms.errors import SinkUnavailable
-from proxy.terms.outcomes import Status
+from proxy.terms.errors import QueryTooSlow, SinkUnavailable
 
 EXIT_GOOD, EXIT_FINDING, EXIT_UNUSABLE = 0, 1, 2
-_TABLE: Final = (
-    "time", "status", "http", "provider", "model", "app", "user", "tokens", "cost", "latency", "pii", "id",
-)  # fmt: skip
-_SUM_COLUMNS: Final = (
-    "provider", "model_served", "status", "exchanges", "tokens_in", "tokens_out", "cost_usd", "mean_latency_ms",
-    "with_pii",
-)  # fmt: skip
-_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_PAGE_ROWS: Final = 1000
 _FOLLOW_EVERY_S: Final = 1.0
 _FOLLOW_BACK: Final = timedelta(hours=1)
 _FOLLOW_ROWS: Final = 1000
@@ -49,7 +48,7 @@ class Unusable(Exception):
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
-        "audit", help="read the audit store: tail, query, stats, migrate",
+        "audit", help="read the audit store: tail, query, stats, export, migrate",
         description="Read the audit store that config.yaml names. Exit code: 0 done, 1 the store is not reachable, "
         "2 wrong usage or configuration.",
     )  # fmt: skip
@@ -59,8 +58,14 @@ def add_parser(subparsers: Any) -> None:
     tail.add_argument("-f", "--follow", action="store_true", help="go on showing rows as they arrive")
     query = _verb(verbs, "query", "show the rows that match, newest first")
     query.add_argument("--limit", type=_count, default=100, metavar="N", help="at most so many rows (%(default)s)")
-    stats = _verb(verbs, "stats", "count exchanges, tokens and cost by provider, model and status")
-    for reading in (tail, query, stats):
+    query.add_argument("--after", metavar="CURSOR", help="go on behind the page that named this cursor")
+    stats = _verb(verbs, "stats", "count exchanges, errors, latency, tokens, cost and redactions")
+    stats.add_argument(
+        "--by", default="provider,model,status", metavar="X,Y", help=f"some of {', '.join(GROUPS)} (%(default)s)"
+    )
+    export = _verb(verbs, "export", "write every row that matches, oldest first", default="jsonl")
+    export.add_argument("-o", "--output", metavar="FILE", help="instead of standard output; .gz compresses")
+    for reading in (tail, query, stats, export):
         _add_filters(reading)
     migrate = verbs.add_parser("migrate", help="make or update the tables of the store")
     migrate.add_argument("-c", "--config", default="config.yaml", metavar="PATH", help="config file (%(default)s)")
@@ -77,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     except Unusable as exc:
         print(f"readygate audit: {exc}", file=sys.stderr)
         return EXIT_UNUSABLE
-    except SinkUnavailable as exc:
+    except (SinkUnavailable, QueryTooSlow) as exc:
         print(f"readygate audit: {exc}", file=sys.stderr)
         return EXIT_FINDING
 
@@ -102,39 +107,21 @@ def find_store(config: Path) -> str:
         raise Unusable(f"audit.store: {exc}") from None
 
 
-def parse_moment(text: str, now: datetime) -> datetime:
-    """Return the moment of ``15m``, ``24h``, ``7d`` (before now) or an ISO date or time, UTC unless it says otherwise.
-
-    Raises:
-        ValueError: Neither.
-    """
-    ago = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text)
-    if ago is not None:
-        return now - timedelta(seconds=float(ago[1]) * _UNITS_S[ago[2]])
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"expected 15m, 24h, 7d or a date like 2026-11-21T08:00, got {text!r}") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _verb(verbs: Any, name: str, help_text: str) -> argparse.ArgumentParser:
+def _verb(verbs: Any, name: str, help_text: str, default: str = "table") -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=help_text)
     parser.add_argument("-c", "--config", default="config.yaml", metavar="PATH", help="config file (%(default)s)")
     parser.add_argument(
-        "--format", choices=("table", "json", "csv"), default="table", help="json is one object a line (%(default)s)"
+        "--format", choices=FORMATS, default=default, help="json and jsonl: one object a line (%(default)s)"
     )
     return parser
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--app", help="only this app")
-    parser.add_argument("--user", help="only this user")
-    parser.add_argument("--status", choices=[status.value for status in Status], help="only this status")
-    parser.add_argument("--provider", help="only this provider")
-    parser.add_argument("--model", help="only this model, as served")
-    parser.add_argument("--since", metavar="WHEN", help="15m, 24h, 7d, or a date or time (UTC)")
-    parser.add_argument("--until", metavar="WHEN", help="the same; rows before this moment")
+    group = parser.add_argument_group("filters (all of them must hold)")
+    for field in FILTERS.values():
+        group.add_argument(
+            f"--{field.name.replace('_', '-')}", dest=f"filter_{field.name}", metavar="X", help=field.what
+        )
 
 
 def _count(text: str) -> int:
@@ -143,14 +130,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _filter(args: argparse.Namespace, limit: int) -> RowFilter:
-    now = _now()
+def _filter(args: argparse.Namespace) -> RowFilter:
+    given = {name: getattr(args, f"filter_{name}") for name in FILTERS}
     try:
-        since = parse_moment(args.since, now) if args.since else None
-        until = parse_moment(args.until, now) if args.until else None
+        return parse_filter({name: text for name, text in given.items() if text is not None}, _now())
     except ValueError as exc:
-        raise Unusable(str(exc)) from None
-    return RowFilter(since, until, args.app, args.user, args.status, args.provider, args.model, limit)
+        raise Unusable(f"--{str(exc).replace('_', '-', 1)}") from None
 
 
 def _now() -> datetime:
@@ -174,116 +159,110 @@ async def _read(args: argparse.Namespace, store_url: str) -> int:
     except ValueError as exc:
         raise Unusable(str(exc)) from None
     try:
-        if args.audit_verb == "stats":
-            await _stats(args, reader)
-        elif args.audit_verb == "query":
-            _Printer(args.format).rows(await reader.rows(_filter(args, args.limit)))
-        else:
-            await _tail(args, reader)
+        await _READINGS[args.audit_verb](args, reader)
     finally:
         await reader.close()
     return EXIT_GOOD
 
 
+async def _query(args: argparse.Namespace, reader: AuditReader) -> None:
+    """Print up to ``--limit`` rows, and on standard error how to go on when there are more."""
+    wanted, printer = _filter(args), Printer(args.format, sys.stdout)
+    after = None
+    if args.after:
+        try:
+            after = parse_cursor(args.after)
+        except ValueError as exc:
+            raise Unusable(str(exc)) from None
+    last: Record | None = None
+    left = args.limit
+    async for page in pages(reader, wanted, after=after):
+        printer.rows(page[:left])
+        last = page[:left][-1]
+        left -= len(page)
+        if left <= 0:
+            break
+    if last is not None and await reader.rows(wanted, 1, cursor_of(last)):
+        print(f"more rows match: --after {cursor_of(last).text()}", file=sys.stderr)
+
+
 async def _tail(args: argparse.Namespace, reader: AuditReader) -> None:
-    wanted = _filter(args, args.lines)
-    printer = _Printer(args.format)
-    found = await reader.rows(wanted)
+    wanted, printer = _filter(args), Printer(args.format, sys.stdout)
+    found = await reader.rows(wanted, args.lines)
     printer.rows(found[::-1])
     seen = {record["id"] for record in found}
     # A long exchange is written when it ends, under the time it began: look back, and skip what was shown.
     if args.follow:
-        recent = await reader.rows(_recent(args))
-        seen.update(record["id"] for record in recent)
+        seen.update(record["id"] for record in await reader.rows(_recent(wanted), _FOLLOW_ROWS))
     while args.follow:
         await asyncio.sleep(_FOLLOW_EVERY_S)
-        recent = await reader.rows(_recent(args))
+        recent = await reader.rows(_recent(wanted), _FOLLOW_ROWS)
         printer.rows([record for record in recent[::-1] if record["id"] not in seen])
         seen = {record["id"] for record in recent}
 
 
-def _recent(args: argparse.Namespace) -> RowFilter:
-    wanted = _filter(args, _FOLLOW_ROWS)
-    return RowFilter(
-        _now() - _FOLLOW_BACK, None, wanted.app, wanted.user, wanted.status, wanted.provider, wanted.model, _FOLLOW_ROWS
-    )
+def _recent(wanted: RowFilter) -> RowFilter:
+    return wanted.but("ts", ">=", _now() - _FOLLOW_BACK)
 
 
 async def _stats(args: argparse.Namespace, reader: AuditReader) -> None:
-    sums = await reader.sums(_filter(args, 1))
+    wanted = _filter(args)
+    try:
+        by = parse_groups(args.by)
+    except ValueError as exc:
+        raise Unusable(f"--{exc}") from None
+    sums = await reader.sums(wanted, by)
+    redactions = await reader.redactions(wanted)
     missing = await reader.shed_rows()
-    if args.format == "json":
-        sys.stdout.write(orjson.dumps({"sums": sums, "missing_rows": missing}, default=str).decode() + "\n")
+    if args.format in {"json", "jsonl"}:
+        sys.stdout.write(json_line({"sums": sums, "redactions": redactions, "missing_rows": missing}))
         return
-    lines = [tuple(_cell(record[name]) for name in _SUM_COLUMNS) for record in sums]
+    write_sums(sums, args.format, sys.stdout)
     if args.format == "csv":
-        _write_csv([_SUM_COLUMNS, *lines])
         return
-    _write_table([_SUM_COLUMNS, *lines])
     exchanges = sum(record["exchanges"] for record in sums)
     cost = sum(float(record["cost_usd"]) for record in sums)
     print(f"{exchanges} exchanges, {cost:.4f} USD" + (f", {missing} rows known to be missing" if missing else ""))
+    if redactions:
+        print()
+        write_sums(redactions, args.format, sys.stdout)
 
 
-class _Printer:
-    """Prints rows as they come; the head of a table or CSV once."""
-
-    def __init__(self, style: str) -> None:
-        self._style = style
-        self._has_head = False
-
-    def rows(self, records: Sequence[Record]) -> None:
-        if self._style == "json":
-            for record in records:
-                sys.stdout.write(orjson.dumps(record, option=orjson.OPT_UTC_Z).decode() + "\n")
-        elif self._style == "csv":
-            lines = [[_cell(value) for value in record.values()] for record in records]
-            _write_csv([*self._head(list(records[0]) if records else []), *lines])
-        else:
-            _write_table([*self._head(_TABLE), *(_line(record) for record in records)])
-        sys.stdout.flush()
-
-    def _head(self, names: Sequence[str]) -> list[Sequence[str]]:
-        if self._has_head or not names:
-            return []
-        self._has_head = True
-        return [names]
+async def _export(args: argparse.Namespace, reader: AuditReader) -> None:
+    """Write every matching row, oldest first, in pages; a file appears under its name only when it is whole."""
+    wanted = _filter(args)
+    total = await reader.count(wanted)
+    bar = Progress(total, sys.stderr, time.monotonic)
+    try:
+        with open_export(args.output) as out:
+            printer = Printer(args.format, out)
+            done = 0
+            async for page in pages(reader, wanted, oldest_first=True):
+                printer.rows(page)
+                done += len(page)
+                bar.show(done)
+    except OSError as exc:
+        raise Unusable(f"{args.output}: {exc.strerror}") from exc
+    finally:
+        bar.end()
+    if args.output:
+        print(f"{done} rows in {args.output}", file=sys.stderr)
 
 
-def _line(record: Record) -> tuple[str, ...]:
-    tokens = "" if record["tokens_in"] is None else f"{record['tokens_in']}/{record['tokens_out']}"
-    return (
-        f"{record['ts']:%Y-%m-%d %H:%M:%S}", record["status"], _cell(record["http_status"] or ""),
-        record["provider"], record["model_served"] or record["model_asked"], record["app"], record["user_id"],
-        tokens, "" if record["cost_usd"] is None else f"{record['cost_usd']:.6f}",
-        "" if record["latency_ms"] is None else f"{record['latency_ms']:.0f} ms",
-        ",".join(f"{kind.lower()}={count}" for kind, count in record["findings"].items()), record["id"],
-    )  # fmt: skip
+async def pages(
+    reader: AuditReader, wanted: RowFilter, *, after: Cursor | None = None, oldest_first: bool = False
+) -> AsyncIterator[list[Record]]:
+    """Yield matching rows in pages; what is inserted meanwhile neither repeats a row nor hides one."""
+    while True:
+        page = await reader.rows(wanted, _PAGE_ROWS, after, oldest_first=oldest_first)
+        if not page:
+            return
+        yield page
+        if len(page) < _PAGE_ROWS:
+            return
+        after = cursor_of(page[-1])
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    if isinstance(value, dict | list):
-        return orjson.dumps(value).decode()
-    return str(value)
-
-
-def _write_table(lines: Sequence[Sequence[str]]) -> None:
-    """Print aligned columns; what callers put into names cannot move the cursor or start a new line."""
-    shown = [[_printable(cell) for cell in line] for line in lines]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    for line in shown:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text[:80])
-
-
-def _write_csv(lines: Sequence[Sequence[str]]) -> None:
-    csv.writer(sys.stdout, lineterminator="\n").writerows(lines)
+_READINGS: Final[dict[str, Callable[[argparse.Namespace, AuditReader], Coroutine[Any, Any, None]]]] = {
+    "tail": _tail, "query": _query, "stats": _stats, "export": _export,
+}  # fmt: skip

@@ -1,92 +1,77 @@
-"""Reading the audit store: rows by filter, newest first, and sums.
+"""Reading the audit store: rows by filter and page, counts, sums, redactions.
 
-Owns the two readers and the WHERE clause they share; values always travel as parameters. Used by the
-command line and the admin API, never on the request path. Opens the store for reading only.
+Owns the two readers and how a filter becomes their SQL; values always travel as parameters. Used by the
+command line and the admin API, never on the request path. Opens the store for reading only, with a limit
+on the time of each query, over a connection of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 
+from proxy.core.audit.query import DEFAULT_GROUPS, Condition, Cursor, RowFilter, Value, clause
 from proxy.core.audit.row import CLAIMS, JSON_COLUMNS, Row
+from proxy.flow.audit_reading import AuditReader, Record
 from proxy.stores.audit_stores import POSTGRES_SCHEMES, sqlite_path
-from proxy.stores.migrations import statement
+from proxy.stores.migrations import Dialect, statement
 from proxy.stores.postgres_sink import split_pooler_flag
-from proxy.terms.errors import SinkUnavailable
+from proxy.terms.errors import QueryTooSlow, SinkUnavailable
 
-Record = dict[str, Any]
 _COLUMNS: Final = ", ".join(Row._fields)
 _CONNECT_S: Final = 5.0
+_DEFAULT_LIMIT_S: Final = 600.0
+_SLICE_ROWS: Final = 100
+"""Rows decoded at a stretch on the event loop: about a millisecond."""
+_STEPS_BETWEEN_LOOKS: Final = 20_000
+"""SQLite's virtual machine steps between two looks at the clock: well under a millisecond."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class RowFilter:
-    """Which rows are wanted; ``None`` means any. ``since`` is inclusive, ``until`` is not."""
-
-    since: datetime | None = None
-    until: datetime | None = None
-    app: str | None = None
-    user: str | None = None
-    status: str | None = None
-    provider: str | None = None
-    model: str | None = None
-    limit: int = 100
-
-
-class AuditReader(Protocol):
-    """Reads one audit store. Both methods raise SinkUnavailable."""
-
-    async def rows(self, wanted: RowFilter) -> list[Record]:
-        """Return matching rows, newest first, JSON columns parsed, times as aware datetimes."""
-        ...
-
-    async def sums(self, wanted: RowFilter) -> list[Record]:
-        """Return one record per provider, model served and status, the largest first."""
-        ...
-
-    async def shed_rows(self) -> int:
-        """Return how many rows are known to be missing, by the gap records."""
-        ...
-
-    async def close(self) -> None: ...
-
-
-def open_reader(store_url: str) -> AuditReader:
-    """Return the reader of a store; it connects when it is first asked.
+def open_reader(store_url: str, *, limit_s: float = _DEFAULT_LIMIT_S) -> AuditReader:
+    """Return the reader of a store; it connects when it is first asked. No query runs longer than ``limit_s``.
 
     Raises:
         ValueError: This store cannot be read back (``stdout:``).
     """
     if store_url.startswith("sqlite:"):
-        return SqliteReader(sqlite_path(store_url))
+        return SqliteReader(sqlite_path(store_url), limit_s)
     if store_url.split(":", 1)[0] in POSTGRES_SCHEMES:
-        return PostgresReader(store_url)
+        return PostgresReader(store_url, limit_s)
     raise ValueError("this audit store cannot be read back; query whatever collects it")
 
 
 class SqliteReader:
     """Reads a SQLite file beside the sidecar that writes it; satisfies ``AuditReader``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limit_s: float = _DEFAULT_LIMIT_S) -> None:
         self._path = path
+        self._limit_s = limit_s
 
-    async def rows(self, wanted: RowFilter) -> list[Record]:
-        clause, values = where(wanted, numbered=False)
-        sql = f"SELECT {_COLUMNS} FROM audit {clause} ORDER BY ts DESC, id DESC LIMIT ?"  # noqa: S608 - fixed names
-        return [_plain(record) for record in await self._fetch(sql, [*values, wanted.limit])]
+    async def rows(
+        self, wanted: RowFilter, limit: int, after: Cursor | None = None, *, oldest_first: bool = False
+    ) -> list[Record]:
+        sql, values = _select("sqlite", wanted, limit, after, oldest_first=oldest_first)
+        return await asyncio.to_thread(self._rows_now, sql, values)
 
-    async def sums(self, wanted: RowFilter) -> list[Record]:
-        clause, values = where(wanted, numbered=False)
-        return await self._fetch(statement("sqlite", "sums").replace("/*where*/", clause), values)
+    async def count(self, wanted: RowFilter) -> int:
+        where, values = clause(wanted, _question_mark)
+        return int((await self._fetch(f"SELECT count(*) AS rows FROM audit {where}", values))[0]["rows"])  # noqa: S608
+
+    async def sums(self, wanted: RowFilter, by: tuple[str, ...] = DEFAULT_GROUPS) -> list[Record]:
+        where, values = clause(wanted, _question_mark)
+        return await self._fetch(_grouped("sqlite", where, by), values)
+
+    async def redactions(self, wanted: RowFilter) -> list[Record]:
+        where, values = clause(wanted, _question_mark)
+        return await self._fetch(statement("sqlite", "redactions").replace("/*where*/", where), values)
 
     async def shed_rows(self) -> int:
         return int((await self._fetch("SELECT coalesce(sum(shed), 0) AS shed FROM audit_gaps", []))[0]["shed"])
@@ -94,39 +79,59 @@ class SqliteReader:
     async def close(self) -> None:
         """Nothing is kept open."""
 
-    async def _fetch(self, sql: str, values: Sequence[Any]) -> list[Record]:
+    async def _fetch(self, sql: str, values: Sequence[Value]) -> list[Record]:
         return await asyncio.to_thread(self._fetch_now, sql, values)
 
-    def _fetch_now(self, sql: str, values: Sequence[Any]) -> list[Record]:
+    def _rows_now(self, sql: str, values: Sequence[Value]) -> list[Record]:
+        return [plain(record) for record in self._fetch_now(sql, values)]
+
+    def _fetch_now(self, sql: str, values: Sequence[Value]) -> list[Record]:
         if not self._path.exists():
             raise SinkUnavailable(f"{self._path} does not exist yet: no sidecar has written a row there")
+        deadline_s = time.monotonic() + self._limit_s
         try:
             connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=_CONNECT_S)
             try:
                 connection.row_factory = sqlite3.Row
+                connection.set_progress_handler(lambda: time.monotonic() > deadline_s, _STEPS_BETWEEN_LOOKS)
                 bound = [_milliseconds(value) if isinstance(value, datetime) else value for value in values]
                 return [dict(record) for record in connection.execute(sql, bound)]
             finally:
                 connection.close()
+        except sqlite3.OperationalError as exc:
+            if str(exc) == "interrupted":
+                raise QueryTooSlow from exc
+            raise SinkUnavailable(f"sqlite {self._path}: {exc}") from exc
         except sqlite3.Error as exc:
             raise SinkUnavailable(f"sqlite {self._path}: {exc}") from exc
 
 
 class PostgresReader:
-    """Reads PostgreSQL over one connection; satisfies ``AuditReader``."""
+    """Reads PostgreSQL over one connection of its own; satisfies ``AuditReader``. One question at a time."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, limit_s: float = _DEFAULT_LIMIT_S) -> None:
         self._url, _ = split_pooler_flag(url)
+        self._limit_s = limit_s
         self._connection: Any = None
+        self._lock = asyncio.Lock()
 
-    async def rows(self, wanted: RowFilter) -> list[Record]:
-        clause, values = where(wanted, numbered=True)
-        sql = f"SELECT {_COLUMNS} FROM audit {clause} ORDER BY ts DESC, id DESC LIMIT ${len(values) + 1}"  # noqa: S608
-        return [_plain(record) for record in await self._fetch(sql, [*values, wanted.limit])]
+    async def rows(
+        self, wanted: RowFilter, limit: int, after: Cursor | None = None, *, oldest_first: bool = False
+    ) -> list[Record]:
+        sql, values = _select("postgres", wanted, limit, after, oldest_first=oldest_first)
+        return [plain(record) for record in await self._fetch(sql, values)]
 
-    async def sums(self, wanted: RowFilter) -> list[Record]:
-        clause, values = where(wanted, numbered=True)
-        return await self._fetch(statement("postgres", "sums").replace("/*where*/", clause), values)
+    async def count(self, wanted: RowFilter) -> int:
+        where, values = clause(wanted, _dollar)
+        return int((await self._fetch(f"SELECT count(*) AS rows FROM audit {where}", values))[0]["rows"])  # noqa: S608
+
+    async def sums(self, wanted: RowFilter, by: tuple[str, ...] = DEFAULT_GROUPS) -> list[Record]:
+        where, values = clause(wanted, _dollar)
+        return await self._fetch(_grouped("postgres", where, by), values)
+
+    async def redactions(self, wanted: RowFilter) -> list[Record]:
+        where, values = clause(wanted, _dollar)
+        return await self._fetch(statement("postgres", "redactions").replace("/*where*/", where), values)
 
     async def shed_rows(self) -> int:
         found = await self._fetch("SELECT coalesce(sum(shed), 0)::bigint AS shed FROM audit_gaps", [])
@@ -137,39 +142,45 @@ class PostgresReader:
             await self._connection.close(timeout=_CONNECT_S)
             self._connection = None
 
-    async def _fetch(self, sql: str, values: Sequence[Any]) -> list[Record]:
+    async def _fetch(self, sql: str, values: Sequence[Value]) -> list[Record]:
         import asyncpg  # noqa: PLC0415 - only those who read PostgreSQL pay for its driver
 
-        try:
-            if self._connection is None:
-                self._connection = await asyncpg.connect(self._url, timeout=_CONNECT_S, statement_cache_size=0)
-            return [dict(record) for record in await self._connection.fetch(sql, *values)]
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
-            raise SinkUnavailable(f"postgresql: {str(exc) or type(exc).__name__}") from exc
+        async with self._lock:
+            try:
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await asyncpg.connect(self._url, timeout=_CONNECT_S, statement_cache_size=0)
+                return await self._fetch_in_slices(sql, values)
+            except asyncpg.QueryCanceledError as exc:
+                raise QueryTooSlow from exc
+            except asyncpg.PostgresError as exc:
+                raise SinkUnavailable(f"postgresql: {str(exc) or type(exc).__name__}") from exc
+            except (asyncpg.InterfaceError, OSError) as exc:
+                self._drop()
+                raise SinkUnavailable(f"postgresql: {str(exc) or type(exc).__name__}") from exc
+
+    def _drop(self) -> None:
+        """Give up a connection of which nobody knows where it stands."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def _fetch_in_slices(self, sql: str, values: Sequence[Value]) -> list[Record]:
+        """Run a query that can only read, and let other tasks run between slices of its rows."""
+        found: list[Record] = []
+        deadline_s = time.monotonic() + self._limit_s
+        async with self._connection.transaction(readonly=True):
+            # Local to the transaction: behind PgBouncer the session belongs to somebody else a moment later.
+            await self._connection.execute(f"SET LOCAL statement_timeout = {round(self._limit_s * 1000)}")
+            cursor = await self._connection.cursor(sql, *values)
+            while part := await cursor.fetch(_SLICE_ROWS):
+                if time.monotonic() > deadline_s:  # the server's limit is for each slice
+                    raise QueryTooSlow
+                found += [dict(record) for record in part]
+                await asyncio.sleep(0)
+        return found
 
 
-def where(wanted: RowFilter, *, numbered: bool) -> tuple[str, list[Any]]:
-    """Return the WHERE clause of a filter and its values; placeholders are ``$1`` when numbered, else ``?``."""
-    conditions = {
-        "ts >=": wanted.since,
-        "ts <": wanted.until,
-        "app =": wanted.app,
-        "user_id =": wanted.user,
-        "status =": wanted.status,
-        "provider =": wanted.provider,
-        "model_served =": wanted.model,
-    }
-    asked = {left: value for left, value in conditions.items() if value is not None}
-    parts = [f"{left} {f'${number}' if numbered else '?'}" for number, left in enumerate(asked, 1)]
-    return ("WHERE " + " AND ".join(parts) if parts else ""), list(asked.values())
-
-
-def _milliseconds(moment: datetime) -> int:
-    """Return the first whole Unix millisecond that is not before ``moment``."""
-    return -((_EPOCH - moment) // timedelta(milliseconds=1))
-
-
-def _plain(record: Record) -> Record:
+def plain(record: Record) -> Record:
     """Return a record with parsed JSON columns, aware times, true booleans and text ids."""
     for name, value in record.items():
         if name in JSON_COLUMNS:
@@ -177,9 +188,42 @@ def _plain(record: Record) -> Record:
         elif name in CLAIMS:
             record[name] = bool(value)
         elif name == "ts" and isinstance(value, int):
-            record[name] = datetime.fromtimestamp(value / 1000, UTC)
+            record[name] = _EPOCH + timedelta(milliseconds=value)
         elif name in {"id", "writer"}:
             record[name] = str(value)
         elif name == "hash" and value is not None:
             record[name] = bytes(value).hex()
     return record
+
+
+def _select(
+    dialect: Dialect, wanted: RowFilter, limit: int, after: Cursor | None, *, oldest_first: bool
+) -> tuple[str, list[Value]]:
+    """Return the query of one page. ``ts`` stands beside the pair so that partitions can be passed over."""
+    mark = _dollar if dialect == "postgres" else _question_mark
+    order, behind = ("ASC", ">") if oldest_first else ("DESC", "<")
+    more = [] if after is None else [Condition("ts", f"{behind}=", _EPOCH + timedelta(milliseconds=after.ts_ms))]
+    where, values = clause(wanted, mark, more)
+    if after is not None:
+        first, second = mark(len(values) + 1), mark(len(values) + 2)
+        where += f" AND (ts, id) {behind} ({first}, {second})"
+        values += [more[0].value, after.id]
+    sql = f"SELECT {_COLUMNS} FROM audit {where} ORDER BY ts {order}, id {order} LIMIT {mark(len(values) + 1)}"  # noqa: S608
+    return sql, [*values, limit]
+
+
+def _grouped(dialect: Dialect, where: str, by: tuple[str, ...]) -> str:
+    return statement(dialect, "sums").replace("/*where*/", where).replace("/*by*/", ", ".join(by))
+
+
+def _dollar(number: int) -> str:
+    return f"${number}"
+
+
+def _question_mark(_: int) -> str:
+    return "?"
+
+
+def _milliseconds(moment: datetime) -> int:
+    """Return the first whole Unix millisecond that is not before ``moment``."""
+    return -((_EPOCH - moment) // timedelta(milliseconds=1))

@@ -41,6 +41,12 @@ class SinkUnavailable(ProxyError):
     code = "sink_unavailable"
 
 
+class QueryTooSlow(ProxyError):
+    """The audit store did not finish a query in the time it was given; narrow it, for instance by time."""
+
+    code = "audit_query_timeout"
+
+
 class RowRefused(ProxyError):
     """The audit store refused one row for what it holds."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import gzip
 import io
 import json
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from proxy.cli import main
-from proxy.cli.audit import parse_moment
+from proxy.cli.audit_output import Progress
+from proxy.core.audit.query import parse_moment
 from proxy.core.audit.row import Row, Stamp, encode_end, merge
 from proxy.flow.audit_ports import Sink
 from proxy.stores.audit_stores import make_sink
@@ -27,7 +29,9 @@ def rows() -> list[Row]:
     exchanges = [
         typical_exchange(1, app="shop", ts_ms=1_795_000_000_000),
         typical_exchange(2, app="shop", user="eve\x1b[2J\nforged", ts_ms=1_795_000_001_000),
-        typical_exchange(3, app="desk", status="blocked", provider="", http_status=400, ts_ms=1_795_000_002_000),
+        typical_exchange(
+            3, app="desk", user="=HYPERLINK(1)", status="blocked", provider="", http_status=400, ts_ms=1_795_000_002_000
+        ),
     ]
     return [merge(None, encode_end(facts), Stamp(WRITER, 1, seq)) for seq, facts in enumerate(exchanges, 1)]
 
@@ -126,3 +130,112 @@ def test_missing_store_and_missing_config_say_what_to_do(tmp_path: Path, capsys:
     """A newcomer gets a sentence, not a traceback."""
     assert 2 == main(["audit", "query", "-c", str(tmp_path / "none.yaml")])
     assert "none.yaml" in capsys.readouterr().err
+
+
+def test_every_filter_chooses_rows_and_none_of_them_is_sql(show: Show) -> None:
+    """Each filter reaches its column; what looks like SQL is only text that no row holds."""
+    chosen = {
+        "--app": "desk", "--status": "blocked", "--http-status": "400", "--since": "2026-11-18T11:06:42", "--provider": "",
+    }  # fmt: skip
+    for option, value in chosen.items():
+        found = [json.loads(line) for line in show("query", option, value, "--format", "json").splitlines()]
+        assert [3] == [int(record["id"][-12:], 16) for record in found], option
+    everything = {
+        "--user": "user-1", "--conversation": "conversation-9", "--model": "gpt-4o-mini", "--model-asked": "fast",
+        "--route": "fast", "--policy": "default", "--revision": "9f31ab20", "--pii": "yes", "--min-cost": "0.0001",
+        "--max-cost": "1", "--min-latency": "500", "--until": "2026-11-18T11:06:40.5",
+        "--id": rows()[0].id,
+    }  # fmt: skip
+    options = [word for pair in everything.items() for word in pair]
+    assert 1 == len(show("query", *options, "--format", "json").splitlines())
+    for hostile in ("' OR 1=1 --", "x'; DROP TABLE audit; --", "$1", "%", "/*where*/", "\x1b[2J"):
+        assert "" == show("query", "--app", hostile, "--format", "json")
+    assert 3 == len(show("query", "--format", "json").splitlines())
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--status=nonsense", "--http-status=99999", "--min-cost=nan", "--min-cost=1;", "--pii=maybe", "--id=42", "--since=never",
+     "--since=99999999w", "--after=AAAA", "--app=a\x00b"],
+)  # fmt: skip
+def test_filter_of_the_wrong_kind_says_what_was_expected(
+    show: Show, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    """Exit code 2 and a sentence, before the store is asked anything."""
+    assert 2 == main(["audit", "query", "-c", str(tmp_path / "config.yaml"), option])
+    assert "expected" in capsys.readouterr().err
+
+
+def test_pages_are_joined_by_the_cursor_and_miss_nothing(
+    show: Show, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What arrives between two pages neither repeats a row nor hides one."""
+    seen: list[int] = []
+    more: list[str] = []
+    for _ in range(3):
+        assert 0 == main(
+            ["audit", "query", "-c", str(tmp_path / "config.yaml"), "--limit", "1", "--format", "json", *more]
+        )
+        printed = capsys.readouterr()
+        seen += [int(json.loads(line)["id"][-12:], 16) for line in printed.out.splitlines()]
+        more = printed.err.removeprefix("more rows match: ").split()
+
+    assert [3, 2, 1] == seen
+    assert [] == more
+
+
+def test_stats_have_percentiles_errors_and_redactions_by_any_group(show: Show) -> None:
+    """Who is slow, who fails, what was found."""
+    found = json.loads(show("stats", "--by", "app", "--format", "json"))
+
+    assert ["shop", "desk"] == [line["app"] for line in found["sums"]]
+    assert (2, 0, 0.0, 512.25, 512.25) == tuple(
+        found["sums"][0][name] for name in ("exchanges", "errors", "error_rate", "p50_latency_ms", "p95_latency_ms")
+    )
+    assert [{"type": "EMAIL", "found": 3, "replaced": 3, "exchanges": 3}] == found["redactions"]
+    assert "EMAIL" in show("stats")
+    assert "p95_latency_ms" in show("stats", "--format", "csv")
+
+
+def test_export_writes_every_row_once_oldest_first(show: Show, tmp_path: Path) -> None:
+    """A file that is there is whole, private, and holds what the store holds."""
+    target = tmp_path / "rows.jsonl.gz"
+    show("export", "--output", str(target))
+    with gzip.open(target, "rt") as packed:
+        found = [json.loads(line) for line in packed]
+
+    assert [1, 2, 3] == [int(record["id"][-12:], 16) for record in found]
+    assert "eve\x1b[2J\nforged" == found[1]["user_id"]
+    assert 0o600 == target.stat().st_mode & 0o777
+    assert not list(tmp_path.glob("*.partial"))
+    assert show("export", "--app", "desk").count("\n") == 1
+
+
+def test_no_output_can_act_on_a_terminal_or_in_a_spreadsheet(show: Show) -> None:
+    """Names come from callers: no escape sequence, no forged line, no formula (SE-15)."""
+    for style in ("table", "json", "csv"):
+        text = show("query", "--format", style)
+        assert not [char for char in text if ord(char) < 32 and char != "\n"], style
+        assert 3 == len([line for line in text.splitlines() if "gpt-4o-mini" in line]), style
+    assert ",'=HYPERLINK(1)," in show("query", "--format", "csv")
+
+
+def test_progress_is_shown_only_on_terminals_and_only_when_it_takes_long() -> None:
+    """Nobody wants a bar in a log file, or for a tenth of a second."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def shown(out: io.StringIO) -> str:
+        moments = iter((0.0, 1.9, 4.0))
+        bar = Progress(1000, out, lambda: next(moments))
+        bar.show(100)
+        assert "" == out.getvalue()
+        bar.show(250)
+        text = out.getvalue()
+        bar.end()
+        return text
+
+    assert "" == shown(io.StringIO())
+    assert " 25% 250 of 1,000, 12 s left" in shown(Terminal())
