@@ -12,18 +12,20 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from proxy.core.config.load import MAIN_ADMIN
 from proxy.core.config.problem import Problem
-from proxy.core.config.settings import Durability, SecretRef, Settings
+from proxy.core.config.settings import AdminToken, Durability, SecretRef, Settings
 from proxy.core.dialect import Dialect
 from proxy.core.redaction import RequestRedactor
 from proxy.core.redaction.detect import KNOWN_KINDS, Detector, build_detector
 from proxy.flow.attempts import Attempts
+from proxy.flow.breaker_calls import breaker_routes
 from proxy.flow.budgets import Budgets
 from proxy.flow.callers import CallerBook
 from proxy.flow.catalog import Catalog, Snapshot
@@ -38,6 +40,8 @@ from proxy.flow.relay import Relay
 from proxy.flow.reload import compile_snapshot, put_in_force
 from proxy.flow.vitals import Vitals
 from proxy.server.admin import AdminDoor
+from proxy.server.admin_access import Access, Credential, is_loopback_host
+from proxy.server.admin_api import AdminApi
 from proxy.server.door import DataDoor
 from proxy.sources.files import FolderSnapshot, watch_policies
 from proxy.sources.secrets import Secrets, references, usable_providers
@@ -45,6 +49,7 @@ from proxy.stores.audit_stores import dead_letters, make_sink, open_spool
 from proxy.telemetry.log import set_up
 from proxy.telemetry.metrics import Metrics, Sample
 from proxy.telemetry.witness import Telemetry
+from proxy.terms.admin import AdminRoute, AdminWrite, Role
 from proxy.terms.redaction import Action, RedactionPlan
 from proxy.upstream.providers import Providers
 
@@ -206,7 +211,14 @@ class App:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self.metrics)
         self._add_gauges()
-        self.admin = AdminDoor(settings.server.admin, self.vitals, self._registry, self._admin_token)
+        access = Access(self._credentials, is_loopback_host(settings.server.admin.host), time.monotonic)
+        api = AdminApi(
+            self._admin_routes(),
+            access,
+            on_write=self._note_write,
+            on_fault=lambda path, kind: witness.fault("admin_call", path=path, error=kind),
+        )
+        self.admin = AdminDoor(settings.server.admin, self.vitals, self._registry, access, api)
         self._redactors = Redactors(os.urandom(32))
 
     def _row_delivery(self) -> RowDelivery:
@@ -219,10 +231,24 @@ class App:
         self._sink = make_sink(store)
         return RowDelivery(self._spool, self._sink, dead_letters(audit), self.clock, random.random, pace)
 
-    def _admin_token(self) -> str | None:
-        ref = self._settings.admin_token
-        secret = self._secrets.current(ref) if ref is not None else None
-        return secret.reveal() if secret is not None else None
+    def _admin_routes(self) -> list[AdminRoute]:
+        """The calls of the admin API; each owner of a state brings its own."""
+        return [*breaker_routes(self.fleet, self.vitals.deployments, self.witness, time.monotonic)]
+
+    def _note_write(self, write: AdminWrite) -> None:
+        """Every admin call that was to change something leaves a trace."""
+        self.witness.notice("admin_write", **asdict(write))
+
+    def _credentials(self) -> list[Credential]:
+        """The admin tokens of this moment; one whose secret is replaced is right for an overlap, old and new."""
+        settings, now_s = self._settings, time.monotonic()
+        tokens = list(settings.admin_tokens)
+        if settings.admin_token is not None:
+            tokens.append(AdminToken(MAIN_ADMIN, Role.ADMIN, settings.admin_token))
+        return [
+            Credential(t.name, t.role, tuple(text.reveal() for text in self._secrets.accepted(t.token, now_s)))
+            for t in tokens
+        ]
 
     def _totals(self) -> dict[str, Any]:
         return {

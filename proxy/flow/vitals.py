@@ -142,7 +142,7 @@ class Vitals:
         )
         rows["budget_store"] = self._row("budget_store", "ok", "in process")
         by_provider: dict[str, list[dict[str, Any]]] = {}
-        for view in self._deployments():
+        for view in self.deployments():
             by_provider.setdefault(view["provider"], []).append(view)
         for name in self._catalog.providers:
             rows[f"provider:{name}"] = self._provider_row(name, by_provider.get(name, []))
@@ -190,7 +190,7 @@ class Vitals:
                     }
                 )
         rows: dict[str, Any] = {}
-        views = self._deployments()
+        views = self.deployments()
         for name in self._catalog.providers:
             own = [view for view in views if view["provider"] == name]
             busiest = max(own, key=lambda view: int(view["attempts"]), default=None)
@@ -209,7 +209,7 @@ class Vitals:
                 rows[name]["reason"] = self.unusable[name]
         return {"providers": rows}
 
-    def _deployments(self) -> list[dict[str, Any]]:
+    def deployments(self) -> list[dict[str, Any]]:
         """Every deployment as it stands."""
         now_s = self._now_s()
         rows = []
@@ -238,7 +238,7 @@ class Vitals:
 
     def open_breakers(self) -> list[tuple[tuple[str], float]]:
         """One sample per deployment: 1 while its breaker is not closed."""
-        return [((row["deployment"],), float(row["state"] in ("open", "half_open"))) for row in self._deployments()]
+        return [((row["deployment"],), float(row["state"] in ("open", "half_open"))) for row in self.deployments()]
 
     def summary(self) -> dict[str, Any]:
         """What the status page shows on top."""

@@ -1,34 +1,31 @@
-"""The admin door: probes, health, providers, metrics and the status page, on a port of its own.
+"""The admin door: probes, health, providers, metrics, the admin API and the status page, on a port of its own.
 
-Owns its listener and the access check. Knows nothing of what it shows: it asks ``Vitals``. Rare traffic, so
-aiohttp's application layer is right here. With ``admin_token`` set everything but the probes demands it.
+Owns its listener and asks ``Access`` who calls. Knows nothing of what it shows: it asks ``Vitals`` and the routes of
+the ``AdminApi``. Rare traffic, so aiohttp's application layer is right here. Once a token is configured everything but
+the probes and the status page's own files, which hold no data, demands one.
 """
 
 from __future__ import annotations
 
-import hmac
+import os
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any, Final, Protocol
 
-import orjson
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from proxy.core.config.settings import Listen
+from proxy.server.admin_access import Access, Rejected
+from proxy.server.admin_api import ACTOR, CALL_ID, SECURITY_HEADERS, AdminApi, document, error, rejection
 from proxy.server.gate import allowed_host_names, host_name, is_allowed_host
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _PROBES: Final = frozenset({"/livez", "/readyz", "/startupz", "/healthz", "/ready", "/startup"})
-_SECURITY_HEADERS: Final = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
-}
+_OPEN: Final = _PROBES | {"/", "/status.js", "/status.css"}
+"""What holds no data and is shown to everyone; the page asks for a token itself."""
 
 
 class Vitals(Protocol):
@@ -51,13 +48,14 @@ class AdminDoor:
     """Owner of the admin listener."""
 
     def __init__(
-        self, listen: Listen, vitals: Vitals, registry: CollectorRegistry, token: Callable[[], str | None]
+        self, listen: Listen, vitals: Vitals, registry: CollectorRegistry, access: Access, api: AdminApi
     ) -> None:
         self._listen = listen
         self._host_names = allowed_host_names(listen.host, ())
         self._vitals = vitals
         self._registry = registry
-        self._token = token
+        self._access = access
+        self._api = api
         self._runner: web.AppRunner | None = None
 
     async def open(self) -> None:
@@ -75,6 +73,7 @@ class AdminDoor:
                 web.get("/", self._asset("status.html", "text/html")),
                 web.get("/status.js", self._asset("status.js", "text/javascript")),
                 web.get("/status.css", self._asset("status.css", "text/css")),
+                *self._api.resources(),
             ]
         )
         self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=15.0)
@@ -98,22 +97,30 @@ class AdminDoor:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        request[CALL_ID] = os.urandom(16).hex()
+        response = await self._answer(request, handler)
+        if not response.prepared:
+            response.headers.update(SECURITY_HEADERS)
+        return response
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         name = host_name(request.headers.get("Host", "").encode("latin-1", "replace"))
         if name is None:
-            return _error(400, "bad_request", "The Host header is not a host name.")
+            return error(400, "bad_request", "The Host header is not a host name.", request)
         if not is_allowed_host(name, self._host_names):
-            return _error(421, "bad_request", "This sidecar does not answer for that Host.")
-        token = self._token()
-        if token is not None and request.path not in _PROBES and not _carries(request, token):
-            response: web.StreamResponse = _error(401, "invalid_admin_token", "This needs the admin token.")
-            response.headers["www-authenticate"] = "Bearer"
-        else:
-            try:
-                response = await handler(request)
-            except web.HTTPException as exc:
-                response = _error(exc.status, _CODES.get(exc.status, "bad_request"), exc.reason)
-        response.headers.update(_SECURITY_HEADERS)
-        return response
+            return error(421, "bad_request", "This sidecar does not answer for that Host.", request)
+        if request.path not in _OPEN:
+            actor = self._access.identify(request.headers.get("Authorization", ""), request.remote or "")
+            if isinstance(actor, Rejected):
+                return rejection(actor, request)
+            request[ACTOR] = actor
+        try:
+            return await handler(request)
+        except web.HTTPException as exc:
+            response = error(exc.status, _CODES.get(exc.status, "bad_request"), exc.reason, request)
+            if "Allow" in exc.headers:
+                response.headers["allow"] = exc.headers["Allow"]
+            return response
 
     # --- pages ------------------------------------------------------------------------------------
 
@@ -121,14 +128,14 @@ class AdminDoor:
     def _probe(ask: Callable[[], tuple[bool, dict[str, Any]]]) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
             is_well, detail = ask()
-            return _json(detail, 200 if is_well else 503)
+            return document(detail, 200 if is_well else 503)
 
         return answer
 
     @staticmethod
     def _json(ask: Callable[[], dict[str, Any]]) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
-            return _json(ask(), 200)
+            return document(ask(), 200)
 
         return answer
 
@@ -146,18 +153,3 @@ class AdminDoor:
 
 
 _CODES: Final = {404: "not_found", 405: "method_not_allowed"}
-
-
-def _carries(request: web.Request, token: str) -> bool:
-    scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(presented.strip().encode(), token.encode())
-
-
-def _json(document: dict[str, Any], status: int) -> web.Response:
-    body = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE, default=str)
-    return web.Response(body=body, status=status, content_type="application/json")
-
-
-def _error(status: int, code: str, message: str) -> web.Response:
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    return _json({"error": {"message": message, "type": kind, "param": None, "code": code}}, status)

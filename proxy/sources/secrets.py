@@ -164,6 +164,7 @@ def references(settings: Settings) -> tuple[SecretRef, ...]:
     """Return every reference that settings hold."""
     refs = [provider.api_key for provider in settings.providers.values()]
     refs.append(settings.admin_token)
+    refs += [token.token for token in settings.admin_tokens]
     if isinstance(settings.audit.store, SecretRef):
         refs.append(settings.audit.store)
     return tuple(dict.fromkeys(ref for ref in refs if ref is not None))
@@ -190,7 +191,8 @@ def secret_problems(settings: Settings, secrets: Secrets) -> list[Problem]:
         if ref is not None and secrets.current(ref) is None:
             text = f"provider {name} cannot be used: {secrets.trouble(ref)}"
             found.append(lint(ref.mark, "unset-secret", text, _remedy(ref)))
-    for what, owner in (("admin_token", settings.admin_token), ("audit.store", settings.audit.store)):
+    tokens = [(f"admin_tokens: {token.name}", token.token) for token in settings.admin_tokens]
+    for what, owner in (("admin_token", settings.admin_token), *tokens, ("audit.store", settings.audit.store)):
         if isinstance(owner, SecretRef) and secrets.current(owner) is None:
             found.append(error(owner.mark, "unset-secret", f"`{what}`: {secrets.trouble(owner)}", _remedy(owner)))
     if found and not usable_providers(settings, secrets):

@@ -222,7 +222,7 @@ def test_admin_token_guards_all_but_the_probes(provider: Simulator, tmp_path: Pa
     """The kubelet has no token; everybody else needs it."""
     text = config(provider) + "admin_token: {env: ADMIN_TOKEN}\n"
     with sidecar_for(tmp_path, text, POLICY, env={"ADMIN_TOKEN": "the-admin-token"}) as running:
-        pages = ("/health", "/providers", "/metrics", "/summary", "/")
+        pages = ("/health", "/providers", "/metrics", "/summary", "/api/v1/breakers")
 
         assert [200] * 3 == [running.status(path) for path in ("/livez", "/readyz", "/startupz")]
         assert [401] * 5 == [running.status(path) for path in pages]

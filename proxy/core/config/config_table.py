@@ -33,6 +33,7 @@ from proxy.core.config.texts import (
     parse_proxy_url,
     parse_sha256,
 )
+from proxy.terms.admin import Role
 
 _NOT_YET = "is not available in this version; it would be ignored, so it is refused"
 
@@ -198,6 +199,23 @@ _CALLER = Table(
     homes={"key": "sha256, hashed"},
 )
 
+_ADMIN_TOKEN = Table(
+    "admin_token",
+    "One token of the admin API.",
+    (
+        Key("name", Text("a name", parse_name), "What records call its holder.", is_required=True, example="grafana"),
+        Key(
+            "role",
+            Choice(tuple(Role)),
+            "viewer looks, operator also resets and rehearses, admin may do everything.",
+            "viewer",
+            "operator",
+        ),
+        Key("token", Secret(), "The token.", is_required=True, example="{env: READYGATE_VIEWER_TOKEN}"),
+    ),
+    later=dict.fromkeys(("expires",), _NOT_YET),
+)
+
 _LOG = Table(
     "log",
     "What is logged and how.",
@@ -227,7 +245,14 @@ CONFIG = Table(
         Key("budgets", _BUDGETS, "Where spend is counted.", "{}", "{store: memory}"),
         Key("audit", _AUDIT, "Where audit rows go.", "{}", '{store: "sqlite:///var/audit.db"}'),
         Key("callers", ListOf(_CALLER), "Caller keys; none: the data port stays on loopback.", "[]", "[]"),
-        Key("admin_token", Secret(), "Token of the admin API.", None, "{env: READYGATE_ADMIN_TOKEN}"),
+        Key(
+            "admin_token",
+            Secret(),
+            "Token of the admin port with the role admin.",
+            None,
+            "{env: READYGATE_ADMIN_TOKEN}",
+        ),
+        Key("admin_tokens", ListOf(_ADMIN_TOKEN), "Further tokens, each with a name and a role.", "[]", "[]"),
         Key("log", _LOG, "What is logged and how.", "{}", "{level: info, format: json}"),
     ),
     later=dict.fromkeys(("jwt", "tracing", "telemetry", "tls"), _NOT_YET),

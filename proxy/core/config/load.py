@@ -15,6 +15,7 @@ from proxy.core.config.config_table import CONFIG
 from proxy.core.config.problem import Mark, Problem, error, has_errors, in_order
 from proxy.core.config.schema import Entries, Items, Section, closest
 from proxy.core.config.settings import (
+    AdminToken,
     AuditSettings,
     AuthHeader,
     BudgetStoreKind,
@@ -34,9 +35,13 @@ from proxy.core.config.settings import (
 )
 from proxy.core.config.texts import is_loopback, parse_store_url
 from proxy.core.config.yaml_text import BAD, parse_yaml
+from proxy.terms.admin import Role
 
 RESERVED_PROVIDER_NAMES = frozenset({"policy", "spool", "audit_store", "budget_store", "any", "all", "none"})
 """Words that mean something else where a policy names providers."""
+
+MAIN_ADMIN = "admin"
+"""What the holder of ``admin_token`` is called."""
 
 _AUTH_HEADERS = {
     ProviderKind.OPENAI: AuthHeader("authorization", "Bearer "),
@@ -128,17 +133,27 @@ def _check_provider(name: str, section: Section, problems: list[Problem]) -> Non
 
 
 def _check_callers(top: Section, problems: list[Problem]) -> None:
-    callers: Items = top["callers"]
     for key in ("name", "sha256"):
-        seen: dict[str, Mark] = {}
-        for caller, _ in callers:
-            value = caller[key]
-            if value is BAD:
-                continue
-            if value in seen:
-                text = f"two callers have the same {key}; the first is on line {seen[value].line}"
-                problems.append(error(caller.at(key), "duplicate-caller", text))
-            seen.setdefault(value, caller.at(key))
+        _check_twice(top["callers"], "callers", key, "duplicate-caller", problems)
+    for key in ("name", "token"):
+        _check_twice(top["admin_tokens"], "admin tokens", key, "duplicate-token", problems)
+    for token, _ in top["admin_tokens"]:
+        if token["name"] == MAIN_ADMIN and top["admin_token"] is not None:
+            text = f"`admin_token` is already called {MAIN_ADMIN}"
+            problems.append(error(token.at("name"), "duplicate-token", text, "choose another name"))
+
+
+def _check_twice(items: Items, what: str, key: str, code: str, problems: list[Problem]) -> None:
+    """Write down every second item with the same value of a key."""
+    seen: dict[Any, Mark] = {}
+    for item, _ in items:
+        value = item[key]
+        if value is BAD:
+            continue
+        if value in seen:
+            text = f"two {what} have the same {key}; the first is on line {seen[value].line}"
+            problems.append(error(item.at(key), code, text))
+        seen.setdefault(value, item.at(key))
 
 
 def _settings(top: Section, base_dir: Path) -> Settings:
@@ -151,6 +166,10 @@ def _settings(top: Section, base_dir: Path) -> Settings:
         audit=_audit(top["audit"], base_dir),
         callers=tuple(CallerKey(c["name"], c["sha256"], c["app"]) for c in top["callers"].values),
         admin_token=_anchored(top["admin_token"], base_dir),
+        admin_tokens=tuple(
+            AdminToken(t["name"], Role(t["role"]), _anchored(t["token"], base_dir) or t["token"])
+            for t in top["admin_tokens"].values
+        ),
         log=LogSettings(LogLevel(top["log"]["level"]), LogFormat(top["log"]["format"])),
     )
 

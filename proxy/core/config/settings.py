@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from proxy.core.config.problem import Mark
+from proxy.terms.admin import Role
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -171,6 +172,16 @@ class CallerKey:
     """The app name an exchange with this key belongs to."""
 
 
+@dataclass(frozen=True, slots=True)
+class AdminToken:
+    """One token of the admin API, by reference."""
+
+    name: str
+    """What log lines and records of writes call its holder."""
+    role: Role
+    token: SecretRef
+
+
 class LogFormat(StrEnum):
     """How a log line looks."""
 
@@ -209,4 +220,6 @@ class Settings:
     callers: tuple[CallerKey, ...] = ()
     """Empty: no caller authentication, so the data port must be loopback."""
     admin_token: SecretRef | None = None
+    """A token with the role admin, called ``admin``."""
+    admin_tokens: tuple[AdminToken, ...] = ()
     log: LogSettings = LogSettings()

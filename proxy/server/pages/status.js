@@ -7,9 +7,31 @@ const ms = (v) => v == null ? "–" : v < 10 ? v.toFixed(1) + " ms" : Math.round
 const put = (id, nodes) => document.getElementById(id).replaceChildren(...nodes);
 const ago = (s) => s == null ? "–" : s < 90 ? Math.round(s) + " s" : s < 5400 ? Math.round(s / 60) + " min" : Math.round(s / 3600) + " h";
 
+// The token lives in this tab only and travels as a bearer token: there is no cookie that another page could use.
+const KEY = "readygate.admin";
+const byId = (id) => document.getElementById(id);
+class SignIn extends Error {}
+async function get(path) {
+  const token = sessionStorage.getItem(KEY);
+  const r = await fetch(path, token ? { headers: { authorization: "Bearer " + token } } : {});
+  if (r.status === 401 || r.status === 429) throw new SignIn(r.status === 429 ? "Too many wrong tokens; wait a minute." : token ? "This token is not accepted." : "");
+  return r.json();
+}
+function askForToken(why) {
+  sessionStorage.removeItem(KEY);
+  byId("signin").hidden = false; byId("signout").hidden = true; document.querySelector("main").hidden = true;
+  byId("wrong").textContent = why;
+  byId("state").replaceWith(Object.assign(pill("locked"), { id: "state" }));
+  byId("about").textContent = "";
+}
+byId("signin").addEventListener("submit", (e) => { e.preventDefault(); sessionStorage.setItem(KEY, byId("token").value.trim()); byId("token").value = ""; show(); });
+byId("signout").addEventListener("click", () => askForToken(""));
+
 async function show() {
+  if (!byId("signin").hidden && !sessionStorage.getItem(KEY)) return;
   try {
-    const [health, providers, summary] = await Promise.all(["/health", "/providers", "/summary"].map((u) => fetch(u).then((r) => r.json())));
+    const [health, providers, summary] = await Promise.all(["/health", "/providers", "/summary"].map(get));
+    byId("signin").hidden = true; byId("signout").hidden = !sessionStorage.getItem(KEY); document.querySelector("main").hidden = false;
     const state = document.getElementById("state");
     state.replaceWith(Object.assign(pill(health.status), { id: "state" }));
     document.getElementById("about").textContent = summary.about;
@@ -18,6 +40,7 @@ async function show() {
       (p.budgets ?? []).map((b) => `${b.dimension.replaceAll("_", " ")}: ${b.remaining}/${b.limit}`).join(", ") || "–")));
     put("components", Object.entries(health.components).map(([name, c]) => row(name, pill(c.state), ago(c.for_s), c.reason ?? "")));
   } catch (e) {
+    if (e instanceof SignIn) return askForToken(e.message);
     document.getElementById("state").replaceWith(Object.assign(pill("failed"), { id: "state" }));
     document.getElementById("about").textContent = "No answer from the sidecar.";
   }
