@@ -87,7 +87,7 @@ class Delivery:
         assert body is not None
         facts = exchange.facts
         is_decoded = False
-        coding = head.fields.get(b"content-encoding")
+        coding = head.telling.get(b"content-encoding")
         if coding is not None and exchange.dialect is not Dialect.OTHER and is_inflatable(coding):
             try:
                 body = Inflater(coding, self.max_body_bytes).feed(body)
@@ -110,7 +110,7 @@ class Delivery:
             await self.outbox.durable()
         block = self.upstream.mask(facts.provider, exchange.header_block(head, is_decoded=is_decoded))
         if exchange.inbound.head.method == "HEAD":
-            length = head.fields.get(b"content-length")
+            length = head.telling.get(b"content-length")
             framing = b"" if length is None else b"content-length: %b\r\n" % length
             exchange.responder.send_head(head.status, head.reason, block + framing)
         else:
@@ -125,7 +125,7 @@ class Delivery:
         """True when a provider's error may go to the caller: it need not be read, or can be."""
         if answer.body is None:
             return False
-        coding = answer.head.fields.get(b"content-encoding")
+        coding = answer.head.telling.get(b"content-encoding")
         if coding is None or not self._must_read(exchange, provider):
             return True
         try:
@@ -140,7 +140,7 @@ class Delivery:
         facts = exchange.facts
         is_own = self.upstream.uses_own_key(provider)
         is_decoded = False
-        coding = head.fields.get(b"content-encoding")
+        coding = head.telling.get(b"content-encoding")
         if coding is not None and self._must_read(exchange, provider):
             body = Inflater(coding, self.max_body_bytes).feed(body)
             is_decoded = True
@@ -171,7 +171,7 @@ class Delivery:
         facts, dialect = exchange.facts, exchange.dialect
         watch = StreamWatch(dialect, expected_choices=request.choices) if dialect is not Dialect.OTHER else None
         transforms = self._transforms(exchange, asked)
-        coding = head.fields.get(b"content-encoding")
+        coding = head.telling.get(b"content-encoding")
         inflater = Inflater(coding) if coding is not None and watch is not None and is_inflatable(coding) else None
         is_decoded = inflater is not None
         if coding is not None and not is_decoded:
@@ -278,7 +278,7 @@ class Delivery:
     async def _raw(self, exchange: Exchange, head: AnswerHead, live: LiveBody, ended: Ended) -> Failed | None:
         """Pass a large or opaque body as it comes."""
         facts = exchange.facts
-        length_text = head.fields.get(b"content-length")
+        length_text = head.telling.get(b"content-length")
         length = int(length_text) if length_text is not None else None
 
         def terminal(outcome: Outcome) -> None:
@@ -313,15 +313,12 @@ class Delivery:
 
     async def _tunnel(self, exchange: Exchange, head: AnswerHead, live: LiveBody, ended: Ended) -> Failed | None:
         """Join the two sockets after a websocket handshake; bytes are passed, not read."""
-        lines = header_lines.to_caller(head)
-        lines += [
-            b"connection: Upgrade\r\nupgrade: websocket\r\n",
-            header_lines.our_lines(exchange.facts, exchange.elapsed_ms(), b"x-request-id" in head.fields),
-        ]
+        lines = header_lines.to_caller(head) + b"connection: Upgrade\r\nupgrade: websocket\r\n"
+        lines += header_lines.our_lines(exchange.facts, exchange.elapsed_ms(), b"x-request-id" in head.telling)
         status_line = b"HTTP/1.1 101 " + (head.reason or b"Switching Protocols") + b"\r\n"
         responder = exchange.responder
         sink = _TunnelSink(responder.tunnel_write)
-        responder.tunnel(status_line + b"".join(lines) + b"\r\n", live)
+        responder.tunnel(status_line + lines + b"\r\n", live)
         responder.bind(live)
         outcome = Outcome.OK
         try:

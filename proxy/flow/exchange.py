@@ -131,12 +131,9 @@ class Exchange:
         is_governed = granted is not None and (granted.limit_requests >= 0 or granted.limit_tokens >= 0)
         lines = header_lines.to_caller(head, is_decoded=is_decoded, is_governed=is_governed, is_own_key=self.is_own_key)
         if head.is_event_stream:
-            lines += [line for name, line in _STREAM_HINTS if name not in head.fields]
-        facts = self.facts
-        lines.append(header_lines.our_lines(facts, self.elapsed_ms(), b"x-request-id" in head.fields, self.named))
-        if is_governed and granted is not None:
-            lines.append(header_lines.budget_lines(granted))
-        return b"".join(lines)
+            lines += b"".join([line for name, line in _STREAM_HINTS if name not in head.fields])
+        lines += header_lines.our_lines(self.facts, self.elapsed_ms(), b"x-request-id" in head.telling, self.named)
+        return lines + header_lines.budget_lines(granted) if is_governed and granted is not None else lines
 
     def begin_attempt(self, provider: str, model: str) -> AttemptFacts:
         """Note that an attempt begins."""

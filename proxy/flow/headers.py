@@ -6,6 +6,7 @@ headers, those named in Connection, and everything of our own prefix never cross
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from proxy.core.routing.problems import Problem, Retry, retry_after_values
@@ -55,10 +56,24 @@ _to_provider = _Keeps(_NOT_TO_PROVIDER)
 _to_provider_identity = _Keeps(_NOT_TO_PROVIDER | {b"accept-encoding"})
 _to_provider_own_key = _Keeps(_NOT_TO_PROVIDER | REPLACED_BY_OUR_KEY)
 _to_provider_own_key_identity = _Keeps(_NOT_TO_PROVIDER | REPLACED_BY_OUR_KEY | {b"accept-encoding"})
-_to_caller = _Keeps(_NOT_TO_CALLER)
-_to_caller_governed = _Keeps(_NOT_TO_CALLER | RATE_LIMIT_HEADERS)
-_to_caller_own_key = _Keeps(_NOT_TO_CALLER | ACCOUNT_HEADERS)
-_to_caller_own_key_governed = _Keeps(_NOT_TO_CALLER | ACCOUNT_HEADERS | RATE_LIMIT_HEADERS)
+
+
+def _lines_named(names: frozenset[bytes]) -> re.Pattern[bytes]:
+    """Match the lines of these names and of our own prefix, each with the CRLF in front of it."""
+    any_name = b"|".join([*(re.escape(name) for name in sorted(names)), re.escape(OUR_PREFIX) + rb"[^:\r\n]*"])
+    return re.compile(rb"\r\n(?i:" + any_name + rb"):[^\r\n]*")
+
+
+_NOT_PASSED: Final = {
+    (is_governed, is_own_key): _lines_named(
+        _NOT_TO_CALLER
+        | (RATE_LIMIT_HEADERS if is_governed else frozenset())
+        | (ACCOUNT_HEADERS if is_own_key else frozenset())
+    )
+    for is_governed in (False, True)
+    for is_own_key in (False, True)
+}
+"""The lines of an answer that stay here, by what applies to it."""
 
 
 def _connection_values(headers: list[Header]) -> bytes:
@@ -119,8 +134,8 @@ def _without_key(protocols: bytes) -> bytes:
 
 def to_caller(
     head: AnswerHead, *, is_decoded: bool = False, is_governed: bool = False, is_own_key: bool = False
-) -> list[bytes]:
-    """Return the provider's end-to-end header lines, rendered.
+) -> bytes:
+    """Return the provider's end-to-end header lines, each ending CRLF.
 
     Args:
         head: The provider's answer head.
@@ -128,31 +143,18 @@ def to_caller(
         is_governed: A rate budget of ours applies; its numbers stand in for the provider's.
         is_own_key: The answer was got with our key: headers that name our account stay here.
     """
-    if is_own_key:
-        keeps = _to_caller_own_key_governed if is_governed else _to_caller_own_key
-    else:
-        keeps = _to_caller_governed if is_governed else _to_caller
-    lines: list[bytes] = []
-    for name, value in head.headers:
-        if keeps[name]:
-            lines += (name, b": ", value, b"\r\n")
-    if is_decoded or b"connection" in head.fields:
-        return _less_common(head, lines, is_decoded=is_decoded)
-    return lines
+    lines = _NOT_PASSED[is_governed, is_own_key].sub(b"", head.lines)
+    if is_decoded or b"connection" in head.telling:
+        lines = _less_common(head, lines, is_decoded=is_decoded)
+    return lines[2:] + b"\r\n" if lines else b""
 
 
-def _less_common(head: AnswerHead, lines: list[bytes], *, is_decoded: bool) -> list[bytes]:
+def _less_common(head: AnswerHead, lines: bytes, *, is_decoded: bool) -> bytes:
     """Leave out what only some answers must not pass on."""
     dropped = set(_connection_named(_connection_values(head.headers)))
     if is_decoded:
         dropped.add(b"content-encoding")
-    if not dropped:
-        return lines
-    kept: list[bytes] = []
-    for at in range(0, len(lines), 4):
-        if lines[at].lower() not in dropped:
-            kept += lines[at : at + 4]
-    return kept
+    return _lines_named(frozenset(dropped)).sub(b"", lines) if dropped else lines
 
 
 def _text(value: str) -> bytes:

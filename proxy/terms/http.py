@@ -57,37 +57,48 @@ class RequestHead:
 
 
 _FIELD_LINE = re.compile(rb"([^:\r\n]+):[ \t]*([^\r\n]*)")
-_TRAILING_SPACE = re.compile(rb"[ \t]+\r\n")
+_TRAILING_SPACE = re.compile(rb"[ \t]+(?=\r\n|$)")
+_TELLING = re.compile(
+    rb"\r\n(content-(?:type|length|encoding)|x-request-id|connection|transfer-encoding):[ \t]*([^\r\n]*)"
+)
 
 
 class AnswerHead:
     """The head of a provider's answer.
 
-    ``fields`` maps lower-case names to the last value seen; ``content_type`` is the media type in lower case
+    ``lines`` holds the field lines as they came, each with its CRLF in front; a strict parser has accepted them.
+    They are not taken apart unless somebody asks: most of them only pass by. ``telling`` maps the few names that
+    every exchange looks at to their last value in lower case, ``content_type`` is the media type in lower case
     without parameters, empty when absent.
     """
 
-    __slots__ = ("content_type", "fields", "headers", "reason", "status")
+    __slots__ = ("_fields", "content_type", "lines", "reason", "status", "telling")
 
-    def __init__(self, status: int, reason: bytes, headers: list[Header]) -> None:
+    def __init__(self, status: int, reason: bytes, lines: bytes) -> None:
+        if b" \r\n" in lines or b"\t\r\n" in lines or lines[-1:] in b" \t":
+            lines = _TRAILING_SPACE.sub(b"", lines)
         self.status = status
         self.reason = reason
-        self.headers = headers
-        fields = self.fields = {name.lower(): value for name, value in headers}
-        media = fields.get(b"content-type", b"")
-        self.content_type = media if media == b"application/json" else media.split(b";", 1)[0].strip().lower()
+        self.lines = lines
+        telling: dict[bytes, bytes] = dict(_TELLING.findall(lines.lower()))
+        self.telling = telling
+        media = telling.get(b"content-type", b"")
+        self.content_type = media if media == b"application/json" else media.split(b";", 1)[0].strip()
+        self._fields: dict[bytes, bytes] | None = None
+
+    @property
+    def headers(self) -> list[Header]:
+        """Every field as (name, value), in order; names keep their case."""
+        return _FIELD_LINE.findall(self.lines)
+
+    @property
+    def fields(self) -> dict[bytes, bytes]:
+        """Lower-case name -> last value, of every field; taken apart at the first call."""
+        if self._fields is None:
+            self._fields = {name.lower(): value for name, value in self.headers}
+        return self._fields
 
     @property
     def is_event_stream(self) -> bool:
         """True for ``text/event-stream``."""
         return self.content_type == b"text/event-stream"
-
-
-def split_field_lines(raw: bytes, start: int, end: int) -> list[Header]:
-    """Split the header lines in ``raw[start:end]``, each ending CRLF, that a strict parser has accepted.
-
-    Names keep their case; white space around values goes.
-    """
-    if raw.find(b" \r\n", start, end) >= 0 or raw.find(b"\t\r\n", start, end) >= 0:
-        return _FIELD_LINE.findall(_TRAILING_SPACE.sub(b"\r\n", raw[start:end]))
-    return _FIELD_LINE.findall(raw, start, end)

@@ -13,7 +13,7 @@ from typing import Final, cast
 import httptools
 
 from proxy.flow.ports import Answer, AttemptFailed, BodySink, Call
-from proxy.terms.http import AnswerHead, split_field_lines
+from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import Outcome
 from proxy.upstream.live_answer import LiveAnswer
 
@@ -283,13 +283,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._raw_head = raw[end + 4 :]
             return
         self._raw_head = b""
-        headers = split_field_lines(raw, first + 2, end + 2)
-        if len(headers) > MAX_HEADER_LINES:
+        if raw.count(b"\r\n", first, end) > MAX_HEADER_LINES:
             raise ValueError("too many header lines")
-        head = self._answer_head = AnswerHead(status, raw[13:first], headers)
-        fields = head.fields
+        head = self._answer_head = AnswerHead(status, raw[13:first], raw[first:end])
+        length = head.telling.get(b"content-length")
         self._keeps_alive = parser.should_keep_alive()
-        self._until_eof = b"content-length" not in fields and b"transfer-encoding" not in fields
+        self._until_eof = length is None and b"transfer-encoding" not in head.telling
         self._in_body = True
         self._head_bytes = 0
         if status == 101:
@@ -297,8 +296,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._is_head_request or status in _BODILESS:
             self._until_eof = False
             return
-        length = fields.get(b"content-length")
-        if head.is_event_stream or (length is not None and int(length) > self._collect_max_bytes):
+        if head.content_type == b"text/event-stream" or (length is not None and int(length) > self._collect_max_bytes):
             self._go_live()
 
     def on_body(self, data: bytes) -> None:
