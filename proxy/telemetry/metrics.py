@@ -7,7 +7,8 @@ outcomes, types of findings): a caller's input can never make a new series.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -54,11 +55,11 @@ class Metrics:
     """The process's counters; also a Prometheus collector."""
 
     def __init__(self) -> None:
-        self._exchanges: dict[Labels, int] = {}
-        self._attempts: dict[Labels, int] = {}
+        self._exchanges: defaultdict[Labels, int] = defaultdict(int)
+        self._attempts: defaultdict[Labels, int] = defaultdict(int)
         self._findings: dict[Labels, int] = {}
         self._refusals: dict[Labels, int] = {}
-        self._tokens: dict[Labels, int] = {}
+        self._tokens: defaultdict[Labels, int] = defaultdict(int)
         self._faults: dict[Labels, int] = {}
         self._unscanned_bytes = 0
         self._latency: dict[Labels, Histogram] = {}
@@ -69,24 +70,23 @@ class Metrics:
     def exchange_ended(self, facts: ExchangeFacts) -> None:
         """Count one exchange; about two microseconds."""
         provider = facts.provider
-        key: Labels = (facts.route, provider, facts.status.value)
-        exchanges = self._exchanges
-        exchanges[key] = exchanges.get(key, 0) + 1
+        self._exchanges[facts.route, provider, facts.status] += 1
         histogram = self._latency.get((provider,))
         if histogram is None:
             histogram = self._latency[(provider,)] = Histogram(LATENCY_BOUNDS_S)
-        latency_ms = facts.latency_ms
-        histogram.observe(latency_ms / 1000.0)
-        self._own.observe((latency_ms - facts.upstream_ms) / 1000.0)
-        attempts = self._attempts
+        latency_s = facts.latency_ms / 1000.0
+        histogram.counts[bisect_left(LATENCY_BOUNDS_S, latency_s)] += 1
+        histogram.sum += latency_s
+        own, own_s = self._own, (facts.latency_ms - facts.upstream_ms) / 1000.0
+        own.counts[bisect_left(OWN_BOUNDS_S, own_s)] += 1
+        own.sum += own_s
         for attempt in facts.attempts:
-            key = (attempt.provider, attempt.outcome.value)
-            attempts[key] = attempts.get(key, 0) + 1
+            self._attempts[attempt.provider, attempt.outcome] += 1
         usage = facts.usage
         if usage is not None:
             tokens = self._tokens
-            tokens[provider, "input"] = tokens.get((provider, "input"), 0) + usage.input_tokens
-            tokens[provider, "output"] = tokens.get((provider, "output"), 0) + usage.output_tokens
+            tokens[provider, "input"] += usage.input_tokens
+            tokens[provider, "output"] += usage.output_tokens
         if facts.first_token_ms is not None or facts.findings or facts.response_findings or facts.fault is not None:
             self._count_the_rest(facts)
         self._unscanned_bytes += facts.unscanned_bytes
@@ -124,7 +124,7 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family; called by the exposition, off the request path."""
-        counters: tuple[tuple[str, str, tuple[str, ...], dict[Labels, int]], ...] = (
+        counters: tuple[tuple[str, str, tuple[str, ...], Mapping[Labels, int]], ...] = (
             ("exchanges", "Exchanges ended.", ("route", "provider", "status"), self._exchanges),
             ("attempts", "Attempts at providers.", ("provider", "outcome"), self._attempts),
             ("findings", "Values found by redaction.", ("type", "direction", "action"), self._findings),
