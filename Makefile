@@ -172,8 +172,9 @@ lock: $(PY) ## pin dependencies anew: requirements*.txt
 	  --group build -o requirements-build.txt
 
 .PHONY: reference
-reference: $(VENV)/.stamp-dev ## write docs/reference.md anew: settings, codes, metrics, verbs
+reference: $(VENV)/.stamp-dev ## write docs/reference.md and docs/kinds.md anew from the tables in the code
 	$(PY) -m tests.docs.reference_page
+	$(PY) -m tests.docs.kinds_page
 
 .PHONY: hooks
 hooks: $(VENV)/.stamp-dev ## run the quick checks at every commit

@@ -23,7 +23,7 @@ from proxy.core.config.problem import Problem
 from proxy.core.config.settings import AdminToken, Durability, SecretRef, Settings
 from proxy.core.dialect import Dialect
 from proxy.core.redaction import RequestRedactor
-from proxy.core.redaction.detect import KNOWN_KINDS, Detector, build_detector
+from proxy.core.redaction.detect import KNOWN_KINDS, Detector, build_detector, kinds_of
 from proxy.flow.attempts import Attempts
 from proxy.flow.breaker_calls import breaker_routes
 from proxy.flow.budgets import Budgets
@@ -50,7 +50,7 @@ from proxy.telemetry.log import set_up
 from proxy.telemetry.metrics import Metrics, Sample
 from proxy.telemetry.witness import Telemetry
 from proxy.terms.admin import AdminRoute, AdminWrite, Role
-from proxy.terms.redaction import Action, RedactionPlan
+from proxy.terms.redaction import Action, CustomType, RedactionPlan
 from proxy.upstream.providers import Providers
 
 POLICY_LOOK_EVERY_S = 1.0
@@ -58,6 +58,7 @@ WARM_UP = (
     b'{"model":"m","messages":[{"role":"user","content":"ana@example.com +55 11 98765-4321 529.982.247-25 token: x"}]}'
 )
 SECRET_LOOK_EVERY_S = 5.0
+MAX_DETECTORS = 32
 BACKGROUND_PAUSE_S = 1.0
 
 
@@ -98,17 +99,19 @@ class Redactors:
 
     def __init__(self, hash_key: bytes) -> None:
         self._hash_key = hash_key
-        self._detectors: dict[frozenset[str], Detector] = {}
+        self._detectors: dict[tuple[frozenset[str], tuple[CustomType, ...]], Detector] = {}
 
     def build(self, plan: RedactionPlan) -> RequestRedactor | None:
         """Return the redactor of a plan, or None when it looks for nothing in requests."""
         request = plan.request
         if not request.is_active:
             return None
-        kinds = frozenset(kind for kind in KNOWN_KINDS if request.action_for(kind) is not Action.OFF)
-        detector = self._detectors.get(kinds)
+        key = (kinds_of(request), tuple(own for own in plan.custom if request.action_for(own.name) is not Action.OFF))
+        detector = self._detectors.get(key)
         if detector is None:
-            detector = self._detectors[kinds] = build_detector(kinds)
+            if len(self._detectors) >= MAX_DETECTORS:  # those of policies long gone
+                self._detectors.clear()
+            detector = self._detectors[key] = build_detector(*key)
         redactor = RequestRedactor(plan, detector, hash_key=self._hash_key)
         # Automata are built lazily by their engines: let nobody's first request pay for it.
         redactor.redact(WARM_UP, Dialect.CHAT)

@@ -51,11 +51,28 @@ class Finding(NamedTuple):
     sub: str = ""
 
 
+class CustomType(NamedTuple):
+    """A type of the policy file: a linear-time pattern or a list of terms, perhaps labels and one of the validators."""
+
+    name: str
+    """In upper case, as findings name it."""
+    pattern: str = ""
+    labels: tuple[str, ...] = ()
+    """Words of which one must stand before a value; empty: none is needed."""
+    validator: str = ""
+    must_match: tuple[str, ...] = ()
+    must_not_match: tuple[str, ...] = ()
+    score: float = 0.8
+    terms: tuple[str, ...] = ()
+    """Words and phrases looked for as they are, whole and in any case; instead of a pattern."""
+
+
 @dataclass(frozen=True, slots=True)
 class DirectionPlan:
     """What redaction does in one direction (requests or answers) of a route.
 
-    ``actions`` maps a type name in upper case to its action; any type not in it gets ``default``.
+    ``actions`` maps a type name in upper case to its action; any type not in it gets ``default``. ``scores`` maps
+    a type name to the confidence its findings need; any type not in it needs ``min_score``.
     """
 
     default: Action = Action.OFF
@@ -63,6 +80,11 @@ class DirectionPlan:
     allow_values: frozenset[str] = frozenset()
     allow_patterns: tuple[str, ...] = ()
     min_score: float = 0.0
+    scores: dict[str, float] = field(default_factory=dict)
+    allow_domains: tuple[str, ...] = ()
+    """Mail domains that are nobody's business, those below them included; lower case, no leading dot."""
+    allow_networks: tuple[str, ...] = ()
+    """Networks (CIDR) whose addresses are nobody's business."""
 
     def action_for(self, kind: str) -> Action:
         """Return the action for a type name in upper case."""
@@ -83,3 +105,5 @@ class RedactionPlan:
     unscanned: Unscanned = Unscanned.PASS
     observe_only: bool = False
     """``mode: observe`` of the policy: decide and count, change nothing."""
+    custom: tuple[CustomType, ...] = ()
+    """The policy's own types, for both directions."""

@@ -6,24 +6,30 @@ Works on files that already have problems: what was refused before is skipped he
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from proxy.core.config.problem import Mark, Problem, error, lint
 from proxy.core.config.schema import Section, closest
 from proxy.core.config.settings import Settings
 from proxy.core.policy.compile import budget_ids, effective_timeouts, match_rank, patterns_of
+from proxy.core.policy.custom_types import ALIASES, check_types
 from proxy.core.policy.globs import is_glob, may_overlap
 from proxy.core.policy.patterns import allows_everything, why_refused
 from proxy.core.policy.policy_table import COMPONENTS, LIMITS
+from proxy.core.redaction.detect import OPT_IN_KINDS
 from proxy.terms.redaction import Action
 
 _WINDOWS_S = {"requests_per_minute": 60, "requests_per_hour": 3600, "requests_per_day": 86400}
 
 
-def check_policy(top: Section, settings: Settings, known_types: frozenset[str]) -> list[Problem]:
-    """Return what is wrong with one file beyond its single values."""
-    problems: list[Problem] = []
+def check_policy(
+    top: Section, settings: Settings, known_types: frozenset[str], everyday: Sequence[str] = ()
+) -> list[Problem]:
+    """Return what is wrong with one file beyond its single values; ``everyday`` as in ``check_types``."""
+    problems = list(check_types(top["redaction"], everyday))
+    own = {section["name"] for section, _ in top["redaction"]["types"] if section.is_good("name")}
+    known_types |= own
     for direction in ("request", "response"):
         _check_direction(top["redaction"][direction], known_types, problems)
     routes = [section for section, _ in top["routes"] if section.is_good("match", "chain")]
@@ -52,13 +58,15 @@ def _check_direction(section: Section, known_types: frozenset[str], problems: li
         for kind, mark in rule["types"]:
             if kind not in known_types:
                 names = sorted(name.lower() for name in known_types)
-                hint = closest(kind, names) or "known: " + ", ".join(names)
+                others = [alias.lower() for alias, name in ALIASES.items() if name in known_types]
+                hint = closest(kind, [*names, *others]) or "known: " + ", ".join(names)
                 problems.append(error(mark, "unknown-type", f"no redaction type {kind.lower()!r}", hint))
             elif kind in seen:
                 text = f"{kind.lower()} has a rule already, on line {seen[kind].line}"
                 problems.append(error(mark, "duplicate-type", text, "delete one of the two"))
             seen.setdefault(kind, mark)
-        if rule.is_good("action") and section.is_good("default") and rule["action"] == section["default"]:
+        is_same = rule.is_good("action") and section.is_good("default") and rule["action"] == section["default"]
+        if is_same and rule["min_score"] is None and not OPT_IN_KINDS & set(rule["types"].values):
             text = f"the rule changes nothing: `default` is {section['default']} already"
             problems.append(lint(rule.at("action"), "no-effect", text, "delete the rule"))
     if section.is_written("allow"):
@@ -75,7 +83,7 @@ def _check_allow(section: Section, problems: list[Problem]) -> None:
         elif allows_everything(pattern):
             text = f"the pattern {pattern[:60]!r} allows every value, so nothing would be redacted"
             problems.append(error(mark, "unreachable-setting", text, "describe the values that may pass"))
-    for items in (allow["values"], allow["patterns"]):
+    for items in (allow["values"], allow["patterns"], allow["domains"], allow["networks"]):
         seen: set[str] = set()
         for value, mark in items:
             if value in seen:

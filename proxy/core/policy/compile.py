@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 
 from proxy.core.config.schema import Section
+from proxy.core.policy.custom_types import compile_type
 from proxy.core.policy.globs import specificity
 from proxy.core.policy.model import (
     NO_RETRIES,
@@ -138,6 +139,7 @@ def _redaction(section: Section, is_observing: bool) -> RedactionPlan:
         response=_direction(section["response"], allows=False),
         unscanned=Unscanned(section["unscanned"]),
         observe_only=is_observing,
+        custom=tuple(compile_type(row) for row in section["types"].values),
     )
 
 
@@ -147,8 +149,17 @@ def _direction(section: Section, *, allows: bool) -> DirectionPlan:
     if not allows:
         return DirectionPlan(default, actions)
     allow = section["allow"]
-    values = frozenset(allow["values"].values)
-    return DirectionPlan(default, actions, values, tuple(allow["patterns"].values), section["min_score"])
+    scored = [(rule["min_score"], rule["types"].values) for rule in section["rules"].values]
+    return DirectionPlan(
+        default,
+        actions,
+        frozenset(allow["values"].values),
+        tuple(allow["patterns"].values),
+        section["min_score"],
+        {kind: score for score, kinds in scored if score is not None for kind in kinds},
+        tuple(allow["domains"].values),
+        tuple(allow["networks"].values),
+    )
 
 
 def _budget(section: Section, budget_id: str) -> BudgetRule:

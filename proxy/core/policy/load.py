@@ -30,13 +30,16 @@ class PolicyResult:
     problems: tuple[Problem, ...]
 
 
-def parse_policies(files: Sequence[tuple[str, str]], settings: Settings, known_types: frozenset[str]) -> PolicyResult:
+def parse_policies(
+    files: Sequence[tuple[str, str]], settings: Settings, known_types: frozenset[str], everyday: Sequence[str] = ()
+) -> PolicyResult:
     """Compile all policy files together and return the set or every problem, never only the first.
 
     Args:
         files: Name (for messages) and text of each file.
         settings: The config they refer to.
         known_types: Redaction types that exist, in upper case.
+        everyday: Lines with nothing to redact, against which a policy's own types are tried; none: not tried.
     """
     problems: list[Problem] = []
     tops: list[tuple[str, Section]] = []
@@ -45,7 +48,7 @@ def parse_policies(files: Sequence[tuple[str, str]], settings: Settings, known_t
         node, found = parse_yaml(text, name)
         top = POLICY.read(node, "", found) if node is not None else BAD
         if isinstance(top, Section) and node is not None:
-            found += check_policy(top, settings, known_types)
+            found += check_policy(top, settings, known_types, everyday)
             tops.append((name, top))
             meanings.append(canonical(node))
         problems += found

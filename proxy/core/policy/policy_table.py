@@ -6,6 +6,7 @@ are here; what is planned is in ``later`` and refused, so that nothing is ignore
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 
 from proxy.core.config.config_table import VERSION
@@ -14,6 +15,7 @@ from proxy.core.config.problem import error
 from proxy.core.config.schema import Key, Kind, ListOf, Problems, Table
 from proxy.core.config.texts import parse_model, parse_name
 from proxy.core.config.yaml_text import BAD, Bad, Map, Node
+from proxy.core.policy.custom_types import TYPES_KEY, parse_type
 from proxy.core.policy.model import BrokenStream, WhenExhausted
 from proxy.terms.redaction import Action, Unscanned
 
@@ -21,15 +23,19 @@ NOT_YET = "is not available in this version; it would be ignored, so it is refus
 COMPONENTS = ("policy", "spool", "audit_store")
 """What readiness may require besides providers."""
 
-_ALIASES = {"EMAIL_ADDRESS": "EMAIL", "PHONE_NUMBER": "PHONE"}
 _ANSWER_ACTIONS = (Action.OFF.value,)
 _ANSWER_LATER = dict.fromkeys((a.value for a in Action if a.value not in _ANSWER_ACTIONS), f"for answers {NOT_YET}")
 
 
-def parse_type(text: str) -> str:
-    """Return the type's inner name: upper case, well-known other names replaced."""
-    upper = text.strip().upper()
-    return _ALIASES.get(upper, upper)
+def _parse_domain(text: str) -> str:
+    name = text.strip().lower().removeprefix("@").removeprefix("*.").rstrip(".")
+    if "." not in name or "*" in name or "@" in name or " " in name:
+        raise ValueError("a mail domain such as example.com; those below it are included")
+    return name
+
+
+def _parse_network(text: str) -> str:
+    return str(ipaddress.ip_network(text.strip(), strict=False))
 
 
 def _parse_path(text: str) -> str:
@@ -85,8 +91,15 @@ def _direction(name: str, doc: str, actions: tuple[str, ...], later: dict[str, s
         (
             Key("types", ListOf(Text("a type", parse_type), 1), "Which.", is_required=True, example="[email, cpf]"),
             Key("action", Choice(actions, later), "What is done.", is_required=True, example=actions[0]),
+            Key(
+                "min_score",
+                Number(0.0, 1.0, is_whole=False),
+                "Findings of these types less certain are ignored; left out: the direction's.",
+                None,
+                "0.9",
+            ),
         ),
-        later={"min_score": NOT_YET, "tool_arguments": NOT_YET},
+        later={"tool_arguments": NOT_YET},
     )
     allow = Table(
         "allow",
@@ -99,6 +112,20 @@ def _direction(name: str, doc: str, actions: tuple[str, ...], later: dict[str, s
                 "Patterns of whole values.",
                 "[]",
                 '["ORD-\\\\d{8}"]',
+            ),
+            Key(
+                "domains",
+                ListOf(Text("a mail domain", _parse_domain), max_items=1000),
+                "Mail domains, those below them included.",
+                "[]",
+                '["example.com"]',
+            ),
+            Key(
+                "networks",
+                ListOf(Text("a network in CIDR form", _parse_network), max_items=1000),
+                "Networks whose addresses may pass.",
+                "[]",
+                '["10.0.0.0/8"]',
             ),
         ),
     )
@@ -132,9 +159,9 @@ _REDACTION = Table(
             "{default: 'off'}",
         ),
         Key("unscanned", Choice(tuple(Unscanned)), "Content that cannot be read as text.", "pass", "refuse"),
+        TYPES_KEY,
     ),
-    later={"custom": NOT_YET, "types": NOT_YET},
-    homes=dict.fromkeys(("default", "rules", "allow", "min_score"), "redaction.request"),
+    homes={**dict.fromkeys(("default", "rules", "allow", "min_score"), "redaction.request"), "custom": "types"},
 )
 
 _LIMIT = Number(1, 1_000_000_000)

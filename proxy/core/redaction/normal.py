@@ -5,6 +5,8 @@ Owns normal forms and allowlists. Does not know JSON or actions.
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
 import re2
 
 from proxy.terms.redaction import DirectionPlan
@@ -30,7 +32,7 @@ def normal_form(kind: str, value: str) -> str:
 class Allowlist:
     """The values and patterns of one direction that are nobody's business."""
 
-    __slots__ = ("_patterns", "_values", "is_empty")
+    __slots__ = ("_domains", "_networks", "_patterns", "_values", "is_empty")
 
     def __init__(self, plan: DirectionPlan) -> None:
         """Compile the patterns.
@@ -42,13 +44,19 @@ class Allowlist:
         self._values |= {value.lower() for value in self._values}
         self._values |= {form for value in self._values if (form := normal_form("", value))}
         self._patterns = [_compile(pattern) for pattern in plan.allow_patterns]
-        self.is_empty = not self._values and not self._patterns
+        self._domains = tuple(name for domain in plan.allow_domains for name in (f"@{domain}", f".{domain}"))
+        self._networks = [ip_network(network) for network in plan.allow_networks]
+        self.is_empty = not (self._values or self._patterns or self._domains or self._networks)
 
     def allows(self, kind: str, text: str, start: int, end: int) -> bool:
-        """Tell whether ``text[start:end]`` is allowed: by value, or because a pattern's match covers all of it."""
+        """Tell whether ``text[start:end]`` is allowed: by value, domain or network, or because a pattern covers all of it."""
         value = text[start:end]
         normal = normal_form(kind, value)
         if value in self._values or normal in self._values:
+            return True
+        if kind == "EMAIL" and self._domains and normal.endswith(self._domains):
+            return True
+        if kind == "IP_ADDRESS" and self._networks and _is_within(normal, self._networks):
             return True
         for pattern in self._patterns:
             if pattern.fullmatch(value) or pattern.fullmatch(normal):
@@ -56,6 +64,20 @@ class Allowlist:
             if any(found.start() <= start and end <= found.end() for found in pattern.finditer(text)):
                 return True
         return False
+
+
+def _is_within(value: str, networks: list[IPv4Network | IPv6Network]) -> bool:
+    """Tell whether an address, or the whole of a network, lies in one of the networks."""
+    try:
+        inner = ip_network(value.partition("%")[0], strict=False)
+    except ValueError:
+        return False
+    for outer in networks:
+        if isinstance(inner, IPv4Network) and isinstance(outer, IPv4Network) and inner.subnet_of(outer):
+            return True
+        if isinstance(inner, IPv6Network) and isinstance(outer, IPv6Network) and inner.subnet_of(outer):
+            return True
+    return False
 
 
 def _compile(pattern: str) -> re2._Regexp[str]:

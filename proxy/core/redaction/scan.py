@@ -306,11 +306,14 @@ class Scan:
             return []
         has_brackets = "[" in text
         allows = None if self._allow.is_empty else self._allow.allows
-        actions, default, min_score = self._plan.actions, self._plan.default, self._plan.min_score
+        plan = self._plan
+        actions, default, min_score, scores = plan.actions, plan.default, plan.min_score, plan.scores
         edits: list[Edit] = []
         last_end = 0
         for start, end, kind, score, _ in findings:
-            if start < last_end or score < min_score or actions.get(kind, default) is Action.OFF:
+            if score < min_score if not scores else score < scores.get(kind, min_score):
+                continue
+            if start < last_end or actions.get(kind, default) is Action.OFF:
                 continue
             if has_brackets and is_own_mark(text, start, end):
                 continue

@@ -104,3 +104,19 @@ def test_strict_lets_lints_fail(folder: Path) -> None:
 
     assert 0 == run("-c", str(folder / "config.yaml"))
     assert 1 == run("-c", str(folder / "config.yaml"), "--strict")
+
+
+def test_type_that_fires_on_everyday_text_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pattern of five digits would redact order numbers and prices; the author learns it before the users do."""
+    types = """redaction:
+  request: {default: restore}
+  types:
+    - {name: broad, pattern: "[0-9]{5}", examples: {match: ["12345"]}}
+    - {name: narrow, pattern: "EMP-[0-9]{5}", examples: {match: ["EMP-12345"]}}
+"""
+    (folder / "policies" / "p.yaml").write_text(POLICY + types)
+
+    assert 0 == run("-c", str(folder / "config.yaml"))
+    out = capsys.readouterr().out
+    assert "p.yaml:7:30: lint[broad-type]: type broad fires on " in out
+    assert "narrow" not in out

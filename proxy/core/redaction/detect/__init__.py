@@ -6,7 +6,8 @@ Called by core/redaction (the walk and the streaming redactor) and by the docs g
 
 from __future__ import annotations
 
-from proxy.core.redaction.detect.catalog import ALL_KINDS, KNOWN_KINDS
+from proxy.core.redaction.detect.catalog import ALL_KINDS, DEFAULT_KINDS, KNOWN_KINDS, OPT_IN_KINDS, kinds_of
+from proxy.core.redaction.detect.custom import finder_of, why_unsound
 from proxy.core.redaction.detect.detector import Detector, build_detector
 from proxy.core.redaction.detect.kinds import CustomType
 from proxy.core.redaction.detect.validators import VALIDATORS
@@ -17,4 +18,16 @@ def kind_table() -> list[tuple[str, str, str, str, str, str]]:
     return [(k.name, k.title, k.mode, k.check, k.countries, k.example) for k in ALL_KINDS]
 
 
-__all__ = ["KNOWN_KINDS", "VALIDATORS", "CustomType", "Detector", "build_detector", "kind_table"]
+__all__ = [
+    "DEFAULT_KINDS",
+    "KNOWN_KINDS",
+    "OPT_IN_KINDS",
+    "VALIDATORS",
+    "CustomType",
+    "Detector",
+    "build_detector",
+    "finder_of",
+    "kind_table",
+    "kinds_of",
+    "why_unsound",
+]

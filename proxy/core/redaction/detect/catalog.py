@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from proxy.core.redaction.detect.kinds import CustomType, Kind
 from proxy.core.redaction.detect.labels import NEGATIVE
-from proxy.core.redaction.detect.tables import americas, asia, brazil, europe, general
+from proxy.core.redaction.detect.tables import americas, asia, brazil, europe, general, opt_in
 from proxy.core.redaction.detect.tables.negative import NEGATIVE_WORDS
 from proxy.core.redaction.detect.validators import VALIDATORS, Validator
+from proxy.terms.redaction import Action, DirectionPlan
 
 ALL_KINDS: tuple[Kind, ...] = (
     *general.KINDS,
@@ -19,9 +20,13 @@ ALL_KINDS: tuple[Kind, ...] = (
     *americas.KINDS,
     *europe.KINDS,
     *asia.KINDS,
+    *opt_in.KINDS,
 )
 KIND_BY_NAME: dict[str, Kind] = {kind.name: kind for kind in ALL_KINDS}
 KNOWN_KINDS: frozenset[str] = frozenset(KIND_BY_NAME)
+OPT_IN_KINDS: frozenset[str] = frozenset(kind.name for kind in opt_in.KINDS)
+"""Looked for only where a rule names them; a default action does not reach them."""
+DEFAULT_KINDS: frozenset[str] = KNOWN_KINDS - OPT_IN_KINDS
 
 
 class Rule(NamedTuple):
@@ -51,6 +56,8 @@ def build_catalog(kinds: frozenset[str], custom: tuple[CustomType, ...] = ()) ->
     counted: dict[int, list[Rule]] = {}
     labels: dict[str, set[str]] = {}
     for row in ALL_KINDS:
+        if row.name in OPT_IN_KINDS:
+            continue
         for label in row.labels:
             labels.setdefault(label, set()).add(row.name)
         if row.name not in kinds:
@@ -69,3 +76,9 @@ def build_catalog(kinds: frozenset[str], custom: tuple[CustomType, ...] = ()) ->
         labels.setdefault(word, set()).add(NEGATIVE)
     strong, soft, labelled = [{k: tuple(v) for k, v in index.items()} for index in shapes]
     return Catalog(rules, strong, soft, labelled, {k: tuple(v) for k, v in counted.items()}, labels)
+
+
+def kinds_of(plan: DirectionPlan) -> frozenset[str]:
+    """Return the built-in kinds a plan looks for: the usual ones it does not switch off, and what its rules name."""
+    asked = DEFAULT_KINDS | (OPT_IN_KINDS & plan.actions.keys())
+    return frozenset(kind for kind in asked if plan.action_for(kind) is not Action.OFF)

@@ -9,7 +9,7 @@ import re
 
 from proxy.core.redaction.detect import accounts, dates, layout, network, secrets
 from proxy.core.redaction.detect.announced import GENERIC_KEY, JOINERS, LABEL_STEM, PASSWORD_STEMS, Announced
-from proxy.core.redaction.detect.catalog import KNOWN_KINDS, build_catalog
+from proxy.core.redaction.detect.catalog import DEFAULT_KINDS, KNOWN_KINDS, build_catalog
 from proxy.core.redaction.detect.context import SOFT, Context, resolve
 from proxy.core.redaction.detect.custom import CustomTypes
 from proxy.core.redaction.detect.digits import DIGIT_RUN, PLAIN_DATES, SHAPE, DigitRuns, Handler
@@ -19,6 +19,7 @@ from proxy.core.redaction.detect.gate import GateContext, may_contain, without_l
 from proxy.core.redaction.detect.kinds import CustomType
 from proxy.core.redaction.detect.labels import NEGATIVE, LabelIndex
 from proxy.core.redaction.detect.live import live_start
+from proxy.core.redaction.detect.opt_in import OptIn
 from proxy.terms.redaction import Finding
 
 _LETTERS = re.compile(
@@ -45,7 +46,10 @@ class Detector:
         self._custom = CustomTypes(custom, KNOWN_KINDS)
         catalog = build_catalog(kinds, custom)
         self.kinds = kinds | self._custom.names
-        self._takes_all = kinds >= KNOWN_KINDS
+        self._opt_in = OptIn(kinds)
+        self._has_more = bool(self._custom.types or self._opt_in.kinds)
+        """True when text is searched once more, for the policy's own types or for labelled free text."""
+        self._takes_all = kinds >= DEFAULT_KINDS
         self._labels = LabelIndex(catalog.labels, engine)
         self._scan = compile_union(
             (
@@ -92,14 +96,16 @@ class Detector:
         data = to_bytes(text) if data is None else data
         next_from = self._scan(data)
         start, end = next_from(0)
-        if start < 0 and not self._custom.types:
+        if start < 0 and not self._has_more:
             return []
         ctx = Context(text, data, self._labels, local=local)
         handlers = self._handlers
         while start >= 0:
             start, end = next_from(handlers[data[start]](ctx, start, end))
-        if self._custom.types:
+        if self._has_more:
             self._custom.search(ctx, text)
+            if not local:
+                self._opt_in.search(ctx, text)
         if ctx.orphans and not local:
             self._tables(ctx)
         found = ctx.found
@@ -210,7 +216,7 @@ class Detector:
 
     def find_labelled(self, text: str, label: str) -> list[Finding]:
         """Return the values seen in a text that stands under a JSON key or column header."""
-        if not self._names_kind(label):
+        if not self._opt_in.kinds and not self._names_kind(label):
             return self.find(text)
         shift = len(label) + 2
         found = self.find(f"{label}: {text}")
@@ -219,20 +225,15 @@ class Detector:
     def may_contain(self, raw: bytes) -> bool:
         """Return False only when no string of this JSON body can hold a finding of any kind."""
         raw = without_limits(raw)
-        if (
-            not self._custom.types
-            and b"\\" not in raw
-            and b"%" not in raw
-            and raw.isascii()
-            and self._scan(raw)(0)[0] < 0
-        ):
+        if not self._has_more and b"\\" not in raw and b"%" not in raw and raw.isascii() and self._scan(raw)(0)[0] < 0:
             return False
         return may_contain(raw, self._labels, self._walk)
 
     def _walk(self, ctx: GateContext) -> None:
         """Run the families over a gate's context until one has fired."""
-        if self._custom.types:
-            ctx.fired = self._custom.could_match(ctx.text or ctx.data.decode("latin-1"))
+        if self._has_more:
+            text = ctx.text or ctx.data.decode("latin-1")
+            ctx.fired = self._custom.could_match(text) or self._opt_in.could_match(text)
         data, handlers = ctx.data, self._handlers
         next_from = self._scan(data)
         start, end = next_from(0)
@@ -252,7 +253,7 @@ def _end_of(text: str, last: int) -> int:
 def build_detector(
     kinds: frozenset[str] | None = None, custom: tuple[CustomType, ...] = (), *, engine: str = "auto"
 ) -> Detector:
-    """Compile a detector for the kinds named (None: all) and the policy's own types.
+    """Compile a detector for the kinds named (None: all that need not be asked for) and the policy's own types.
 
     Raises:
         ValueError: An unknown kind, or a custom type whose pattern, validator or examples do not hold.
@@ -260,6 +261,6 @@ def build_detector(
     unknown = (kinds or frozenset()) - KNOWN_KINDS
     if unknown:
         raise ValueError(f"unknown kinds: {', '.join(sorted(unknown))}")
-    detector = Detector(KNOWN_KINDS if kinds is None else kinds, custom, engine)
+    detector = Detector(DEFAULT_KINDS if kinds is None else kinds, custom, engine)
     detector.check_examples()
     return detector

@@ -122,9 +122,34 @@ def compile_text(pattern: str) -> Any:
     if re2 is None:
         raise ValueError("google-re2 is not installed")
     options = re2.Options()
-    options.max_mem = 8 << 20
+    options.max_mem = 16 << 20
     options.log_errors = False
     try:
         return re2.compile(pattern, options)
     except re2.error as exc:
         raise ValueError(f"not a linear-time pattern: {exc}") from exc
+
+
+def compile_set(patterns: list[str]) -> Callable[[str], list[int]]:
+    """Compile patterns of a policy to one pass that says which of them match somewhere in a text.
+
+    Raises:
+        ValueError: RE2 is missing, refuses a pattern, or they are too much together.
+    """
+    if re2 is None:
+        raise ValueError("google-re2 is not installed")
+    options = re2.Options()
+    options.max_mem = _MAX_MEM_BYTES
+    options.log_errors = False
+    try:
+        chosen = re2.Set.SearchSet(options)
+        for pattern in patterns:
+            chosen.Add(pattern)
+        chosen.Compile()
+    except (re2.error, RuntimeError) as exc:
+        raise ValueError(f"the patterns are too much together: {exc}") from exc
+
+    def which(text: str) -> list[int]:
+        return sorted(chosen.Match(text) or ())
+
+    return which

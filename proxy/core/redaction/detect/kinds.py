@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from proxy.terms.redaction import CustomType
+
+__all__ = ["CustomType", "Kind"]
+
 
 class Kind(NamedTuple):
     """One type of value.
@@ -39,15 +43,3 @@ class Kind(NamedTuple):
     def mode(self) -> str:
         """``strong`` when it may be reported without a label, else ``label``."""
         return "strong" if self.strong or self.soft or self.found_by not in ("shape", "label") else "label"
-
-
-class CustomType(NamedTuple):
-    """A type of the policy file: a linear-time pattern, perhaps labels and one of the validators."""
-
-    name: str
-    pattern: str
-    labels: tuple[str, ...] = ()
-    validator: str = ""
-    must_match: tuple[str, ...] = ()
-    must_not_match: tuple[str, ...] = ()
-    score: float = 0.8

@@ -165,6 +165,12 @@ def _with_dotted(words: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, Iter
             yield " ".join(label), kinds
 
 
+def is_usable_label(label: str) -> bool:
+    """True when something of a label is left to look for once case, accents and signs are taken away."""
+    latin = label.translate(_LATIN_EXTENDED).encode("latin-1", "replace")
+    return latin.count(b"?") > 1 or bool(_squeeze(normalise(latin)))
+
+
 def normalise(window: bytes) -> bytes:
     """Return the window in lower case without accents, everything but letters and digits as a blank."""
     return window.translate(_NORMAL)

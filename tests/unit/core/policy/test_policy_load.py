@@ -25,7 +25,7 @@ from proxy.core.policy.model import (
     WhenExhausted,
 )
 from proxy.core.policy.policy_table import POLICY
-from proxy.terms.redaction import Action, DirectionPlan, RedactionPlan, Unscanned
+from proxy.terms.redaction import Action, CustomType, DirectionPlan, RedactionPlan, Unscanned
 from tests.support.mutants import mutants_of
 
 ROOT = Path(__file__).parents[4]
@@ -73,14 +73,28 @@ def test_every_key_arrives_in_its_plan() -> None:
     redaction = RedactionPlan(
         DirectionPlan(
             Action.RESTORE,
-            {"CREDIT_CARD": Action.BLOCK, "CVV": Action.BLOCK, "IP_ADDRESS": Action.OBSERVE},
+            {
+                "CREDIT_CARD": Action.BLOCK,
+                "CVV": Action.BLOCK,
+                "IP_ADDRESS": Action.OBSERVE,
+                "EMPLOYEE_ID": Action.OBSERVE,
+            },
             frozenset({"support@example.com"}),
             (r"ORD-\d{8}",),
             0.5,
+            {"IP_ADDRESS": 0.75, "EMPLOYEE_ID": 0.75},
+            ("example.com",),
+            ("10.0.0.0/8",),
         ),
         DirectionPlan(Action.OFF, {}),
         Unscanned.REFUSE,
         observe_only=True,
+        custom=(
+            CustomType(
+                "EMPLOYEE_ID", "[0-9]{7}", ("employee",), "luhn", ("employee 1234566",), ("employee 1234567",), 0.9
+            ),
+            CustomType("CODE_NAME", terms=("Project Bluebird",)),
+        ),
     )
     budget = BudgetRule("shop/groq-free", "groq", 30, 1000, 14400, 6000, 8, WhenExhausted.REFUSE)
     assert [
@@ -148,6 +162,7 @@ def test_revision_does_not_depend_on_the_order_of_files() -> None:
 
 R = HEAD + "routes:\n  - "
 D = GOOD + "redaction:\n  request:\n    "
+T = GOOD + "redaction:\n  types:\n    - "
 BAD_FILES = [
     ("", 1, 1, "empty-file", "version: 1"),
     (HEAD, 1, 1, "no-route", "add a route"),
@@ -173,7 +188,22 @@ BAD_FILES = [
     (D + "min_score: 2\n", 6, 16, "out-of-range", ""),
     (GOOD + "redaction: {response: {default: block}}\n", 4, 33, "unsupported", ""),
     (GOOD + "redaction: {response: {default: observe}}\n", 4, 33, "unsupported", ""),
-    (GOOD + "redaction: {custom: []}\n", 4, 13, "unsupported", ""),
+    (GOOD + "redaction: {custom: []}\n", 4, 13, "unknown-key", "it belongs in `types`"),
+    (D + 'default: block\n    allow: {domains: ["*"]}\n', 7, 23, "bad-value", "a mail domain"),
+    (D + 'default: block\n    allow: {networks: ["10.0.0.0/99"]}\n', 7, 24, "bad-value", ""),
+    (D + "rules: [{types: [emial_addres], action: block}]\n", 6, 22, "unknown-type", "did you mean `email"),
+    (T + "{name: a}\n", 6, 7, "bad-pattern", ""),
+    (T + "{name: a, pattern: x, terms: [xx]}\n", 6, 36, "bad-pattern", ""),
+    (T + "{name: email, pattern: x}\n", 6, 14, "bad-name", ""),
+    (T + "{name: a b, pattern: x}\n    - {name: a_b, pattern: z}\n", 7, 14, "duplicate-name", ""),
+    (T + "{name: 1a, pattern: x}\n", 6, 14, "bad-name", ""),
+    (T + '{name: a, pattern: "(?=x)y"}\n', 6, 26, "bad-pattern", "no look-around"),
+    (T + '{name: a, pattern: "x*"}\n', 6, 26, "bad-pattern", ""),
+    (T + "{name: a, pattern: xx, validator: lunh}\n", 6, 41, "unknown-validator", "did you mean `luhn`?"),
+    (T + '{name: a, pattern: xx, context: ["-"]}\n', 6, 39, "bad-pattern", ""),
+    (T + "{name: a, pattern: xx, examples: {match: [xx, zz]}}\n", 6, 53, "failed-example", "mend"),
+    (T + "{name: a, pattern: xx, examples: {match: [xx], no_match: [yxx]}}\n", 6, 65, "failed-example", "mend"),
+    (T + "{name: a, terms: [x]}\n", 6, 24, "bad-pattern", ""),
     # budgets
     (GOOD + "budgets: [{provider: opnai, concurrent: 1}]\n", 4, 22, "unknown-provider", "did you mean `openai`?"),
     (GOOD + "budgets: [{provider: groq, concurrent: 1}]\n", 4, 22, "unused-budget", "route to it"),

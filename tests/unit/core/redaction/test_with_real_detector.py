@@ -4,8 +4,8 @@ import json
 
 from proxy.core.dialect import Dialect
 from proxy.core.redaction import AnswerRestorer, Detector, Redacted, RequestRedactor, Untouched
-from proxy.core.redaction.detect import build_detector
-from proxy.terms.redaction import Action, DirectionPlan, RedactionPlan
+from proxy.core.redaction.detect import build_detector, kinds_of
+from proxy.terms.redaction import Action, CustomType, DirectionPlan, RedactionPlan
 from tests.unit.core.redaction.doubles import chat, contents, dumped
 
 DETECTOR: Detector = build_detector()
@@ -56,3 +56,34 @@ def test_ordinary_prose_is_untouched() -> None:
     body = chat("Summarise chapter 3 of the 2024 report in 5 bullet points, version 1.2.3, order 12345.")
 
     assert isinstance(REDACTOR.redact(body, Dialect.CHAT), Untouched)
+
+
+def test_addresses_of_allowed_networks_are_left_alone() -> None:
+    """The cluster's own addresses help the model and tell nobody anything."""
+    plan = RedactionPlan(DirectionPlan(default=Action.RESTORE, allow_networks=("10.0.0.0/8", "fd00::/8")))
+    text = "from 10.1.2.3 and 10.2.0.0/16 and fd12:3456:789a::1 to 203.0.113.7 and 11.1.2.3"
+    verdict = RequestRedactor(plan, build_detector()).redact(chat(text), Dialect.CHAT)
+
+    assert isinstance(verdict, Redacted)
+    assert ["from 10.1.2.3 and 10.2.0.0/16 and fd12:3456:789a::1 to [IP-ADDRESS-1] and [IP-ADDRESS-2]"] == contents(
+        verdict
+    )
+
+
+def test_names_and_own_types_are_replaced_where_a_rule_asks_for_them() -> None:
+    """A default does not reach names; a rule does, under the keys of tool arguments too."""
+    own = CustomType("EMPLOYEE_ID", "EMP-[0-9]{6}")
+    request = DirectionPlan(default=Action.RESTORE, actions={"PERSON": Action.RESTORE})
+    plan = RedactionPlan(request, custom=(own,))
+    detector = build_detector(kinds_of(request), plan.custom)
+    body = dumped({"messages": [
+        {"role": "user", "content": "nome: Ana Maria Souza, crachá EMP-123456"},
+        {"role": "assistant", "tool_calls": [{"function": {"arguments": '{"name": "Ana Maria Souza"}'}}]},
+    ]})  # fmt: skip
+    verdict = RequestRedactor(plan, detector).redact(body, Dialect.CHAT)
+
+    assert isinstance(verdict, Redacted)
+    assert {"PERSON": 1, "EMPLOYEE_ID": 1} == verdict.findings
+    messages = verdict.document["messages"]
+    assert "nome: [PERSON-1], crachá [EMPLOYEE-ID-1]" == messages[0]["content"]
+    assert '{"name": "[PERSON-1]"}' == messages[1]["tool_calls"][0]["function"]["arguments"]
