@@ -13,7 +13,9 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from proxy import __version__
 from proxy.core.config.problem import Problem, Severity, in_order
 from proxy.core.policy.load import parse_policies
 from proxy.core.redaction.detect import KNOWN_KINDS
@@ -21,6 +23,7 @@ from proxy.sources.files import read_config, read_policies
 from proxy.sources.secrets import Secrets, references, secret_problems
 
 EXIT_GOOD, EXIT_FINDING, EXIT_UNUSABLE = 0, 1, 2
+SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _NOT_STARTED = frozenset({"missing-file", "unreadable-file"})
 
 
@@ -33,7 +36,9 @@ def add_parser(subparsers: Any) -> None:
         "Exit code: 0 nothing that stops it, 1 errors (with --strict also lints), 2 no config to check.",
     )
     parser.add_argument("-c", "--config", default="config.yaml", metavar="PATH", help="config file (%(default)s)")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="output (%(default)s)")
+    parser.add_argument(
+        "--format", choices=("text", "json", "sarif", "github"), default="text", help="output (%(default)s)"
+    )
     parser.add_argument("--strict", action="store_true", help="let lints fail the check, too")
     parser.set_defaults(run=run)
 
@@ -45,6 +50,11 @@ def run(args: argparse.Namespace) -> int:
     errors, lints = counts[Severity.ERROR], counts[Severity.LINT]
     if args.format == "json":
         print(json.dumps({"errors": errors, "lints": lints, "problems": [_plain(p) for p in problems]}, indent=2))
+    elif args.format == "sarif":
+        print(json.dumps(sarif(problems), indent=2))
+    elif args.format == "github":
+        for problem in problems:
+            print(github_command(problem))
     else:
         for problem in problems:
             print(problem)
@@ -100,3 +110,45 @@ def _summary(config: str, errors: int, lints: int) -> str:
         return f"{config}: good"
     words = [f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((errors, "error"), (lints, "lint")) if n]
     return f"{config}: {' and '.join(words)}"
+
+
+def github_command(problem: Problem) -> str:
+    """Return the workflow command that puts a problem beside its line in a pull request."""
+    word = "error" if problem.is_error else "warning"
+    place = f"file={_property_text(problem.file)},line={problem.line},col={problem.column}"
+    return f"::{word} {place},title={_property_text(problem.code)}::{_message_text(_words_of(problem))}"
+
+
+def _message_text(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property_text(text: str) -> str:
+    return _message_text(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def _words_of(problem: Problem) -> str:
+    return f"{problem.message} ({problem.suggestion})" if problem.suggestion else problem.message
+
+
+def sarif(problems: Sequence[Problem]) -> dict[str, Any]:
+    """Return the problems as a SARIF 2.1.0 log, which code hosts and editors read."""
+    results = [
+        {
+            "ruleId": problem.code,
+            "level": "error" if problem.is_error else "warning",
+            "message": {"text": _words_of(problem)},
+            "locations": [
+                {
+                    "physicalLocation": {
+                        "artifactLocation": {"uri": quote(problem.file)},
+                        "region": {"startLine": problem.line, "startColumn": problem.column},
+                    }
+                }
+            ],
+        }
+        for problem in problems
+    ]
+    rules = [{"id": code} for code in sorted({problem.code for problem in problems})]
+    driver = {"name": "readygate check", "version": __version__, "rules": rules}
+    return {"version": "2.1.0", "$schema": SARIF_SCHEMA, "runs": [{"tool": {"driver": driver}, "results": results}]}

@@ -6,10 +6,12 @@ Owns the page's layout; every word of content comes from the code, so the page c
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from proxy.cli import VERBS
+from proxy.cli.schema import schema_of
 from proxy.core.config.config_table import CONFIG
 from proxy.core.config.schema import Key, Kind, ListOf, MapOf, Table
 from proxy.core.policy.policy_table import POLICY
@@ -155,3 +157,8 @@ if __name__ == "__main__":
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(render())
     print(f"{PAGE.relative_to(ROOT)}: {len(render().splitlines())} lines")
+    for kind in ("config", "policy"):
+        schema = ROOT / "docs/schema" / f"{kind}.schema.json"
+        schema.parent.mkdir(exist_ok=True)
+        schema.write_text(json.dumps(schema_of(kind), indent=2) + "\n")
+        print(f"{schema.relative_to(ROOT)}: {len(schema.read_text().splitlines())} lines")

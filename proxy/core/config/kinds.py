@@ -45,6 +45,10 @@ class Text(Kind):
             problems.append(error(node.mark, self.code, f"`{path}` expects {self.what}{got}", str(exc)))
             return BAD
 
+    def json_schema(self) -> dict[str, Any]:
+        """Return a string with something in it."""
+        return {"type": "string", "minLength": 1}
+
 
 @dataclass(frozen=True, eq=False)
 class Flag(Kind):
@@ -61,6 +65,10 @@ class Flag(Kind):
             return found.value
         wrong_type(node, path, problems, self.what)
         return BAD
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return a boolean."""
+        return {"type": "boolean"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +98,11 @@ class Number(Kind):
             problems.append(error(node.mark, "out-of-range", f"`{path}` expects {self.what}, got {found.text}"))
             return BAD
         return int(value) if self.is_whole else float(value)
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return a number within the limits."""
+        kind = "integer" if self.is_whole else "number"
+        return {"type": kind, "minimum": self.minimum, "maximum": self.maximum}
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +140,11 @@ class Quantity(Kind):
             problems.append(error(node.mark, "out-of-range", text))
             return BAD
         return value
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return a string of digits and a unit."""
+        known = units.SECONDS if self.parse is units.parse_duration else units.BYTES
+        return {"type": "string", "pattern": rf"^[0-9]+(\.[0-9]+)?\s*({'|'.join(known)})$"}
 
 
 def duration(minimum: str, maximum: str) -> Quantity:
@@ -167,3 +185,7 @@ class Choice(Kind):
         text = f"`{path}` expects {self.what}, got {found.text[:60]!r}"
         problems.append(error(node.mark, "unknown-value", text, closest(found.text, self.values)))
         return BAD
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the words."""
+        return {"enum": [str(value) for value in self.values]}

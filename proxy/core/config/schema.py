@@ -32,6 +32,10 @@ class Kind:
         """Turn a node into the value that settings hold."""
         raise NotImplementedError
 
+    def json_schema(self) -> dict[str, Any]:
+        """Return what JSON Schema (2020-12) can say of it, for editors; ``read`` remains the judge."""
+        return {"description": self.what}
+
 
 @dataclass(frozen=True, eq=False)
 class Key:
@@ -200,6 +204,11 @@ class ListOf(Kind):
                 items.marks.append(item.mark)
         return items
 
+    def json_schema(self) -> dict[str, Any]:
+        """Return an array of the item's schema."""
+        limits = {"minItems": self.min_items} if self.min_items else {}
+        return {"type": "array", "items": self.item.json_schema(), **limits, "maxItems": self.max_items}
+
 
 @dataclass(frozen=True, eq=False)
 class MapOf(Kind):
@@ -230,6 +239,10 @@ class MapOf(Kind):
                 entries.values[kept] = value
                 entries.marks[kept] = entry.mark
         return entries
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return an object whose values all follow one schema."""
+        return {"type": "object", "description": self.what, "additionalProperties": self.value.json_schema()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,5 +306,44 @@ class Table(Kind):
             problems.append(error(entry.mark, "unknown-key", f"no key `{name}` {place}", hint or self._list_of_keys()))
         return meant
 
+    def json_schema(self) -> dict[str, Any]:
+        """Return a closed object: a key that is not listed is an error, as it is for ``read``."""
+        schema: dict[str, Any] = {
+            "type": "object",
+            "description": self.doc,
+            "properties": {key.name: _property(key) for key in self.keys},
+            "additionalProperties": False,
+        }
+        required = [key.name for key in self.keys if key.is_required]
+        return {**schema, "required": required} if required else schema
+
     def _list_of_keys(self) -> str:
         return "known here: " + ", ".join(key.name for key in self.keys)
+
+
+def _property(key: Key) -> dict[str, Any]:
+    """Return one key's schema with its meaning, default and example."""
+    schema = {**key.kind.json_schema(), "description": f"{key.doc} Takes {key.kind.what}."}
+    for word, text in (("default", key.default), ("examples", key.example or None)):
+        value = None if text is None else _as_written(text)
+        if value is not None:
+            schema[word] = [value] if word == "examples" else value
+    return schema
+
+
+def _as_written(text: str) -> Any:
+    """Return the plain value that a piece of YAML writes down, or None when it is no value of its own."""
+    node, problems = parse_yaml(str(text), "schema")  # an enumeration member is text, too, but not to the parser
+    return None if node is None or problems else _plain(node)
+
+
+def _plain(node: Node) -> Any:
+    match node:
+        case Map():
+            return {name: _plain(entry.node) for name, entry in node.entries.items()}
+        case Sequence():
+            return [_plain(item) for item in node.items]
+        case Scalar():
+            return node.value
+        case Refused():
+            return None

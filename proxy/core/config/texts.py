@@ -205,6 +205,10 @@ class PathText(Kind):
             return BAD
         return Path(found.value)
 
+    def json_schema(self) -> dict[str, Any]:
+        """Return a string with something in it."""
+        return {"type": "string", "minLength": 1}
+
 
 @dataclass(frozen=True, eq=False)
 class Secret(Kind):
@@ -223,6 +227,17 @@ class Secret(Kind):
             problems.append(error(node.mark, "wrong-type", f"`{path}` expects {self.what}"))
             return BAD
         return self._reference(node, path, problems)
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return an object with exactly one of the two keys."""
+        keys = {name: {"type": "string", "minLength": 1} for name in ("env", "file")}
+        return {
+            "type": "object",
+            "properties": keys,
+            "additionalProperties": False,
+            "minProperties": 1,
+            "maxProperties": 1,
+        }
 
     def _reference(self, node: Map, path: str, problems: Problems) -> SecretRef | Bad:
         unknown = [(name, entry) for name, entry in node.entries.items() if name not in ("env", "file")]
@@ -276,3 +291,7 @@ class StoreText(Kind):
             problems.append(error(node.mark, "bad-value", f"`{path}` expects {self.what}", str(exc)))
             return BAD
         return text
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return a URL or a reference to one."""
+        return {"anyOf": [{"type": "string", "minLength": 1}, Secret().json_schema()]}

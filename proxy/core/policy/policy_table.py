@@ -130,9 +130,10 @@ def _direction(name: str, doc: str, actions: tuple[str, ...], later: dict[str, s
         ),
     )
     score = Number(0.0, 1.0, is_whole=False)
+    example = f"[{{types: [cpf], action: {'observe' if Action.OBSERVE in actions else repr(actions[0])}}}]"
     keys = [
         Key("default", Choice(actions, later), "What is done with types that no rule names.", "'off'", actions[0]),
-        Key("rules", ListOf(rule), "Exceptions from the default, by type.", "[]", "[{types: [cpf], action: observe}]"),
+        Key("rules", ListOf(rule), "Exceptions from the default, by type.", "[]", example),
     ]
     if has_allow:
         keys.append(Key("allow", allow, "Values that are never touched.", "{}", '{values: ["support@example.com"]}'))

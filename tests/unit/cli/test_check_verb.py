@@ -120,3 +120,26 @@ def test_type_that_fires_on_everyday_text_is_told(folder: Path, capsys: pytest.C
     out = capsys.readouterr().out
     assert "p.yaml:7:30: lint[broad-type]: type broad fires on " in out
     assert "narrow" not in out
+
+
+def test_github_format_annotates_the_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pull request shows the mistake where it stands; separators inside a message cannot end it."""
+    (folder / "policies" / "p.yaml").write_text(POLICY + "mode: 'a,b:c%d'\n")
+
+    assert 1 == run("-c", str(folder / "config.yaml"), "--format", "github")
+    assert (
+        f"::error file={folder}/policies/p.yaml,line=4,col=7,title=unknown-value::"
+        "`mode` expects one of enforce, observe, got 'a,b:c%25d'\n"
+    ) == capsys.readouterr().out
+
+
+def test_sarif_format_carries_place_level_and_rule(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Code hosts read SARIF: every problem is one result of a declared rule."""
+    (folder / "policies" / "p.yaml").write_text(POLICY + "audt: {}\n")
+
+    assert 1 == run("-c", str(folder / "config.yaml"), "--format", "sarif")
+    log = json.loads(capsys.readouterr().out)
+    (result,) = log["runs"][0]["results"]
+    assert ("2.1.0", "unknown-key", "error") == (log["version"], result["ruleId"], result["level"])
+    assert {"startLine": 4, "startColumn": 1} == result["locations"][0]["physicalLocation"]["region"]
+    assert [{"id": "unknown-key"}] == log["runs"][0]["tool"]["driver"]["rules"]
