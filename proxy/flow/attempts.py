@@ -12,108 +12,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.core.budget.ledger import Reservation
 from proxy.core.dialect import Dialect
-from proxy.core.health.breaker import Admission
-from proxy.core.routing.classify import classify_answer
+from proxy.core.policy.model import FirstTokenFor, Timeouts
+from proxy.core.routing.classify import classify_answer, says_error
 from proxy.core.routing.problems import Code, Problem, problem
 from proxy.core.routing.retry_after import parse_retry_after
 from proxy.core.routing.table import RULES
 from proxy.core.routing.walk import Commit, GiveUp, Try, TryNext, Walk, problem_of
 from proxy.flow import headers as header_lines
+from proxy.flow.booking import Booking, Plan
 from proxy.flow.budgets import Budgets, Denied, Granted, TooLarge
 from proxy.flow.catalog import Deployment, Route
 from proxy.flow.delivering import Delivery
 from proxy.flow.exchange import Exchange
 from proxy.flow.fleet import Fleet
-from proxy.flow.intake import Request, with_model
-from proxy.flow.ports import Answer, AttemptFailed, BodySource, Call, Clock, Upstream, Witness
-from proxy.terms.exchange import AttemptFacts
+from proxy.flow.intake import with_model
+from proxy.flow.ports import Answer, AttemptFailed, Call, Clock, Upstream, Witness
+from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import Fault, Outcome, Status
 
-_NOT_ACCEPTED: Final = frozenset(
-    {
-        Outcome.CONNECT_ERROR,
-        Outcome.DNS_ERROR,
-        Outcome.TLS_ERROR,
-        Outcome.CONNECT_TIMEOUT,
-        Outcome.STALE_CONNECTION,
-        Outcome.RATE_LIMITED,
-        Outcome.OVERLOADED,
-        Outcome.UPSTREAM_5XX,
-        Outcome.OWN_KEY_REFUSED,
-        Outcome.REDIRECT,
-    }
-)
-"""Outcomes that mean that the provider did no work: the reservation is handed back."""
-
-
-@dataclass(slots=True)
-class Plan:
-    """What every attempt of one exchange shares."""
-
-    route: Route
-    request: Request
-    body: bytes | BodySource
-    tokens: int
-    is_explicit: bool
-
-
-class Booking:
-    """What one attempt holds with budgets and fleet, given back exactly once by ``close``."""
-
-    __slots__ = ("_attempts", "_exchange", "_is_open", "admission", "deployment", "facts", "reservation")
-
-    def __init__(
-        self,
-        attempts: Attempts,
-        exchange: Exchange,
-        deployment: Deployment,
-        facts: AttemptFacts,
-        reservation: Reservation,
-        admission: Admission,
-    ) -> None:
-        self._attempts = attempts
-        self._exchange = exchange
-        self._is_open = True
-        self.deployment = deployment
-        self.facts = facts
-        self.reservation = reservation
-        self.admission = admission
-
-    def close(self, outcome: Outcome, http_status: int = 0, retry_after_s: float | None = None) -> None:
-        """Record how the attempt ended and settle what it had reserved; later calls do nothing."""
-        if not self._is_open:
-            return
-        self._is_open = False
-        owner, exchange = self._attempts, self._exchange
-        self.facts.retry_after_s = retry_after_s
-        taken_ms = exchange.end_attempt(self.facts, outcome, http_status)
-        now_s = owner.clock.monotonic_s()
-        change = owner.fleet.record(
-            self.deployment.name, outcome, now_s, taken_ms, retry_after_s, admission=self.admission
-        )
-        if change is not None:
-            owner.witness.notice(
-                "breaker_alarm" if change.is_alarm else f"breaker_{change.now.value}",
-                deployment=change.deployment,
-                was=change.was.value,
-                outcome=change.outcome.value,
-            )
-        if outcome in _NOT_ACCEPTED:
-            owner.budgets.cancel(self.reservation, now_s)
-            return
-        usage = exchange.facts.usage
-        spent = usage.input_tokens + usage.output_tokens if usage is not None else None
-        if spent is None and 400 <= http_status < 500:
-            spent = 0
-        owner.budgets.settle(self.reservation, spent, now_s)
+_JSON_LINE: Final = b"\r\ncontent-type: application/json"
 
 
 class _Result:
     """One attempt's outcome with what it brought."""
 
-    __slots__ = ("answer", "booking", "code", "is_final", "outcome", "retry_after_s")
+    __slots__ = ("answer", "booking", "code", "is_begun", "is_final", "outcome", "retry_after_s")
 
     def __init__(
         self,
@@ -130,6 +54,8 @@ class _Result:
         self.booking = booking
         self.retry_after_s = retry_after_s
         self.code = code
+        self.is_begun = False
+        """The caller has had content of it; only a rescue can go on."""
         self.is_final = is_final
         """A budget says refuse: the chain is not walked on."""
 
@@ -169,6 +95,8 @@ class Attempts:
             if step.wait_s:
                 await asyncio.sleep(step.wait_s)
             deployment = deployments[step.target_index]
+            if plan.request.is_stream:
+                exchange.may_go_on, exchange.first_token_by_s = not walk.is_last, None
             result = await self._attempt(exchange, plan, deployment, step, deadline_s)
             if result.outcome is Outcome.OK and await self._deliver(exchange, plan, deployment, step, result):
                 return None
@@ -254,10 +182,14 @@ class Attempts:
         booking.facts.reused_connection = answer.reused_connection
         if head.status == 101:
             return _Result(Outcome.OK, answer, booking)
+        if exchange.stream is not None and head.status < 300 and (answer.live is None or not head.is_event_stream):
+            if answer.live is not None:
+                answer.live.abort()
+            return _Result(Outcome.BAD_CONTENT_TYPE, None, booking)
         is_known = exchange.dialect is not Dialect.OTHER
         body = answer.body
         is_plain = head.status == 200 and head.content_type == b"application/json" and not plan.request.is_stream
-        if is_plain and is_known and body and not _says_error(body):
+        if is_plain and is_known and body and not says_error(body):
             # A body that ends with its connection is complete only if it says so itself.
             is_whole = body[-1:] == b"}" or body.rstrip()[-1:] == b"}"
             return _Result(Outcome.OK if is_whole else Outcome.TRUNCATED, answer if is_whole else None, booking)
@@ -266,7 +198,7 @@ class Attempts:
             head.content_type.decode("ascii", "replace"),
             plan.request.is_stream and is_known,
             self.upstream.uses_own_key(booking.deployment.provider),
-            is_known and body is not None and _says_error(body),
+            is_known and body is not None and says_error(body),
             is_known_shape=is_known,
             is_body_empty=answer.body == b"",
         )
@@ -286,9 +218,13 @@ class Attempts:
         head = exchange.inbound.head
         request = plan.request
         body = plan.body
-        if type(body) is bytes and deployment.model is not None and deployment.model != request.model:
+        if exchange.stream is not None and exchange.stream.record is not None:
+            body = exchange.stream.body_of_rest(request, deployment)
+        elif type(body) is bytes and deployment.model is not None and deployment.model != request.model:
             body = with_model(body, request.document, deployment.model)
         timeouts = deployment.target.timeouts
+        if deployment.hasty is not None and request.is_stream:
+            timeouts = self._hurry(exchange, plan, deployment, timeouts)
         return Call(
             deployment.provider,
             head,
@@ -308,6 +244,15 @@ class Attempts:
             plan.route.passes_caller_key and not self.delivery.demands_caller_key,
         )
 
+    def _hurry(self, exchange: Exchange, plan: Plan, deployment: Deployment, timeouts: Timeouts) -> Timeouts:
+        """Limit the wait for the first token, unless nobody else could do better."""
+        exchange.first_token_by_s = None
+        limit_s = timeouts.first_token_s
+        if limit_s is None or not (exchange.may_go_on or plan.route.plan.first_token_for is FirstTokenFor.ALL):
+            return timeouts
+        exchange.first_token_by_s = self.clock.monotonic_s() + limit_s
+        return deployment.hasty or timeouts
+
     # --- what came of it --------------------------------------------------------------------------
 
     async def _deliver(
@@ -320,6 +265,8 @@ class Attempts:
         facts = exchange.facts
         is_first = step.target_index == 0
         facts.status = Status.SUCCESS if is_first else Status.FALLBACK
+        if exchange.stream is not None and exchange.stream.record is not None:
+            facts.status = Status.RESCUED
         renames = is_first and deployment.model is not None and deployment.model != plan.request.model
         status = answer.head.status
 
@@ -337,7 +284,10 @@ class Attempts:
         if failed is None:
             return True
         result.outcome = failed.outcome
+        result.is_begun = failed.is_begun
         result.answer = None
+        if failed.error_body:
+            result.answer = Answer(AnswerHead(400, b"Bad Request", _JSON_LINE), failed.error_body)
         return False
 
     def _record(
@@ -347,6 +297,9 @@ class Attempts:
         outcome = result.outcome
         now_s = self.clock.monotonic_s()
         rule = RULES[outcome]
+        stream = exchange.stream
+        if stream is not None and stream.refuses_prefill(deployment, result.http_status):
+            return walk.ask_again()
         verdict = walk.record(
             outcome,
             now_s,
@@ -355,6 +308,7 @@ class Attempts:
             may_spend_retry=not rule.is_attempt or self.fleet.may_retry(deployment.name, now_s),
             jitter=self.jitter(),
             code=result.code,
+            is_begun=result.is_begun,
         )
         if result.is_final and isinstance(verdict, TryNext):
             return GiveUp(outcome, result.code or rule.code, None, 0, False, walk.attempts, result.retry_after_s)
@@ -364,6 +318,9 @@ class Attempts:
         """Tell the caller what the walk came to: the provider's own error, or a problem of ours."""
         facts = exchange.facts
         facts.outcome = end.outcome
+        if exchange.stream is not None:
+            self.delivery.end_broken(exchange, end.outcome, problem_of(end))
+            return None
         if not isinstance(plan.body, bytes) and plan.body.refusal is not None:
             return plan.body.refusal
         index = end.target_index
@@ -424,19 +381,6 @@ def _as_give_up(result: _Result, step: Try, walk: Walk) -> GiveUp:
         result.outcome, rule.code, step.target_index, status, rule.passes_body and status >= 400, walk.attempts,
         result.retry_after_s,
     )  # fmt: skip
-
-
-def _says_error(body: bytes) -> bool:
-    """True when a small JSON body is an error document under a success status; cheap for ordinary answers."""
-    return body.startswith((b'{"error"', b'{"object":"error"')) or (
-        body[1:2] != b'"' and _says_error_spaced(body[:256])
-    )
-
-
-def _says_error_spaced(start: bytes) -> bool:
-    """The same for a body that begins with white space or is laid out over lines."""
-    packed = b"".join(start.split())
-    return packed.startswith((b'{"error"', b'{"object":"error"'))
 
 
 def _text(value: bytes | None) -> str | None:

@@ -6,10 +6,10 @@ Owns the current ``Snapshot``. An exchange pins the snapshot it began with. Know
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.core.config.settings import ProviderSettings
-from proxy.core.policy.model import BudgetRule, NoRoute, RoutePlan, Target
+from proxy.core.policy.model import BudgetRule, NoRoute, RoutePlan, Target, Timeouts
 from proxy.core.policy.policy_set import PolicySet
 from proxy.core.redaction import RequestRedactor
 from proxy.terms.redaction import RedactionPlan
@@ -26,6 +26,8 @@ class Deployment:
     target: Target
     lines: dict[str, bytes]
     """Model -> the answer's header lines that name policy, provider and model; filled as models are met."""
+    hasty: Timeouts | None = None
+    """Deadlines of a stream whose first token is limited; None: it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,14 @@ class Snapshot:
 
     def _compile(self, plan: RoutePlan) -> Route:
         deployments = tuple(
-            Deployment(f"{target.provider}:{target.model or '*'}", target.provider, target.model, target, {})
+            Deployment(
+                f"{target.provider}:{target.model or '*'}",
+                target.provider,
+                target.model,
+                target,
+                {},
+                _hasty(target.timeouts),
+            )
             for target in plan.chain
         )
         redactor = None
@@ -94,6 +103,13 @@ class Snapshot:
     def deployments(self) -> frozenset[str]:
         """Names of all deployments."""
         return frozenset(d.name for route in self._routes.values() for d in route.deployments)
+
+
+def _hasty(timeouts: Timeouts) -> Timeouts | None:
+    """Return the deadlines under which no answer at all is no better than one without content."""
+    if timeouts.first_token_s is None:
+        return None
+    return replace(timeouts, first_byte_s=min(timeouts.first_byte_s, timeouts.first_token_s))
 
 
 class Catalog:

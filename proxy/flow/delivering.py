@@ -19,7 +19,7 @@ import orjson
 from proxy.core.dialect import Dialect, StreamWatch, read_usage
 from proxy.core.policy.model import BrokenStream
 from proxy.core.redaction import AnswerRestorer, StreamRestorer
-from proxy.core.routing.problems import problem, render_event
+from proxy.core.routing.problems import Problem, problem, render_event
 from proxy.core.routing.table import RULES
 from proxy.flow import headers as header_lines
 from proxy.flow.catalog import Route
@@ -28,6 +28,7 @@ from proxy.flow.exchange import Exchange, error_dialect
 from proxy.flow.intake import ModelRenamer, Request, rename_model
 from proxy.flow.outbox import Outbox
 from proxy.flow.ports import Answer, LiveBody, Upstream
+from proxy.flow.rescue import Share
 from proxy.flow.streaming import StreamPipe, Transform
 from proxy.terms.exchange import Usage
 from proxy.terms.http import AnswerHead
@@ -45,9 +46,13 @@ Ended = Callable[[Outcome], None]
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The answer was no good, and the caller has seen nothing of it."""
+    """The answer was no good, and the caller has seen nothing of it that another cannot take up."""
 
     outcome: Outcome
+    is_begun: bool = False
+    """The caller has had content; what follows has to go on behind it."""
+    error_body: bytes = b""
+    """The provider's words, when a stream began with the caller's own error."""
 
 
 @dataclass(slots=True)
@@ -168,58 +173,69 @@ class Delivery:
         asked: str | None,
         ended: Ended,
     ) -> Failed | None:
-        facts, dialect = exchange.facts, exchange.dialect
+        begun, dialect = exchange.stream, exchange.dialect
         watch = StreamWatch(dialect, expected_choices=request.choices) if dialect is not Dialect.OTHER else None
-        transforms = self._transforms(exchange, asked)
+        is_seam = begun is not None and begun.record is not None
+        transforms = begun.joined() if begun is not None and is_seam else self._transforms(exchange, asked)
         coding = head.telling.get(b"content-encoding")
         inflater = Inflater(coding) if coding is not None and watch is not None and is_inflatable(coding) else None
-        is_decoded = inflater is not None
-        if coding is not None and not is_decoded:
-            if transforms:
+        if coding is not None and inflater is None:
+            if transforms or begun is not None:
                 live.abort()
                 return Failed(Outcome.BAD_RESPONSE)
             watch = None
-
-        def terminal(outcome: Outcome) -> None:
-            if pipe.first_content_s is not None:
-                facts.first_token_ms = (pipe.first_content_s - exchange.arrived_s) * 1000.0
-            facts.response_bytes = pipe.bytes_out
-            if watch is not None:
-                facts.usage = watch.usage or _estimated(request, watch)
-            facts.outcome = outcome
-            ended(outcome)
-            exchange.seal()
-
+        share = Share(exchange, route, request, watch, ended, transforms)
         pipe = StreamPipe(
             live,
             watch,
-            transforms,
-            terminal,
+            share.transforms,
+            share.seal,
             inflater=inflater,
-            mask=partial(self._mask_events, facts.provider),
+            mask=partial(self._mask_events, exchange.facts.provider),
             seals_on_finish=dialect in (Dialect.RESPONSES, Dialect.MESSAGES),
         )
+        share.set_up(pipe)
         try:
-            live.attach(pipe)
-            failure = await pipe.committed()
+            failure = await self._begin(exchange, head, live, pipe, is_decoded=inflater is not None)
             if failure is not None:
-                live.abort()
-                return Failed(failure)
-            if self.is_fsync:
-                await self.outbox.durable()
-            exchange.responder.bind(live)
-            block = self.upstream.mask(facts.provider, exchange.header_block(head, is_decoded=is_decoded))
-            exchange.responder.start(head.status, head.reason, block, None)
-            pipe.open(exchange.responder)
+                return Failed(failure, error_body=share.refusal_in(failure))
             outcome = await pipe.ended()
         except asyncio.CancelledError as exc:
             live.abort()
-            self._cut_short(exchange, route, pipe, terminal, exc)
+            self._cut_short(exchange, route, pipe, share.seal, exc)
             return None
         if outcome is Outcome.OK:
             exchange.responder.finish()
-        else:
-            self._broken(exchange, route, pipe, terminal, outcome)
+            return None
+        if share.can_be_taken_up(outcome):
+            share.leave_behind(outcome)
+            return Failed(outcome, is_begun=pipe.bytes_out > 0)
+        self._broken(exchange, route, pipe, share.seal, outcome)
+        return None
+
+    async def _begin(
+        self, exchange: Exchange, head: AnswerHead, live: LiveBody, pipe: StreamPipe, *, is_decoded: bool
+    ) -> Outcome | None:
+        """Let the answer through once it is worth starting; return why it was not."""
+        responder, begun = exchange.responder, exchange.stream
+        if exchange.first_token_by_s is not None:
+            pipe.limit_first_token(exchange.first_token_by_s - self.now_s())
+        if begun is not None:
+            responder.bind(live)
+            pipe.open(responder, keeps_prelude=True)
+            live.attach(pipe)
+            return None
+        live.attach(pipe)
+        failure = await pipe.committed()
+        if failure is not None:
+            live.abort()
+            return failure
+        if self.is_fsync:
+            await self.outbox.durable()
+        responder.bind(live)
+        block = self.upstream.mask(exchange.facts.provider, exchange.header_block(head, is_decoded=is_decoded))
+        responder.start(head.status, head.reason, block, None)
+        pipe.open(responder, keeps_prelude=exchange.may_go_on)
         return None
 
     @staticmethod
@@ -250,19 +266,38 @@ class Delivery:
 
     def _broken(self, exchange: Exchange, route: Route, pipe: StreamPipe, terminal: Ended, outcome: Outcome) -> None:
         """End a stream that the caller has seen the beginning of, so that it cannot be taken for complete."""
+        self._note_break(exchange, problem(RULES[outcome].code))
+        terminal(outcome)
+        if outcome is Outcome.UPSTREAM_ERROR_EVENT:
+            exchange.responder.write(pipe.flush_broken())
+            exchange.responder.abort()
+        else:
+            self._end_in_band(exchange, route, problem(RULES[outcome].code), outcome, pipe.flush_broken())
+
+    def end_broken(self, exchange: Exchange, outcome: Outcome, trouble: Problem) -> None:
+        """End a stream that no attempt could complete."""
+        stream = exchange.stream
+        assert stream is not None
+        self._note_break(exchange, trouble)
         facts = exchange.facts
-        trouble = problem(RULES[outcome].code)
+        facts.outcome, facts.usage = outcome, stream.usage
+        exchange.seal()
+        self._end_in_band(exchange, stream.route, trouble, outcome, stream.flush())
+
+    @staticmethod
+    def _note_break(exchange: Exchange, trouble: Problem) -> None:
+        facts = exchange.facts
         facts.status = Status.ERROR
         facts.error_code, facts.error_message, facts.fault = trouble.code, trouble.message, trouble.fault
-        terminal(outcome)
+
+    def _end_in_band(self, exchange: Exchange, route: Route, trouble: Problem, outcome: Outcome, held: bytes) -> None:
+        """Say what happened where the caller's client will read it, and cut; or only cut."""
         responder = exchange.responder
-        if outcome is Outcome.UPSTREAM_ERROR_EVENT:
-            responder.write(pipe.flush_broken())
-        elif not self._mirrors_cuts(route, outcome):
-            event = render_event(trouble, facts.id, error_dialect(exchange.dialect))
+        if not self._mirrors_cuts(route, outcome):
+            event = render_event(trouble, exchange.facts.id, error_dialect(exchange.dialect))
             if exchange.dialect is Dialect.RESPONSES:
-                event = b"event: error\n" + _responses_error(trouble.code, trouble.message, facts.id)
-            responder.write(pipe.flush_broken() + event)
+                event = b"event: error\n" + _responses_error(trouble.code, trouble.message, exchange.facts.id)
+            responder.write(held + event)
         responder.abort()
 
     @staticmethod
@@ -360,11 +395,6 @@ def _usage_of(body: bytes) -> Usage | None:
         return read_usage(orjson.loads(body))
     except orjson.JSONDecodeError:
         return None
-
-
-def _estimated(request: Request, watch: StreamWatch) -> Usage:
-    """Count what passed, for a stream whose provider reported no usage."""
-    return Usage(-(-len(request.body) // 4), -(-watch.text_bytes_estimate // 4), is_estimated=True)
 
 
 def _error_words(body: bytes, fallback: str) -> tuple[str, str]:

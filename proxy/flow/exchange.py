@@ -8,7 +8,7 @@ chain and no provider connection.
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from proxy.core.dialect import Dialect, dialect_of
 from proxy.core.redaction import Vault
@@ -21,6 +21,9 @@ from proxy.flow.ports import Clock, Inbound, Responder, Witness
 from proxy.terms.exchange import AttemptFacts, ExchangeFacts
 from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import Fault, Outcome, Status
+
+if TYPE_CHECKING:
+    from proxy.flow.rescue import CallerStream
 
 _JSON: Final = b"content-type: application/json\r\n"
 _STREAM_HINTS: Final = (
@@ -48,11 +51,14 @@ class Exchange:
         "denied",
         "dialect",
         "facts",
+        "first_token_by_s",
         "granted",
         "inbound",
         "is_own_key",
+        "may_go_on",
         "named",
         "responder",
+        "stream",
         "vault",
     )
 
@@ -64,6 +70,12 @@ class Exchange:
         # Only a POST makes a model speak; lists, look-ups and preflights of the same paths are just passed.
         self.dialect = dialect_of(head.path) if head.method == "POST" else Dialect.OTHER
         self.vault: Vault | None = None
+        self.stream: CallerStream | None = None
+        """What the caller has of a stream that an earlier attempt began and left."""
+        self.may_go_on = False
+        """Another target may still be tried after the attempt at hand."""
+        self.first_token_by_s: float | None = None
+        """When the attempt at hand must have brought content; monotonic."""
         self.is_own_key = False
         """The last attempt used a key of ours: headers that name its account stay here."""
         self.denied: Denied | TooLarge | None = None
@@ -187,6 +199,8 @@ class Exchange:
             facts.status = Status.CANCELLED
             facts.outcome = Outcome.CLIENT_CANCELLED
             facts.error_code = "client_cancelled"
+            if self.stream is not None and facts.usage is None:
+                facts.usage = self.stream.usage
 
     def close(self) -> None:
         """End whatever way it ended; the vault is emptied."""

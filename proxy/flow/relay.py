@@ -18,7 +18,8 @@ from proxy.core.policy.model import NoRoute, NoRouteReason
 from proxy.core.redaction import Blocked, Redacted, Unreadable, Untouched, Verdict
 from proxy.core.redaction.request import UNSCANNED_KIND
 from proxy.core.routing.problems import Code, Problem, problem, problem_of_fault
-from proxy.flow.attempts import Attempts, Plan
+from proxy.flow.attempts import Attempts
+from proxy.flow.booking import Plan
 from proxy.flow.callers import CallerBook
 from proxy.flow.catalog import Catalog, Route, Snapshot
 from proxy.flow.delivering import DRAINING
@@ -37,6 +38,7 @@ from proxy.flow.ports import BodySource, Clock, Inbound, Responder, Witness
 from proxy.flow.texts import unwrap, wrap
 from proxy.terms.errors import ProxyError
 from proxy.terms.http import RequestHead
+from proxy.terms.outcomes import Outcome
 from proxy.terms.redaction import Action, Unscanned
 
 Offload = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -65,6 +67,8 @@ class Relay:
         except asyncio.CancelledError as exc:
             if exc.args and exc.args[0] == DRAINING and not responder.has_started:
                 self._refuse(exchange, problem(Code.SHUTTING_DOWN))
+            elif exc.args and exc.args[0] == DRAINING and exchange.stream is not None:
+                self.attempts.delivery.end_broken(exchange, Outcome.SHUTTING_DOWN, problem(Code.SHUTTING_DOWN))
             else:
                 exchange.cancelled()
         except ProxyError as exc:

@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from proxy.core.dialect.seam import Unaligned
+from proxy.core.routing.classify import classify_error_data
 from proxy.flow.coding import Inflater, InflateTooLarge
 from proxy.flow.ports import LiveBody, Responder
 from proxy.terms.outcomes import Outcome
@@ -19,6 +21,9 @@ from proxy.terms.outcomes import Outcome
 PRELUDE_MAX_S: Final = 0.25
 PRELUDE_MAX_BYTES: Final = 16 * 1024
 PARTIAL_EVENT_MAX_BYTES: Final = 1024 * 1024
+HELD_STREAM_MAX_BYTES: Final = 8 * 1024 * 1024
+"""A stream that is delivered only when whole may be so long."""
+_DONE: Final = b"data: [DONE]\n\n"
 
 
 class Watch(Protocol):
@@ -28,6 +33,7 @@ class Watch(Protocol):
     saw_done: bool
     is_finished: bool
     error: bool
+    error_data: bytes
     is_malformed: bool
 
     def feed(self, data: bytes) -> None: ...
@@ -62,6 +68,7 @@ class StreamPipe:
     __slots__ = (
         "_committed",
         "_ended",
+        "_first_token_timer",
         "_held",
         "_held_bytes",
         "_inflater",
@@ -77,9 +84,12 @@ class StreamPipe:
         "_seal_at_bytes",
         "_seals_on_finish",
         "_transforms",
+        "_waiting",
         "_watch",
         "bytes_out",
         "first_content_s",
+        "holds_all",
+        "mends",
     )
 
     def __init__(
@@ -112,6 +122,12 @@ class StreamPipe:
         self._mask = mask
         self._seals_on_finish = seals_on_finish
         self._seal_at_bytes = seal_at_bytes
+        self.holds_all = False
+        """Nothing goes out before the answer is whole."""
+        self.mends = False
+        """A break is to be mended: the provider's error is not shown, and what breaks behind the finish is whole."""
+        self._waiting: Responder | None = None
+        self._first_token_timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._responder: Responder | None = None
         self._held: list[bytes] = []
@@ -162,21 +178,37 @@ class StreamPipe:
             if watch.is_malformed:
                 self._stop(Outcome.BAD_STREAM)
                 return
-            if watch.error and self._mask is not None:
-                data = self._mask(data)
+            if watch.error:
+                if self._ends_at_error(watch):
+                    return
+                if self._mask is not None:
+                    data = self._mask(data)
             for transform in self._transforms:
                 data = transform.feed(data)
+        except Unaligned:
+            self._stop(Outcome.UNALIGNED)
+            return
         except Exception:  # noqa: BLE001 - any failure of ours or nonsense of theirs ends the stream, in band
             self._stop(Outcome.BAD_STREAM)
             return
         if self.first_content_s is None and watch.saw_content:
             self.first_content_s = self._loop.time()
-        if watch.error and self._responder is None:
-            self._stop(Outcome.UPSTREAM_ERROR_EVENT)
-            return
         if not self._is_sealed and (watch.saw_done or (self._seals_on_finish and watch.is_finished)):
             self._seal(Outcome.UPSTREAM_ERROR_EVENT if watch.error else Outcome.OK)
         self._forward(data if raw is None else raw)
+
+    def _ends_at_error(self, watch: Watch) -> bool:
+        """Stop at an in-band error that the caller need not see: nothing has left yet, or another may go on."""
+        is_unseen = self._responder is None
+        if not is_unseen and not self.mends:
+            return False
+        outcome = classify_error_data(watch.error_data)
+        if not is_unseen:
+            if outcome is Outcome.UPSTREAM_4XX:
+                return False
+            outcome = Outcome.UPSTREAM_ERROR_EVENT
+        self._stop(outcome)
+        return True
 
     def on_end(self, outcome: Outcome) -> None:
         """The provider's body ended; decide what that means for the stream."""
@@ -196,6 +228,10 @@ class StreamPipe:
                 outcome = Outcome.TRUNCATED
             elif watch.saw_done:
                 outcome = Outcome.OK
+            elif self.mends and watch.is_finished:
+                self._seal(Outcome.OK)
+                self._forward(_DONE)
+                outcome = Outcome.OK
         self._conclude(outcome)
 
     def _has_ended(self) -> bool:
@@ -209,7 +245,11 @@ class StreamPipe:
         self._outcome = outcome
         if self._prelude_timer is not None:
             self._prelude_timer.cancel()
+        if self._first_token_timer is not None:
+            self._first_token_timer.cancel()
         if outcome is Outcome.OK:
+            if self._waiting is not None:
+                self._release(self._waiting)
             rest = b"".join([transform.finish() for transform in self._transforms])
             self._seal(outcome)
             self._forward(rest)
@@ -236,9 +276,13 @@ class StreamPipe:
             return
         self._held.append(data)
         self._held_bytes += len(data)
-        watch = self._watch
-        if watch is None or watch.saw_content or self._held_bytes > PRELUDE_MAX_BYTES:
-            self._commit()
+        if self.holds_all and self._held_bytes > HELD_STREAM_MAX_BYTES and self._outcome is None:
+            self._stop(Outcome.TOO_LARGE)
+        elif self._is_ready:
+            if self._waiting is not None:
+                self._release(self._waiting)
+            else:
+                self._commit()
 
     def _commit(self) -> None:
         if self._committed is not None and not self._committed.done():
@@ -248,22 +292,47 @@ class StreamPipe:
         """Wait until the answer is worth starting; return None then, or why it failed before that."""
         if self._outcome is None and not self._is_ready:
             self._committed = self._loop.create_future()
-            self._prelude_timer = self._loop.call_later(PRELUDE_MAX_S, self._commit)
+            if not self.holds_all:
+                self._prelude_timer = self._loop.call_later(PRELUDE_MAX_S, self._commit)
             try:
                 await self._committed
             finally:
-                self._prelude_timer.cancel()
+                if self._prelude_timer is not None:
+                    self._prelude_timer.cancel()
         if self._outcome is not None and self._outcome is not Outcome.OK:
             return self._outcome
         return None
 
     @property
     def _is_ready(self) -> bool:
+        if self.holds_all:
+            return False
         watch = self._watch
         return watch is None or watch.saw_content or self._held_bytes > PRELUDE_MAX_BYTES
 
-    def open(self, responder: Responder) -> None:
-        """Start to write; what was held goes first."""
+    def limit_first_token(self, within_s: float) -> None:
+        """Stop the stream when no content has come by then."""
+        self._first_token_timer = self._loop.call_later(max(0.0, within_s), self._first_token_is_late)
+
+    def _first_token_is_late(self) -> None:
+        if self._outcome is None and self._watch is not None and not self._watch.saw_content:
+            self._stop(Outcome.FIRST_TOKEN_TIMEOUT)
+
+    def open(self, responder: Responder, *, keeps_prelude: bool = False) -> None:
+        """Start to write; what was held goes first.
+
+        Args:
+            responder: Whom to write to; its head has been sent.
+            keeps_prelude: Write nothing before the first content, so that a failure until then can still be made
+                good by another target.
+        """
+        if keeps_prelude and self._outcome is None and not self._is_ready:
+            self._waiting = responder
+        else:
+            self._release(responder)
+
+    def _release(self, responder: Responder) -> None:
+        self._waiting = None
         self._responder = responder
         held, self._held = self._held, []
         watch = self._watch

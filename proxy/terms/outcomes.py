@@ -32,6 +32,8 @@ class Outcome(StrEnum):
     TRUNCATED = "truncated"
     BAD_STREAM = "bad_stream"
     UPSTREAM_ERROR_EVENT = "upstream_error_event"
+    UNALIGNED = "unaligned"
+    """Asked to go on with a stream that had broken elsewhere, it said something else."""
     ERROR_IN_200 = "error_in_200"
     BAD_CONTENT_TYPE = "bad_content_type"
     BAD_RESPONSE = "bad_response"

@@ -37,6 +37,7 @@ class StreamWatch:
             is cut short, however politely.
         saw_done: ``[DONE]`` was seen.
         error: An in-band error event was seen.
+        error_data: The data of the first of them.
         is_malformed: An event is not the JSON object it has to be; nothing after it can be trusted.
         events: Events with data so far, ``[DONE]`` included.
         text_bytes_estimate: About how many bytes of text have come: what exceeds the envelope of the first token's
@@ -45,7 +46,7 @@ class StreamWatch:
 
     __slots__ = (
         "_data_bytes", "_decoder", "_dialect", "_ended", "_envelope", "_envelopes", "_expected", "_held",
-        "_max_event_bytes", "error", "events", "is_finished", "is_malformed", "saw_content", "saw_done", "usage",
+        "_max_event_bytes", "error", "error_data", "events", "is_finished", "is_malformed", "saw_content", "saw_done", "usage",
     )  # fmt: skip
 
     def __init__(self, dialect: Dialect, *, expected_choices: int = 1, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
@@ -54,6 +55,7 @@ class StreamWatch:
         self.is_finished = False
         self.saw_done = False
         self.error = False
+        self.error_data = b""
         self.is_malformed = False
         self.events = 0
         self._dialect = dialect
@@ -164,7 +166,7 @@ class StreamWatch:
             self.is_finished = True
             return
         if event.name == b"error":
-            self.error = True
+            self._fail(data)
         try:
             document = orjson.loads(data)
         except orjson.JSONDecodeError:
@@ -190,7 +192,7 @@ class StreamWatch:
             self.usage = _later(self.usage, usage)
         kind = document.get("type")
         if error_in_body(document) or kind in _FAILED_TYPES:
-            self.error = True
+            self._fail(event.data or b"")
         if kind in _ENDING_TYPES:
             self.is_finished = True
         choices = document.get("choices")
@@ -201,6 +203,11 @@ class StreamWatch:
                     self._ended.add(index if isinstance(index, int) and 0 <= index < 1024 else 0)
             if len(self._ended) >= self._expected:
                 self.is_finished = True
+
+    def _fail(self, data: bytes) -> None:
+        if not self.error:
+            self.error = True
+            self.error_data = data
 
     def _count_text(self, event: ServerEvent, envelope_bytes: int) -> None:
         self._data_bytes += len(event.raw) - envelope_bytes

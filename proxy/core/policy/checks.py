@@ -15,6 +15,7 @@ from proxy.core.config.settings import Settings
 from proxy.core.policy.compile import budget_ids, effective_timeouts, match_rank, patterns_of
 from proxy.core.policy.custom_types import ALIASES, check_types
 from proxy.core.policy.globs import is_glob, may_overlap
+from proxy.core.policy.model import FirstTokenFor, Rescue
 from proxy.core.policy.patterns import allows_everything, why_refused
 from proxy.core.policy.policy_table import COMPONENTS, LIMITS
 from proxy.core.redaction.detect import OPT_IN_KINDS
@@ -120,14 +121,35 @@ def _check_route(route: Section, settings: Settings, problems: list[Problem]) ->
         links.setdefault(link, mark)
         _check_timeouts(route, target, problems)
     _check_attempts(route, len(links), problems)
+    _check_streams(route, problems)
+
+
+def _check_streams(route: Section, problems: list[Problem]) -> None:
+    """Refuse settings of streams that nothing in the route lets act."""
+    targets: list[Section] = route["chain"].values
+    limited = [s for s in (route, *targets) if s["timeouts"]["first_token"] is not None]
+    is_for_others = route.is_good("first_token_for") and route["first_token_for"] == FirstTokenFor.OTHERS
+    if is_for_others and limited and len(targets) == 1:
+        text = "`first_token` never acts: the route's only target is its last"
+        hint = "add a target, or `first_token_for: all`"
+        problems.append(error(limited[0]["timeouts"].at("first_token"), "unreachable-setting", text, hint))
+    if route.is_written("first_token_for") and not limited:
+        text = "`first_token_for` never acts: there is no `first_token`"
+        problems.append(error(route.at("first_token_for"), "unreachable-setting", text, "set timeouts.first_token"))
+    for target in targets:
+        if target.is_written("prefill") and route.is_good("rescue") and route["rescue"] != Rescue.RESUME:
+            text = "`prefill` never acts: the route does not resume streams"
+            problems.append(
+                error(target.at("prefill"), "unreachable-setting", text, "set the route's `rescue: resume`")
+            )
 
 
 def _check_timeouts(route: Section, target: Section, problems: list[Problem]) -> None:
-    limits = effective_timeouts(route, target)
+    total_s: float = effective_timeouts(route, target)["total"]
     for section in (route["timeouts"], target["timeouts"]):
-        for phase in ("connect", "first_byte", "idle"):
-            if section.is_written(phase) and section.is_good(phase) and section[phase] > limits["total"]:
-                text = f"`{phase}` of {section[phase]:g}s never acts: `total` is {limits['total']:g}s"
+        for phase in ("connect", "first_byte", "first_token", "idle"):
+            if section.is_written(phase) and section.is_good(phase) and section[phase] > total_s:
+                text = f"`{phase}` of {section[phase]:g}s never acts: `total` is {total_s:g}s"
                 problems.append(error(section.at(phase), "unreachable-setting", text, "make `total` the longest"))
     own, common = target["timeouts"], route["timeouts"]
     if own["total"] is not None and own["total"] > common["total"]:

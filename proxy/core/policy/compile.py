@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from proxy.core.config.schema import Section
 from proxy.core.policy.custom_types import compile_type
@@ -16,8 +17,10 @@ from proxy.core.policy.model import (
     AuditPlan,
     BrokenStream,
     BudgetRule,
+    FirstTokenFor,
     Policy,
     ReadinessRule,
+    Rescue,
     RetryPlan,
     RouteMatch,
     RoutePlan,
@@ -30,7 +33,7 @@ from proxy.terms.redaction import Action, DirectionPlan, RedactionPlan, Unscanne
 
 DEFAULT_ROUTE = "default"
 """Name of the route that takes what no route matches, when the config names a default provider."""
-_PHASES = ("connect", "first_byte", "idle", "total")
+_PHASES = ("connect", "first_byte", "first_token", "idle", "total")
 
 
 def compile_policy(top: Section, file: str, revision: str, default_provider: str | None) -> Policy:
@@ -61,6 +64,8 @@ def compile_policy(top: Section, file: str, revision: str, default_provider: str
             total_s=Timeouts().total_s if section is None else section["timeouts"]["total"],
             retries=retries,
             broken_stream=BrokenStream.AUTO if section is None else BrokenStream(section["broken_stream"]),
+            rescue=Rescue.NONE if section is None else Rescue(section["rescue"]),
+            first_token_for=FirstTokenFor.OTHERS if section is None else FirstTokenFor(section["first_token_for"]),
         )
 
     sections: list[Section] = top["routes"].values
@@ -92,8 +97,8 @@ def patterns_of(route: Section) -> list[tuple[str | None, str | None]]:
     return [(model, path) for model in models for path in paths]
 
 
-def effective_timeouts(route: Section, target: Section) -> dict[str, float]:
-    """Return a link's deadlines in seconds by phase: its own words, else the route's."""
+def effective_timeouts(route: Section, target: Section) -> dict[str, Any]:
+    """Return a link's deadlines in seconds by phase: its own words, else the route's; None is no deadline."""
     own, common = target["timeouts"], route["timeouts"]
     return {phase: common[phase] if own[phase] is None else own[phase] for phase in _PHASES}
 
@@ -173,6 +178,7 @@ def _chain(route: Section) -> tuple[Target, ...]:
             target["provider"],
             target["model"],
             Timeouts(**{f"{phase}_s": limit_s for phase, limit_s in effective_timeouts(route, target).items()}),
+            target["prefill"],
         )
         for target in route["chain"].values
     )

@@ -26,6 +26,8 @@ class Timeouts:
     """Longest silence within an answer."""
     total_s: float = 600.0
     """The whole attempt; ``RoutePlan.total_s`` bounds all attempts together."""
+    first_token_s: float | None = None
+    """From the beginning of the attempt to the first content of a stream; None: bounded by the others alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Target:
     model: str | None = None
     """None: the model the caller asked for."""
     timeouts: Timeouts = Timeouts()
+    takes_prefill: bool = False
+    """It goes on from a trailing assistant message; a cut stream is continued there instead of begun anew."""
 
 
 class WhenExhausted(StrEnum):
@@ -71,6 +75,25 @@ class BrokenStream(StrEnum):
     """An in-band SSE error event, then the connection closes."""
     CUT = "cut"
     """The connection closes without a proper end."""
+
+
+class Rescue(StrEnum):
+    """What becomes of a stream that breaks after its first content."""
+
+    NONE = "none"
+    """It ends as ``broken_stream`` says."""
+    HOLD = "hold"
+    """Nothing is delivered before the stream is whole, so a break stays unseen and the chain walks on."""
+    RESUME = "resume"
+    """Plain chat text goes on at the next target; anything else ends as ``broken_stream`` says."""
+
+
+class FirstTokenFor(StrEnum):
+    """Whom the first-token limit cuts."""
+
+    OTHERS = "others"
+    """Every target but the last that may still be tried: better late than never."""
+    ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +149,8 @@ class RoutePlan:
     """The whole exchange, all attempts together."""
     retries: RetryPlan = RetryPlan()
     broken_stream: BrokenStream = BrokenStream.AUTO
+    rescue: Rescue = Rescue.NONE
+    first_token_for: FirstTokenFor = FirstTokenFor.OTHERS
 
 
 class NoRouteReason(StrEnum):

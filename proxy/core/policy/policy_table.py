@@ -16,7 +16,7 @@ from proxy.core.config.schema import Key, Kind, ListOf, Problems, Table
 from proxy.core.config.texts import parse_model, parse_name
 from proxy.core.config.yaml_text import BAD, Bad, Map, Node
 from proxy.core.policy.custom_types import TYPES_KEY, parse_type
-from proxy.core.policy.model import BrokenStream, WhenExhausted
+from proxy.core.policy.model import BrokenStream, FirstTokenFor, Rescue, WhenExhausted
 from proxy.terms.redaction import Action, Unscanned
 
 NOT_YET = "is not available in this version; it would be ignored, so it is refused"
@@ -77,11 +77,13 @@ def _timeouts(doc: str, *, has_defaults: bool) -> Table:
         ("idle", "1h", "60s", "Longest silence within an answer."),
         ("total", "24h", "600s", "The whole of it."),
     )
-    keys = (
+    keys = [
         Key(name, duration("10ms", most), text, usual if has_defaults else None, usual)
         for name, most, usual, text in rows
-    )
-    return Table("timeouts", doc, tuple(keys), later={"first_token": NOT_YET})
+    ]
+    text = "From the beginning of a try to a stream's first content; left out: no limit of its own."
+    keys.insert(2, Key("first_token", duration("10ms", "1h"), text, None, "15s"))
+    return Table("timeouts", doc, tuple(keys))
 
 
 def _direction(name: str, doc: str, actions: tuple[str, ...], later: dict[str, str], *, has_allow: bool) -> Table:
@@ -205,8 +207,9 @@ _TARGET = Table(
             "{}",
             "{idle: 5s}",
         ),
+        Key("prefill", Flag(), "It goes on from a trailing assistant message; for `rescue: resume`.", "false", "true"),
     ),
-    later=dict.fromkeys(("weight", "prefill", "region", "context", "keys", "drop_params", "rename_params"), NOT_YET),
+    later=dict.fromkeys(("weight", "region", "context", "keys", "drop_params", "rename_params"), NOT_YET),
 )
 
 _MATCH = Table(
@@ -249,9 +252,8 @@ _ROUTE = Table(
         ),
         Key("max_attempts", Number(1, 40), "Tries in all; left out: what chain and retries allow.", None, "3"),
         Key("broken_stream", Choice(tuple(BrokenStream)), "What a stream cut midway ends with.", "auto", "cut"),
-        Key(
-            "rescue", Choice(("none",), {"hold": NOT_YET, "resume": NOT_YET}), "What a cut stream gets.", "none", "none"
-        ),
+        Key("rescue", Choice(tuple(Rescue)), "What a stream gets that breaks after its first token.", "none", "resume"),
+        Key("first_token_for", Choice(tuple(FirstTokenFor)), "Whom `first_token` cuts.", "others", "all"),
     ),
     later=dict.fromkeys(("redaction", "budgets", "audit", "weights", "hedge", "inject"), NOT_YET),
     homes={"models": "match", "paths": "match", "provider": "chain", "model": "chain", "targets": "chain"},

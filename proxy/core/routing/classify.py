@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+import orjson
+
 from proxy.terms.outcomes import Outcome
 
 _OWN_KEY_STATUSES = frozenset({401, 402, 403})
@@ -123,6 +125,31 @@ def classify_error_event(error_type: str, error_code: str = "") -> Outcome:
     if "invalid_request" in words or "content_filter" in words or "content_policy" in words:
         return Outcome.UPSTREAM_4XX
     return Outcome.UPSTREAM_ERROR_EVENT
+
+
+def classify_error_data(data: bytes) -> Outcome:
+    """Name the error that an event's data describes, in whichever provider's words."""
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return Outcome.UPSTREAM_ERROR_EVENT
+    holder = document.get("response", document) if isinstance(document, dict) else {}
+    error = holder.get("error") if isinstance(holder, dict) else None
+    said = error if isinstance(error, dict) else holder if isinstance(holder, dict) else {}
+    return classify_error_event(str(said.get("type") or ""), str(said.get("code") or ""))
+
+
+def says_error(body: bytes) -> bool:
+    """True when a small JSON body is an error document under a success status; cheap for ordinary answers."""
+    return body.startswith((b'{"error"', b'{"object":"error"')) or (
+        body[1:2] != b'"' and _says_error_spaced(body[:256])
+    )
+
+
+def _says_error_spaced(start: bytes) -> bool:
+    """The same for a body that begins with white space or is laid out over lines."""
+    packed = b"".join(start.split())
+    return packed.startswith((b'{"error"', b'{"object":"error"'))
 
 
 def _classify_refusal(status: int, is_own_key: bool) -> Outcome:

@@ -103,6 +103,7 @@ RULES: dict[Outcome, OutcomeRule] = {
     Outcome.TRUNCATED: _fails(Code.UPSTREAM_TRUNCATED, 47),
     Outcome.BAD_STREAM: _fails(Code.UPSTREAM_BAD_STREAM, 45),
     Outcome.UPSTREAM_ERROR_EVENT: _fails(Code.UPSTREAM_ERROR_EVENT, 69),
+    Outcome.UNALIGNED: OutcomeRule(_NEVER, True, _ANSWERED, Code.UPSTREAM_TRUNCATED, 15),
     Outcome.NO_RESPONSE: _fails(Code.UPSTREAM_NO_RESPONSE, 44),
     # Answers that are not answers.
     Outcome.ERROR_IN_200: _fails(Code.UPSTREAM_BAD_RESPONSE, 68),

@@ -90,6 +90,7 @@ class Walk:
     __slots__ = (
         "_attempts",
         "_best",
+        "_broken",
         "_counted",
         "_deadline_s",
         "_max_attempts",
@@ -133,12 +134,18 @@ class Walk:
         self._was_fresh = False
         self._passed_over: set[Outcome] | None = None
         self._best: _Failure | None = None
+        self._broken: Outcome | None = None
         self._soonest_s: float | None = None
 
     @property
     def attempts(self) -> int:
         """Attempts recorded so far; targets passed over are none."""
         return self._attempts
+
+    @property
+    def is_last(self) -> bool:
+        """Nothing else would be tried if the attempt at hand failed for good: its target is the last one."""
+        return self._pending.target_index + 1 >= self._targets or self._counted + 1 >= self._max_attempts
 
     def next(self, now_s: float) -> Try | GiveUp:
         """Say whom to try; the same answer until something is recorded."""
@@ -156,7 +163,7 @@ class Walk:
         *,
         http_status: int = 0,
         retry_after_s: float | None = None,
-        is_committed: bool = False,
+        is_begun: bool = False,
         may_spend_retry: bool = True,
         jitter: float = 0.5,
         code: Code | None = None,
@@ -168,7 +175,8 @@ class Walk:
             now_s: Monotonic seconds.
             http_status: Of the provider's answer, 0 when there was none.
             retry_after_s: When this target may be asked again, if known: from the provider, breaker or budget.
-            is_committed: The caller has had bytes of this answer: nothing else can be tried.
+            is_begun: The caller has had content of this answer, so another has to go on behind it. From then on
+                every failure moves on, and giving up shows the first break.
             may_spend_retry: The target's retry budget has room.
             jitter: A random number from 0 to 1, for the wait before a second try.
             code: Why a budget said no, when not for its rate: ``INSUFFICIENT_QUOTA`` or
@@ -182,15 +190,24 @@ class Walk:
         rule = RULES[outcome]
         self._count(outcome, rule)
         self._remember(outcome, rule, now_s, http_status, retry_after_s, code)
-        if is_committed:
-            return self._give_up_committed(outcome, rule)
-        if not rule.may_walk or now_s >= self._deadline_s:
+        if is_begun:
+            if self._broken is None:
+                self._broken = outcome
+            return self._rescue(now_s, may_spend_retry)
+        may_walk = rule.may_walk or (self._broken is not None and outcome is Outcome.UPSTREAM_4XX)
+        if not may_walk or now_s >= self._deadline_s:
             return self._give_up(now_s)
         wait_s = self._repeat_wait_s(rule, now_s, http_status, retry_after_s, may_spend_retry, jitter)
         if wait_s is not None:
             self._repeat(rule, wait_s)
             return TRY_NEXT
         return self._move_on(now_s)
+
+    def ask_again(self) -> Step:
+        """Ask the same target once more: it refused only what we had added to the request."""
+        self._attempts += 1
+        self._pending = self._pending._replace(is_retry=False, wait_s=0.0)
+        return TRY_NEXT
 
     def _count(self, outcome: Outcome, rule: OutcomeRule) -> None:
         if not rule.is_attempt:
@@ -258,7 +275,21 @@ class Walk:
         self._pending = Try(index, False, 0.0, False, False, index + 1 == self._targets and not self._attempts)
         return TRY_NEXT
 
+    def _rescue(self, now_s: float, may_spend_retry: bool) -> Step:
+        """Go on with a stream that broke: at the next target, or where there is none, once more at this one."""
+        if now_s >= self._deadline_s or self._counted >= self._max_attempts:
+            return self._give_up(now_s)
+        if self._pending.target_index + 1 < self._targets:
+            return self._move_on(now_s)
+        if not (self._may_retry and may_spend_retry) or self._repeats_here:
+            return self._give_up(now_s)
+        self._repeats_here += 1
+        self._pending = self._pending._replace(is_retry=True, wait_s=0.0, must_be_fresh=True)
+        return TRY_NEXT
+
     def _give_up(self, now_s: float) -> GiveUp:
+        if self._broken is not None:
+            return self._give_up_committed(self._broken, RULES[self._broken])
         best = self._best
         if best is None:
             raise AssertionError("a walk gives up on something that was recorded")

@@ -17,7 +17,9 @@ from proxy.core.policy.model import (
     AuditPlan,
     BrokenStream,
     BudgetRule,
+    FirstTokenFor,
     ReadinessRule,
+    Rescue,
     RetryPlan,
     RoutePlan,
     Target,
@@ -103,8 +105,8 @@ def test_every_key_arrives_in_its_plan() -> None:
             policy="shop",
             revision=policies.revision,
             chain=(
-                Target("openai", "gpt-4o-mini", Timeouts(2.0, 20.0, 20.0, 120.0)),
-                Target("groq", "llama-3.3-70b-versatile", Timeouts(1.0, 5.0, 6.0, 30.0)),
+                Target("openai", "gpt-4o-mini", Timeouts(2.0, 20.0, 20.0, 120.0, 15.0)),
+                Target("groq", "llama-3.3-70b-versatile", Timeouts(1.0, 5.0, 6.0, 30.0, 4.0), takes_prefill=True),
             ),
             observe_only=True,
             redaction=redaction,
@@ -114,6 +116,8 @@ def test_every_key_arrives_in_its_plan() -> None:
             total_s=120.0,
             retries=RetryPlan(),
             broken_stream=BrokenStream.CUT,
+            rescue=Rescue.RESUME,
+            first_token_for=FirstTokenFor.ALL,
         )
     ] == list(policy.routes)
     assert (budget,) == policies.budgets
@@ -223,8 +227,11 @@ BAD_FILES = [
     (R + "{match: {models: [a]}, chain: [{provider: opnai}]}\n", 4, 47, "unknown-provider", "did you mean `openai`?"),
     (R + "{match: {models: [a]}, chain: [{provider: groq}, {provider: groq}]}\n", 4, 54, "duplicate-link", "once"),
     (R + "{match: {models: [a]}, chain: [{provider: groq, weight: 1}]}\n", 4, 53, "unsupported", ""),
-    (R + "{match: {models: [a]}, chain: [{provider: groq}], rescue: resume}\n", 4, 63, "unsupported", ""),
-    (R + "{match: {models: [a]}, chain: [{provider: groq}], timeouts: {first_token: 1s}}\n", 4, 66, "unsupported", ""),
+    (R + "{match: {models: [a]}, chain: [{provider: groq, prefill: true}]}\n", 4, 62, "unreachable-setting", "resume"),
+    (R + "{match: {models: [a]}, chain: [{provider: groq}], timeouts: {first_token: 1s}}\n",
+     4, 79, "unreachable-setting", "add a target"),
+    (R + "{match: {models: [a]}, chain: [{provider: groq}], first_token_for: all}\n",
+     4, 72, "unreachable-setting", "timeouts.first_token"),
     (R + "{match: {models: [a]}, chain: [{provider: groq}], timeouts: {idle: 20m}}\n", 4, 72, "unreachable-setting", ""),
     (R + "{match: {models: [a]}, chain: [{provider: groq, timeouts: {total: 20m}}]}\n",
      4, 71, "unreachable-setting", "raise the route's"),

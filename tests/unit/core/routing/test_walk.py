@@ -192,14 +192,43 @@ def test_deadline_before_the_first_try_is_a_timeout() -> None:
     assert (end.outcome, end.code, end.attempts) == (Outcome.TOTAL_TIMEOUT, Code.UPSTREAM_TIMEOUT, 0)
 
 
-def test_after_the_commit_there_is_no_other_target() -> None:
-    """The caller has half an answer: only the in-band error is left."""
+def test_begun_answer_goes_on_at_the_next_target_and_shows_its_first_break() -> None:
+    """The caller has half an answer: whoever fails to go on with it, the error tells what it broke with."""
     machine = walk(3, 9)
     machine.next(0.0)
-    end = machine.record(Outcome.STALLED, 5.0, is_committed=True)
+    assert isinstance(machine.record(Outcome.STALLED, 5.0, is_begun=True), TryNext)
+    step = machine.next(5.0)
+    assert isinstance(step, Try)
+    assert (1, False) == (step.target_index, step.is_retry)
+    assert isinstance(machine.record(Outcome.UPSTREAM_4XX, 6.0, http_status=400), TryNext)
+    end = machine.record(Outcome.CONNECT_TIMEOUT, 7.0)
 
     assert isinstance(end, GiveUp)
-    assert (end.is_committed, end.code, end.outcome) == (True, Code.UPSTREAM_STALLED, Outcome.STALLED)
+    assert (True, Code.UPSTREAM_STALLED, Outcome.STALLED) == (end.is_committed, end.code, end.outcome)
+
+
+def test_begun_answer_of_the_only_target_is_asked_for_once_more() -> None:
+    """Without another target, the same one may mend it, once, and only where retries are allowed."""
+    machine = walk(1, 9)
+    machine.next(0.0)
+    assert isinstance(machine.record(Outcome.RESET, 5.0, is_begun=True), TryNext)
+    step = machine.next(5.0)
+    assert isinstance(step, Try)
+    assert (0, True, True) == (step.target_index, step.is_retry, step.must_be_fresh)
+    assert isinstance(machine.record(Outcome.RESET, 6.0, is_begun=True), GiveUp)
+
+
+def test_request_that_only_we_had_spoiled_is_asked_again_at_no_cost() -> None:
+    """A refused prefill uses up none of the attempts."""
+    machine = walk(2, 2)
+    machine.next(0.0)
+    machine.record(Outcome.RESET, 1.0, is_begun=True)
+    machine.next(1.0)
+    machine.ask_again()
+    step = machine.next(1.1)
+
+    assert isinstance(step, Try)
+    assert (1, 2) == (step.target_index, machine.attempts)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,99 @@
+"""What one attempt holds with budgets and fleet, and gives back exactly once.
+
+Owns no state: spend belongs to ``Budgets``, health to ``Fleet``. Knows no chain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from proxy.core.budget.ledger import Reservation
+from proxy.core.health.breaker import Admission
+from proxy.flow.catalog import Deployment, Route
+from proxy.flow.exchange import Exchange
+from proxy.flow.intake import Request
+from proxy.flow.ports import BodySource
+from proxy.terms.exchange import AttemptFacts
+from proxy.terms.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from proxy.flow.attempts import Attempts
+
+_NOT_ACCEPTED: Final = frozenset(
+    {
+        Outcome.CONNECT_ERROR,
+        Outcome.DNS_ERROR,
+        Outcome.TLS_ERROR,
+        Outcome.CONNECT_TIMEOUT,
+        Outcome.STALE_CONNECTION,
+        Outcome.RATE_LIMITED,
+        Outcome.OVERLOADED,
+        Outcome.UPSTREAM_5XX,
+        Outcome.OWN_KEY_REFUSED,
+        Outcome.REDIRECT,
+    }
+)
+"""Outcomes that mean that the provider did no work: the reservation is handed back."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What every attempt of one exchange shares."""
+
+    route: Route
+    request: Request
+    body: bytes | BodySource
+    tokens: int
+    is_explicit: bool
+
+
+class Booking:
+    """What one attempt holds with budgets and fleet, given back exactly once by ``close``."""
+
+    __slots__ = ("_attempts", "_exchange", "_is_open", "admission", "deployment", "facts", "reservation")
+
+    def __init__(
+        self,
+        attempts: Attempts,
+        exchange: Exchange,
+        deployment: Deployment,
+        facts: AttemptFacts,
+        reservation: Reservation,
+        admission: Admission,
+    ) -> None:
+        self._attempts = attempts
+        self._exchange = exchange
+        self._is_open = True
+        self.deployment = deployment
+        self.facts = facts
+        self.reservation = reservation
+        self.admission = admission
+
+    def close(self, outcome: Outcome, http_status: int = 0, retry_after_s: float | None = None) -> None:
+        """Record how the attempt ended and settle what it had reserved; later calls do nothing."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        owner, exchange = self._attempts, self._exchange
+        self.facts.retry_after_s = retry_after_s
+        taken_ms = exchange.end_attempt(self.facts, outcome, http_status)
+        now_s = owner.clock.monotonic_s()
+        change = owner.fleet.record(
+            self.deployment.name, outcome, now_s, taken_ms, retry_after_s, admission=self.admission
+        )
+        if change is not None:
+            owner.witness.notice(
+                "breaker_alarm" if change.is_alarm else f"breaker_{change.now.value}",
+                deployment=change.deployment,
+                was=change.was.value,
+                outcome=change.outcome.value,
+            )
+        if outcome in _NOT_ACCEPTED:
+            owner.budgets.cancel(self.reservation, now_s)
+            return
+        usage = exchange.facts.usage
+        spent = usage.input_tokens + usage.output_tokens if usage is not None else None
+        if spent is None and 400 <= http_status < 500:
+            spent = 0
+        owner.budgets.settle(self.reservation, spent, now_s)
