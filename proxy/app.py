@@ -35,6 +35,7 @@ from proxy.flow.delivery import Delivery as RowDelivery
 from proxy.flow.delivery import DeliveryPace
 from proxy.flow.drain import drain
 from proxy.flow.fleet import Fleet
+from proxy.flow.heartbeat import Heartbeat
 from proxy.flow.outbox import Outbox
 from proxy.flow.relay import Relay
 from proxy.flow.reload import compile_snapshot, put_in_force
@@ -43,6 +44,7 @@ from proxy.server.admin import AdminDoor
 from proxy.server.admin_access import Access, Credential, is_loopback_host
 from proxy.server.admin_api import AdminApi
 from proxy.server.door import DataDoor
+from proxy.server.probes import ProbeDoor, Published
 from proxy.sources.files import FolderSnapshot, watch_policies
 from proxy.sources.secrets import Secrets, references, usable_providers
 from proxy.stores.audit_stores import dead_letters, make_sink, open_spool
@@ -150,7 +152,14 @@ class App:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         set_up(settings.log)
-        self._build()
+        # From here on probes have somebody to ask: what a spool holds after a crash may take long to go through.
+        self.probes = ProbeDoor(settings.server.admin)
+        self.probes.open()
+        try:
+            self._build()
+        except BaseException:
+            self.probes.close()
+            raise
 
     def _build(self) -> None:
         """Make every object; nothing here touches the network."""
@@ -168,7 +177,8 @@ class App:
             self._secrets, {name: p.api_key for name, p in settings.providers.items()}, time.monotonic
         )
         self.upstream = Providers(settings.providers, self._keys, time.monotonic)
-        self._spool = open_spool(settings.audit)
+        self._spool = spool = open_spool(settings.audit)
+        self.probes.watch(lambda: "" if spool.is_alive else "spool writer is dead")
         self.outbox = Outbox(self._spool, settings.audit.when_full, clock.unix_ms)
         callers = CallerBook(settings.callers)
         delivery = Delivery(
@@ -200,6 +210,7 @@ class App:
         )
         self.door = DataDoor(settings.server, relay, clock, witness)
         self.rows = self._row_delivery()
+        self.heartbeat = Heartbeat(time.monotonic, self._publish, witness)
         self.vitals = Vitals(
             self.catalog,
             self.fleet,
@@ -208,7 +219,7 @@ class App:
             self.rows.state,
             self._totals,
             time.monotonic,
-            lambda: self._spool.is_alive,
+            self.heartbeat,
         )
         self.vitals.simulated = self._simulated
         self._registry = CollectorRegistry(auto_describe=False)
@@ -221,7 +232,7 @@ class App:
             on_write=self._note_write,
             on_fault=lambda path, kind: witness.fault("admin_call", path=path, error=kind),
         )
-        self.admin = AdminDoor(settings.server.admin, self.vitals, self._registry, access, api)
+        self.admin = AdminDoor(settings.server.admin, self.probes, self.vitals, self._registry, access, api)
         self._redactors = Redactors(os.urandom(32))
 
     def _row_delivery(self) -> RowDelivery:
@@ -252,6 +263,10 @@ class App:
             Credential(t.name, t.role, tuple(text.reveal() for text in self._secrets.accepted(t.token, now_s)))
             for t in tokens
         ]
+
+    def _publish(self) -> None:
+        """Tell the probe thread how things are, and that the loop turns."""
+        self.probes.publish(Published(self.vitals.ready(), self.vitals.started(), time.monotonic()))
 
     def _totals(self) -> dict[str, Any]:
         return {
@@ -294,6 +309,15 @@ class App:
             is_counter=True,
         )
         add("breaker_open", "1 while a deployment's breaker is not closed.", ("deployment",), self.vitals.open_breakers)
+        add("loop_lag_seconds", "How late the event loop's last beat was.", (), one(lambda: self.heartbeat.lag_s))
+        add("loop_stalls", "Beats over 0.1 s late.", (), one(lambda: self.heartbeat.stalls), is_counter=True)
+        add(
+            "loop_stalled_seconds",
+            "Time lost in such stalls.",
+            (),
+            one(lambda: self.heartbeat.stalled_s),
+            is_counter=True,
+        )
         add("component_ok", "1 while a component is ok.", ("component",), self._component_samples)
 
     def _component_samples(self) -> list[Sample]:
@@ -326,15 +350,17 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        beats = loop.create_task(self._keep_up("heartbeat", self.heartbeat.run), name="heartbeat")
         if self.catalog.snapshot is None:
             await self.load_policies(self._policies)
         try:
             await self.admin.open()
             await self.door.open()
             self.vitals.is_started = True
+            self._publish()
             if self._on_started is not None:
                 self._on_started(
-                    Started(self.door.port, self.admin.port, time.monotonic() - self._began_s, self._example_model())
+                    Started(self.door.port, self.probes.port, time.monotonic() - self._began_s, self._example_model())
                 )
             async with asyncio.TaskGroup() as tasks:
                 background = [
@@ -357,6 +383,7 @@ class App:
                 hurry=self._hurry,
             )
         finally:
+            beats.cancel()
             await self.close()
 
     async def _keep_up(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -377,6 +404,8 @@ class App:
         if self._stop.is_set():
             self._hurry.set()
         self._stop.set()
+        self.vitals.is_draining = True
+        self._publish()
 
     def _note_unusable(self) -> None:
         usable = usable_providers(self._settings, self._secrets)

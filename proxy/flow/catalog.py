@@ -92,6 +92,10 @@ class Snapshot:
             return chosen
         return self._routes[id(chosen)]
 
+    def route_named(self, policy: str, name: str) -> Route:
+        """Return a route by its policy's and its own name; both were checked when the policy was loaded."""
+        return next(r for r in self._routes.values() if r.plan.policy == policy and r.plan.name == name)
+
     def all_routes(self) -> tuple[Route, ...]:
         """Every route of every policy."""
         return tuple(self._routes.values())

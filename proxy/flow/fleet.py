@@ -205,6 +205,18 @@ class Fleet:
         watched.breaker.reset(now_s)
         return True
 
+    def unavailable(self, now_s: float) -> frozenset[str]:
+        """Deployments that nobody may try now because their breaker is open and its back-off runs.
+
+        One whose back-off has passed may be tried: it counts as available, or a sidecar that gets no traffic while
+        it is not ready would never find out that the provider is well again.
+        """
+        return frozenset(
+            name
+            for name, watched in self._watched.items()
+            if watched.breaker.state is not BreakerState.CLOSED and watched.breaker.retry_at_s(now_s) is not None
+        )
+
     def view(self, now_s: float) -> tuple[DeploymentView, ...]:
         """Every deployment as it stands, in the order they were first named."""
         return tuple(_view(name, watched, now_s) for name, watched in self._watched.items())

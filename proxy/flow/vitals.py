@@ -1,7 +1,7 @@
 """How the sidecar is: its components, whether it is live, ready and started.
 
 Owns since-when each component has been in its state, and the settling of readiness. Asks the other owners
-and remembers only that. Liveness depends on nothing outside the process.
+and remembers only that. Liveness is the probe door's: it must not need the loop that this runs on.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from typing import Any
 
 from proxy import __version__
 from proxy.core.health.breaker import BreakerState
+from proxy.core.health.settle import Settled
+from proxy.core.policy.model import ReadinessRule
 from proxy.flow.audit_ports import Condition, DeliveryState
 from proxy.flow.budgets import Budgets
-from proxy.flow.catalog import Catalog
+from proxy.flow.catalog import Catalog, Snapshot
 from proxy.flow.fleet import Fleet
+from proxy.flow.heartbeat import TOLD_FROM_S, Heartbeat
 from proxy.flow.outbox import Outbox
 
 _WORSE = {"ok": 0, "degraded": 1, "failed": 2}
@@ -32,7 +35,7 @@ class Vitals:
         delivery_state: Callable[[], DeliveryState],
         totals: Callable[[], dict[str, Any]],
         now_s: Callable[[], float],
-        spool_is_alive: Callable[[], bool],
+        heartbeat: Heartbeat,
     ) -> None:
         self._catalog = catalog
         self._fleet = fleet
@@ -41,10 +44,9 @@ class Vitals:
         self._delivery_state = delivery_state
         self._totals = totals
         self._now_s = now_s
-        self._spool_is_alive = spool_is_alive
+        self._heartbeat = heartbeat
         self._since: dict[str, tuple[str, float]] = {}
-        self._ready_since: tuple[bool, float] | None = None
-        self._shown_ready = False
+        self._settled = Settled()
         self.started_at_s = now_s()
         self.is_started = False
         self.is_draining = False
@@ -57,54 +59,61 @@ class Vitals:
 
     # --- probes -----------------------------------------------------------------------------------
 
-    def live(self) -> tuple[bool, dict[str, Any]]:
-        """The event loop turns, or nobody would be answering; the writer of the spool lives as well."""
-        is_alive = self._spool_is_alive()
-        return is_alive, {"status": "live" if is_alive else "spool writer is dead"}
-
     def started(self) -> tuple[bool, dict[str, Any]]:
         """Recovery is done and the listener is bound."""
         return self.is_started, {"status": "started" if self.is_started else "starting"}
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
-        """Whether callers should be sent here, by the policy's readiness rule."""
-        missing = self._missing()
-        is_ready = self._settled(not missing)
-        detail: dict[str, Any] = {"status": "ready" if is_ready else "not ready"}
+        """Whether callers should be sent here, by the policy's readiness rule; to be asked regularly.
+
+        What is ours (start, drain, policy, spool) acts at once. What depends on others acts when it has lasted.
+        """
+        snapshot = self._catalog.snapshot
+        missing = self._missing_here()
+        away: list[str] = []
+        if snapshot is not None:
+            rule = snapshot.policies.readiness
+            if rule.depends_on_others:
+                away = self._missing_elsewhere(snapshot, rule)
+                if not self._settled.follow(not away, rule.settle_s, self._now_s()):
+                    missing = [*missing, *(away or ["settling"])]
+        detail: dict[str, Any] = {"status": "not ready" if missing else "ready"}
         if missing:
             detail["missing"] = missing
-        return is_ready, detail
+        elif away:
+            detail["unsettled"] = away
+        return not missing, detail
 
-    def _missing(self) -> list[str]:
+    def _missing_here(self) -> list[str]:
         if self.is_draining:
             return ["draining"]
+        if not self.is_started:
+            return ["starting"]
         snapshot = self._catalog.snapshot
-        if not self.is_started or snapshot is None:
-            return ["policy"] if self.is_started else ["starting"]
-        rule = snapshot.policies.readiness
-        components = self._components()
-        missing = [name for name in sorted(rule.components) if components[name]["state"] == "failed"]
-        missing += [
-            f"provider:{name}" for name in sorted(rule.providers) if components[f"provider:{name}"]["state"] == "failed"
-        ]
-        return missing
+        if snapshot is None:
+            return ["policy"]
+        is_spool_needed = "spool" in snapshot.policies.readiness.components
+        return ["spool"] if is_spool_needed and self._outbox.state().condition is Condition.FAILED else []
 
-    def _settled(self, is_well: bool) -> bool:
-        """Follow a change only after it has lasted; start-up and drain act at once."""
+    def _missing_elsewhere(self, snapshot: Snapshot, rule: ReadinessRule) -> list[str]:
+        """Name what readiness requires of stores, providers and routes and is not well now."""
+        missing = []
+        if "audit_store" in rule.components and self._delivery_state().condition is not Condition.OK:
+            missing.append("audit_store")
         now_s = self._now_s()
-        if self._ready_since is None or self._ready_since[0] != is_well:
-            self._ready_since = (is_well, now_s)
-        snapshot = self._catalog.snapshot
-        rule = snapshot.policies.readiness if snapshot is not None else None
-        waits = rule is not None and bool(rule.providers or "audit_store" in rule.components) and not self.is_draining
-        if waits and rule is not None and self._shown_ready != is_well:
-            if now_s - self._ready_since[1] >= rule.settle_s or (
-                not self._shown_ready and now_s - self.started_at_s < 1.0
-            ):
-                self._shown_ready = is_well
-        else:
-            self._shown_ready = is_well
-        return self._shown_ready
+        down = self._fleet.unavailable(now_s)
+        for name in sorted(rule.providers):
+            own = {deployment for deployment in snapshot.deployments() if deployment.partition(":")[0] == name}
+            if name in self.unusable or (own and own <= down):
+                missing.append(f"provider:{name}")
+        for route in rule.routes:
+            well = sum(
+                deployment.provider not in self.unusable and deployment.name not in down
+                for deployment in snapshot.route_named(route.policy, route.route).deployments
+            )
+            if well < route.healthy:
+                missing.append(f"route:{route.route} ({well} of {route.healthy} healthy)")
+        return missing
 
     # --- pages ------------------------------------------------------------------------------------
 
@@ -141,6 +150,11 @@ class Vitals:
             waiting_s=round(delivery.lag.seconds, 1),
         )
         rows["budget_store"] = self._row("budget_store", "ok", "in process")
+        worst_s = self._heartbeat.worst_s()
+        stalled = f"stalled for {worst_s:.1f} s in the last minute" if worst_s >= TOLD_FROM_S else ""
+        rows["event_loop"] = self._row(
+            "event_loop", "degraded" if stalled else "ok", stalled, latency_ms=round(self._heartbeat.lag_s * 1000, 2)
+        )
         by_provider: dict[str, list[dict[str, Any]]] = {}
         for view in self.deployments():
             by_provider.setdefault(view["provider"], []).append(view)

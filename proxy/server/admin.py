@@ -1,16 +1,19 @@
-"""The admin door: probes, health, providers, metrics, the admin API and the status page, on a port of its own.
+"""The admin door: health, providers, metrics, the admin API and the status page, on a port of its own.
 
 Owns its listener and asks ``Access`` who calls. Knows nothing of what it shows: it asks ``Vitals`` and the routes of
-the ``AdminApi``. Rare traffic, so aiohttp's application layer is right here. Once a token is configured everything but
+the ``AdminApi``. Connections come from ``ProbeDoor``, which owns the port and answers probes itself; those that come on a
+connection in use are answered here. Rare traffic, so aiohttp's application layer is right here. Once a token is configured everything but
 the probes and the status page's own files, which hold no data, demands one.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from importlib import resources
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -20,22 +23,19 @@ from proxy.core.config.settings import Listen
 from proxy.server.admin_access import Access, Rejected
 from proxy.server.admin_api import ACTOR, CALL_ID, SECURITY_HEADERS, AdminApi, document, error, rejection
 from proxy.server.gate import allowed_host_names, host_name, is_allowed_host
+from proxy.server.probes import PROBES, ProbeDoor
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_PROBES: Final = frozenset({"/livez", "/readyz", "/startupz", "/healthz", "/ready", "/startup"})
-_OPEN: Final = _PROBES | {"/", "/status.js", "/status.css"}
+_OPEN: Final = PROBES | {"/", "/status.js", "/status.css"}
 """What holds no data and is shown to everyone; the page asks for a token itself."""
+
+
+_LIMITS: Final[dict[str, Any]] = {"access_log": None, "keepalive_timeout": 15.0}
 
 
 class Vitals(Protocol):
     """What the admin door shows; every method is cheap and answers from memory."""
-
-    def live(self) -> tuple[bool, dict[str, Any]]: ...
-
-    def ready(self) -> tuple[bool, dict[str, Any]]: ...
-
-    def started(self) -> tuple[bool, dict[str, Any]]: ...
 
     def health(self) -> dict[str, Any]: ...
 
@@ -48,24 +48,29 @@ class AdminDoor:
     """Owner of the admin listener."""
 
     def __init__(
-        self, listen: Listen, vitals: Vitals, registry: CollectorRegistry, access: Access, api: AdminApi
+        self,
+        listen: Listen,
+        probes: ProbeDoor,
+        vitals: Vitals,
+        registry: CollectorRegistry,
+        access: Access,
+        api: AdminApi,
     ) -> None:
-        self._listen = listen
+        self._probes = probes
         self._host_names = allowed_host_names(listen.host, ())
         self._vitals = vitals
         self._registry = registry
         self._access = access
         self._api = api
         self._runner: web.AppRunner | None = None
+        self._arrivals: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Start to listen. Raises OSError when the address cannot be bound."""
+        """Serve what the probe door passes on."""
         app = web.Application(middlewares=[self._guard])
         app.add_routes(
             [
-                *[web.get(path, self._probe(self._vitals.live)) for path in ("/livez", "/healthz")],
-                *[web.get(path, self._probe(self._vitals.ready)) for path in ("/readyz", "/ready")],
-                *[web.get(path, self._probe(self._vitals.started)) for path in ("/startupz", "/startup")],
+                *[web.get(path, self._probe(path)) for path in sorted(PROBES)],
                 web.get("/health", self._json(self._vitals.health)),
                 web.get("/providers", self._json(self._vitals.providers)),
                 web.get("/summary", self._json(self._vitals.summary)),
@@ -76,22 +81,38 @@ class AdminDoor:
                 *self._api.resources(),
             ]
         )
-        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=15.0)
+        self._runner = web.AppRunner(app, **_LIMITS)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._listen.host, self._listen.port, reuse_address=True)
-        await site.start()
+        loop = asyncio.get_running_loop()
 
-    @property
-    def port(self) -> int:
-        """The bound port."""
-        assert self._runner is not None
-        address: tuple[str, int] = self._runner.addresses[0]
-        return address[1]
+        def take(sock: socket.socket, data: bytes) -> None:
+            loop.call_soon_threadsafe(self._take, sock, data)
+
+        self._probes.hand_to(take)
 
     async def close(self) -> None:
-        """Stop to listen."""
+        """End every connection and stop to listen."""
         if self._runner is not None:
             await self._runner.cleanup()
+        self._probes.close()
+
+    def _take(self, sock: socket.socket, data: bytes) -> None:
+        task = asyncio.get_running_loop().create_task(self._attach(sock, data), name="admin-connection")
+        self._arrivals.add(task)
+        task.add_done_callback(self._arrivals.discard)
+
+    async def _attach(self, sock: socket.socket, data: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        server = self._runner.server if self._runner is not None else None
+        if server is None:
+            sock.close()
+            return
+        try:
+            await loop.connect_accepted_socket(
+                lambda: _Starter(_AdminProtocol(server, loop=loop, **_LIMITS), data), sock
+            )
+        except OSError:
+            sock.close()
 
     # --- access -----------------------------------------------------------------------------------
 
@@ -124,10 +145,9 @@ class AdminDoor:
 
     # --- pages ------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _probe(ask: Callable[[], tuple[bool, dict[str, Any]]]) -> Handler:
+    def _probe(self, path: str) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
-            is_well, detail = ask()
+            is_well, detail = self._probes.verdict(path, asyncio.get_running_loop().time())
             return document(detail, 200 if is_well else 503)
 
         return answer
@@ -153,3 +173,33 @@ class AdminDoor:
 
 
 _CODES: Final = {404: "not_found", 405: "method_not_allowed"}
+
+
+class _AdminProtocol(web.RequestHandler):
+    """Answers what is not HTTP without repeating it: a broken head may hold a token."""
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Answer in the one shape."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is under way")
+        response = error(status, "bad_request" if status < 500 else "internal_error", "This is not understood.", None)
+        response.headers.update(SECURITY_HEADERS)
+        response.force_close()
+        return response
+
+
+class _Starter(asyncio.Protocol):
+    """Gives a connection that was begun elsewhere to the web server, with the bytes that were read there."""
+
+    def __init__(self, protocol: asyncio.Protocol, data: bytes) -> None:
+        self._protocol = protocol
+        self._data = data
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Change places before anything else can arrive."""
+        protocol = self._protocol
+        cast("asyncio.Transport", transport).set_protocol(protocol)
+        protocol.connection_made(transport)
+        protocol.data_received(self._data)

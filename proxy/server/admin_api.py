@@ -35,6 +35,7 @@ SECURITY_HEADERS: Final = {
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
+    "server": "readygate",
 }
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -66,7 +66,7 @@ def test_health_names_every_component(sidecar: Sidecar) -> None:
     """Policy, spool, both stores and each provider, each with state and since when."""
     health = sidecar.health()
 
-    assert {"policy", "spool", "audit_store", "budget_store", "provider:main", "provider:dead"} == set(
+    assert {"policy", "spool", "audit_store", "budget_store", "event_loop", "provider:main", "provider:dead"} == set(
         health["components"]
     )
     for name in ("policy", "spool", "audit_store", "budget_store", "provider:main"):

@@ -12,10 +12,10 @@ from itertools import pairwise
 from proxy.core.config.problem import Mark, Problem, error, lint
 from proxy.core.config.schema import Section, closest
 from proxy.core.config.settings import Settings
-from proxy.core.policy.compile import budget_ids, effective_timeouts, match_rank, patterns_of
+from proxy.core.policy.compile import budget_ids, effective_timeouts, match_rank, patterns_of, route_names
 from proxy.core.policy.custom_types import ALIASES, check_types
 from proxy.core.policy.globs import is_glob, may_overlap
-from proxy.core.policy.model import FirstTokenFor, Rescue
+from proxy.core.policy.model import FirstTokenFor, Rescue, RouteRequirement
 from proxy.core.policy.patterns import allows_everything, why_refused
 from proxy.core.policy.policy_table import COMPONENTS, LIMITS
 from proxy.core.redaction.detect import OPT_IN_KINDS
@@ -39,7 +39,7 @@ def check_policy(
     _check_route_names(top, problems)
     _check_ties(routes, problems)
     _check_budgets(top, routes, settings, problems)
-    _check_readiness(top["readiness"], settings, problems)
+    _check_readiness(top, routes, settings, problems)
     if top.is_good("routes") and not len(top["routes"]) and settings.default_provider is None:
         text = "the policy has no routes and config.yaml no `default_provider`: every request would be refused"
         problems.append(error(top.at("routes"), "no-route", text, "add a route"))
@@ -251,13 +251,31 @@ def _check_windows(section: Section, problems: list[Problem]) -> None:
             problems.append(lint(section.at(long), "no-effect", text, "lower it or delete it"))
 
 
-def _check_readiness(section: Section, settings: Settings, problems: list[Problem]) -> None:
+def _check_readiness(top: Section, routes: list[Section], settings: Settings, problems: list[Problem]) -> None:
+    section: Section = top["readiness"]
     seen: set[str] = set()
-    for name, mark in section["require"]:
+    for value, mark in section["require"]:
+        if isinstance(value, RouteRequirement):
+            if top.is_good("routes"):
+                _check_required_route(value, mark, routes, problems)
+            name = f"the route {value.route}"
+        else:
+            name = value
+            if name not in COMPONENTS and name not in settings.providers:
+                hint = closest(name, (*COMPONENTS, *settings.providers))
+                known = "known: " + ", ".join((*COMPONENTS, *settings.providers))
+                problems.append(error(mark, "unknown-component", f"readiness cannot require {name!r}", hint or known))
         if name in seen:
             problems.append(error(mark, "duplicate-value", f"{name} stands above", "delete one of the two"))
         seen.add(name)
-        if name not in COMPONENTS and name not in settings.providers:
-            hint = closest(name, (*COMPONENTS, *settings.providers))
-            known = "known: " + ", ".join((*COMPONENTS, *settings.providers))
-            problems.append(error(mark, "unknown-component", f"readiness cannot require {name!r}", hint or known))
+
+
+def _check_required_route(value: RouteRequirement, mark: Mark, routes: list[Section], problems: list[Problem]) -> None:
+    by_name = dict(zip(route_names(routes), routes, strict=True))
+    route = by_name.get(value.route)
+    if route is None:
+        hint = closest(value.route, by_name) or "known: " + ", ".join(by_name)
+        problems.append(error(mark, "unknown-route", f"no route {value.route!r} in this policy", hint))
+    elif value.healthy > len(route["chain"]):
+        text = f"the route {value.route} has {len(route['chain'])} targets: {value.healthy} are never healthy"
+        problems.append(error(mark, "out-of-range", text, "lower `healthy`"))

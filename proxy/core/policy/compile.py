@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from proxy.core.config.schema import Section
@@ -24,6 +25,7 @@ from proxy.core.policy.model import (
     RetryPlan,
     RouteMatch,
     RoutePlan,
+    RouteRequirement,
     Target,
     Timeouts,
     WhenExhausted,
@@ -80,7 +82,7 @@ def compile_policy(top: Section, file: str, revision: str, default_provider: str
         matches=tuple(sorted(matches, key=lambda m: match_rank(m.model, m.path), reverse=True)),
         pass_through=plan(DEFAULT_ROUTE, (Target(default_provider),), None) if default_provider else None,
         budgets=budgets,
-        readiness=_readiness(top["readiness"]),
+        readiness=_readiness(top["readiness"], name),
     )
 
 
@@ -188,7 +190,9 @@ def _matches(plan: RoutePlan, section: Section) -> list[RouteMatch]:
     return [RouteMatch(plan, model, path) for model, path in patterns_of(section)]
 
 
-def _readiness(section: Section) -> ReadinessRule:
-    required = frozenset(section["require"].values)
+def _readiness(section: Section, policy: str) -> ReadinessRule:
+    values = section["require"].values
+    required = frozenset(value for value in values if isinstance(value, str))
     components = required & frozenset(COMPONENTS)
-    return ReadinessRule(components, required - components, section["settle"])
+    routes = tuple(replace(value, policy=policy) for value in values if isinstance(value, RouteRequirement))
+    return ReadinessRule(components, required - components, section["settle"], routes)

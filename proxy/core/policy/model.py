@@ -118,6 +118,16 @@ class AuditPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteRequirement:
+    """So many targets of a route's chain have to be healthy: a provider that can be used and a breaker that is not open."""
+
+    route: str
+    healthy: int = 1
+    policy: str = ""
+    """The policy whose route it is."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReadinessRule:
     """What has to be well for ``/readyz`` to say yes."""
 
@@ -127,6 +137,12 @@ class ReadinessRule:
     """Providers that have to be healthy."""
     settle_s: float = 10.0
     """A state must have lasted so long before the answer changes."""
+    routes: tuple[RouteRequirement, ...] = ()
+
+    @property
+    def depends_on_others(self) -> bool:
+        """True when something outside this process is required."""
+        return bool(self.providers or self.routes or "audit_store" in self.components)
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,4 +177,5 @@ def _joined(rules: list[ReadinessRule]) -> ReadinessRule:
         frozenset().union(*(rule.components for rule in rules)),
         frozenset().union(*(rule.providers for rule in rules)),
         max(rule.settle_s for rule in rules),
+        tuple(route for rule in rules for route in rule.routes),
     )

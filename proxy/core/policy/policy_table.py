@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 from proxy.core.config.config_table import VERSION
 from proxy.core.config.kinds import Choice, Flag, Number, Text, duration
-from proxy.core.config.problem import error
 from proxy.core.config.schema import Key, Kind, ListOf, Problems, Table
 from proxy.core.config.texts import parse_model, parse_name
 from proxy.core.config.yaml_text import BAD, Bad, Map, Node
 from proxy.core.policy.custom_types import TYPES_KEY, parse_type
-from proxy.core.policy.model import BrokenStream, FirstTokenFor, Rescue, WhenExhausted
+from proxy.core.policy.model import BrokenStream, FirstTokenFor, Rescue, RouteRequirement, WhenExhausted
 from proxy.terms.redaction import Action, Unscanned
 
 NOT_YET = "is not available in this version; it would be ignored, so it is refused"
@@ -54,18 +53,29 @@ def _parse_app(text: str) -> str:
     return text
 
 
+_ROUTE_REQUIREMENT = Table(
+    "route requirement",
+    "A route with healthy targets.",
+    (
+        Key("route", Text("a route's name", parse_name), "Which.", is_required=True, example="fast"),
+        Key("healthy", Number(1, 20), "So many targets of its chain at least.", "1", "1"),
+    ),
+)
+
+
 @dataclass(frozen=True, eq=False)
 class _Requirement(Kind):
-    """A component or a provider that readiness requires."""
+    """A component, a provider or a route that readiness requires."""
 
-    what = "policy, spool, audit_store or a provider's name"
+    what = "policy, spool, audit_store, a provider's name or {route: NAME, healthy: 1}"
 
-    def read(self, node: Node, path: str, problems: Problems) -> str | Bad:
-        """Return the name."""
-        if isinstance(node, Map) and "route" in node.entries:
-            at = node.entries["route"].mark
-            problems.append(error(at, "unsupported", f"`{path}` by route {NOT_YET}", "name the provider instead"))
-            return BAD
+    def read(self, node: Node, path: str, problems: Problems) -> str | RouteRequirement | Bad:
+        """Return the name, or what is asked of a route."""
+        if isinstance(node, Map):
+            section = _ROUTE_REQUIREMENT.read(node, path, problems)
+            if isinstance(section, Bad) or not section.is_good("route", "healthy"):
+                return BAD
+            return RouteRequirement(section["route"], section["healthy"])
         value: str | Bad = Text(self.what, parse_name).read(node, path, problems)
         return value
 
@@ -274,8 +284,20 @@ _READINESS = Table(
     "readiness",
     "What has to be well for /readyz to say yes.",
     (
-        Key("require", ListOf(_Requirement()), "Components and providers.", "[policy, spool]", "[policy, spool, groq]"),
-        Key("settle", duration("0s", "1h"), "A state must last so long before the answer changes.", "10s", "10s"),
+        Key(
+            "require",
+            ListOf(_Requirement()),
+            "Components, providers, routes with healthy targets.",
+            "[policy, spool]",
+            "[policy, spool, {route: fast, healthy: 1}]",
+        ),
+        Key(
+            "settle",
+            duration("0s", "1h"),
+            "What depends on others must last so long before the answer changes.",
+            "10s",
+            "10s",
+        ),
     ),
 )
 

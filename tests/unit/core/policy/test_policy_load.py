@@ -22,6 +22,7 @@ from proxy.core.policy.model import (
     Rescue,
     RetryPlan,
     RoutePlan,
+    RouteRequirement,
     Target,
     Timeouts,
     WhenExhausted,
@@ -121,7 +122,10 @@ def test_every_key_arrives_in_its_plan() -> None:
         )
     ] == list(policy.routes)
     assert (budget,) == policies.budgets
-    assert ReadinessRule(frozenset({"policy", "spool", "audit_store"}), frozenset({"groq"}), 5.0) == policies.readiness
+    routes = (RouteRequirement("fast", 2, "shop"),)
+    assert policies.readiness == ReadinessRule(
+        frozenset({"policy", "spool", "audit_store"}), frozenset({"groq"}), 5.0, routes
+    )
 
 
 def test_no_retries_leaves_one_try_per_link() -> None:
@@ -251,7 +255,9 @@ BAD_FILES = [
     (GOOD + "audit: {retention: 90d}\n", 4, 9, "unsupported", "delete it"),
     (GOOD + "audit: {store: x}\n", 4, 9, "unknown-key", "audit of config.yaml"),
     (GOOD + "readiness: {require: [polcy]}\n", 4, 23, "unknown-component", "did you mean `policy`?"),
-    (GOOD + "readiness: {require: [{route: any, healthy: 1}]}\n", 4, 24, "unsupported", "name the provider"),
+    (GOOD + "readiness: {require: [{route: none, healthy: 1}]}\n", 4, 23, "unknown-route", "known: any"),
+    (GOOD + "readiness: {require: [{route: any, healthy: 0}]}\n", 4, 45, "out-of-range", ""),
+    (GOOD + "readiness: {require: [{healthy: 1}]}\n", 4, 23, "missing-key", "route: fast"),
     (GOOD + "readiness: {require: [spool, spool]}\n", 4, 30, "duplicate-value", ""),
     (GOOD + "audit: {required: yes}\n", 4, 19, "ambiguous-scalar", "true or false"),
 ]  # fmt: skip
