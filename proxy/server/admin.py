@@ -142,6 +142,9 @@ class AdminDoor:
             if "Allow" in exc.headers:
                 response.headers["allow"] = exc.headers["Allow"]
             return response
+        except Exception as exc:  # noqa: BLE001 - a page that fails says so in the one shape, and the log names it
+            self._api.tell_fault(f"GET {request.path}"[:200], exc)
+            return error(500, "internal_error", "The sidecar failed to make this page.", request)
 
     # --- pages ------------------------------------------------------------------------------------
 

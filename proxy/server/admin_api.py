@@ -67,6 +67,10 @@ class AdminApi:
             for route in self._routes
         ]
 
+    def tell_fault(self, path: str, exc: Exception) -> None:
+        """Report a fault of ours by its type; its text may quote what was being read."""
+        self._on_fault(path, type(exc).__name__)
+
     def _serve(self, route: AdminRoute) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
             actor = request[ACTOR]
@@ -110,7 +114,7 @@ class AdminApi:
         except TimeoutError:
             return Refused(504, "timeout", f"This took longer than {route.timeout_s:g} s.")
         except Exception as exc:  # noqa: BLE001 - a bug in a rare call must not end the connection without an answer
-            self._on_fault(f"{route.method} {route.path}", type(exc).__name__)
+            self.tell_fault(f"{route.method} {route.path}", exc)
             return Refused(500, "internal_error", "The sidecar failed to carry this out.")
 
     async def _download(self, request: web.Request, route: AdminRoute, download: Download) -> web.StreamResponse:
@@ -125,7 +129,7 @@ class AdminApi:
         except ConnectionError:
             raise
         except Exception as exc:  # noqa: BLE001 - the head is out: only a cut says that this is not all
-            self._on_fault(f"{route.method} {route.path}", type(exc).__name__)
+            self.tell_fault(f"{route.method} {route.path}", exc)
             if request.transport is not None:
                 request.transport.abort()
             return response

@@ -189,5 +189,6 @@ class Metrics:
         """Return exchanges per status, for the status page."""
         totals: dict[str, int] = {}
         for (_, _, status), count in self._exchanges.items():
-            totals[status] = totals.get(status, 0) + count
+            # Counted under the enum's member, shown under its word: JSON takes no member for a key.
+            totals[str(status)] = totals.get(str(status), 0) + count
         return totals
