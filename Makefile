@@ -172,9 +172,10 @@ lock: $(PY) ## pin dependencies anew: requirements*.txt
 	  --group build -o requirements-build.txt
 
 .PHONY: reference
-reference: $(VENV)/.stamp-dev ## write docs/reference.md and docs/kinds.md anew from the tables in the code
+reference: $(VENV)/.stamp-dev ## write docs/reference.md, docs/kinds.md and docs/cases.md anew from code and tests
 	$(PY) -m tests.docs.reference_page
 	$(PY) -m tests.docs.kinds_page
+	$(PY) -m tests.docs.cases_page
 
 .PHONY: hooks
 hooks: $(VENV)/.stamp-dev ## run the quick checks at every commit

@@ -207,6 +207,7 @@ class App:
             clock,
             witness,
             partial(loop.run_in_executor, self._reader),
+            settings.audit.durability is Durability.FSYNC,
         )
         self.door = DataDoor(settings.server, relay, clock, witness)
         self.rows = self._row_delivery()

@@ -6,6 +6,7 @@ row goes that the database will never take. The stores implement them; each has 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -95,11 +96,14 @@ class Spool(Protocol):
         """True when an END may be this much larger than what was set aside for it."""
         ...
 
-    async def durable(self) -> None:
-        """Wait until everything appended so far is as safe as the configured durability promises.
+    def waiter(self, exchange_id: str = "") -> asyncio.Future[None] | None:
+        """Return a future that is done when the BEGIN of an open exchange is as safe as the durability promises.
+
+        Without the id of one, everything appended so far. None when that is so already. The future fails with
+        SpoolUnavailable when the disk refuses to sync twice.
 
         Raises:
-            SpoolUnavailable: The disk refused to sync twice.
+            SpoolUnavailable: It has done so already.
         """
         ...
 

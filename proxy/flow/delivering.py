@@ -231,7 +231,7 @@ class Delivery:
             live.abort()
             return failure
         if self.is_fsync:
-            await self.outbox.durable()
+            await self.outbox.durable(exchange.facts.id)
         responder.bind(live)
         block = self.upstream.mask(exchange.facts.provider, exchange.header_block(head, is_decoded=is_decoded))
         responder.start(head.status, head.reason, block, None)
@@ -325,7 +325,7 @@ class Delivery:
         pipe = StreamPipe(live, None, (), terminal, seal_at_bytes=length)
         try:
             if self.is_fsync:
-                await self.outbox.durable()
+                await self.outbox.durable(exchange.facts.id)
             exchange.responder.bind(live)
             block = self.upstream.mask(facts.provider, exchange.header_block(head))
             exchange.responder.start(head.status, head.reason, block, length)

@@ -43,6 +43,7 @@ class Exchange:
 
     __slots__ = (
         "_clock",
+        "_has_row",
         "_is_begun",
         "_is_sealed",
         "_outbox",
@@ -91,6 +92,7 @@ class Exchange:
         self._outbox = outbox
         self._witness = witness
         self._is_begun = False
+        self._has_row = True
         self._is_sealed = False
 
     def elapsed_ms(self) -> float:
@@ -100,6 +102,15 @@ class Exchange:
     def mark_begun(self) -> None:
         """The outbox holds this exchange's BEGIN."""
         self._is_begun = True
+
+    def forgo_row(self) -> None:
+        """The outbox refused and has counted the exchange: a row after all would make that count wrong."""
+        self._has_row = False
+
+    @property
+    def is_sealed(self) -> bool:
+        """True once the row has been written."""
+        return self._is_sealed
 
     # --- answers of our own -------------------------------------------------------------------------
 
@@ -188,7 +199,7 @@ class Exchange:
             }
         if self._is_begun:
             self._outbox.end(facts)
-        else:
+        elif self._has_row:
             self._outbox.single(facts)
         self._witness.exchange_ended(facts)
 

@@ -10,6 +10,7 @@ before the first byte and before the last.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -112,13 +113,21 @@ class Outbox:
             self._close_gap()
         return KEPT
 
-    async def durable(self) -> None:
-        """Wait until all that was kept is as safe as configured; returns at once for ``write``.
+    async def durable(self, exchange_id: str = "") -> None:
+        """Wait until the BEGIN of a running exchange (without one: all that was kept) is as safe as configured.
+
+        Returns at once for ``write``.
 
         Raises:
             SpoolUnavailable: The disk refused twice; send no further byte of the answer.
         """
-        await self._spool.durable()
+        waiter = self._spool.waiter(exchange_id)
+        if waiter is not None:
+            await waiter
+
+    def waiter(self) -> asyncio.Future[None] | None:
+        """Return what will be done when all that was kept is safe, None when it is. Raises SpoolUnavailable."""
+        return self._spool.waiter()
 
     def state(self) -> OutboxState:
         """Return how the outbox is: the spool's condition, or ``degraded`` while rows are being shed."""

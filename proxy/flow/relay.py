@@ -35,6 +35,7 @@ from proxy.flow.intake import (
 from proxy.flow.models import list_models
 from proxy.flow.outbox import Outbox, Refused
 from proxy.flow.ports import BodySource, Clock, Inbound, Responder, Witness
+from proxy.flow.synced_tail import SyncedTail
 from proxy.flow.texts import unwrap, wrap
 from proxy.terms.errors import ProxyError
 from proxy.terms.http import RequestHead
@@ -56,10 +57,15 @@ class Relay:
     witness: Witness
     offload: Offload
     """Runs a function in a worker thread and awaits its result."""
+    is_fsync: bool = False
+    """The end of an answer waits until its row is synced."""
 
     async def handle(self, inbound: Inbound, responder: Responder) -> None:
         """Carry one exchange; see ``server.door.ExchangeHandler``."""
-        exchange = Exchange(inbound, responder, self.clock, self.outbox, self.witness)
+        tail = SyncedTail(responder, self.outbox) if self.is_fsync else None
+        exchange = Exchange(inbound, tail or responder, self.clock, self.outbox, self.witness)
+        if tail is not None:
+            tail.is_sealed = lambda: exchange.is_sealed
         try:
             refusal = await self._carry(exchange)
             if refusal is not None:
@@ -79,6 +85,8 @@ class Relay:
             self._refuse(exchange, problem(Code.INTERNAL_ERROR))
         finally:
             exchange.close()
+        if tail is not None:
+            await tail.settled()
 
     @staticmethod
     def _refuse(exchange: Exchange, refusal: Problem) -> None:
@@ -121,6 +129,7 @@ class Relay:
             return refusal
         admission = self.outbox.begin(facts)
         if type(admission) is Refused and route.plan.audit.required:
+            exchange.forgo_row()
             return problem(Code(admission.code))
         exchange.mark_begun()
         plan = _plan(exchange, route, request)

@@ -87,22 +87,25 @@ class GroupCommit:
         if self._loop is not None and not self._is_busy and self._failures < 2:
             self._start(self._loop)
 
-    async def durable(self) -> None:
-        """Wait until all frames noted so far are safe.
+    def waiter(self, mark: int | None = None) -> asyncio.Future[None] | None:
+        """Return a future that is done when the first ``mark`` frames (None: all so far) are safe; None if they are.
+
+        It fails with SpoolUnavailable when they can be synced neither here nor elsewhere.
 
         Raises:
-            SpoolUnavailable: They could not be synced, nor written elsewhere and synced there.
+            SpoolUnavailable: That has happened already.
         """
-        if self.synced >= self.appended:
-            return
+        target = self.appended if mark is None else mark
+        if self.synced >= target:
+            return None
         if self._failures >= 2:
             raise SpoolUnavailable("the spool's disk refuses to sync")
         self._loop = loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
-        self._waiters.append((self.appended, waiter))
+        self._waiters.append((target, waiter))
         if not self._is_busy:
             self._start(loop)
-        await waiter
+        return waiter
 
     def sync_now(self) -> None:
         """Make everything safe before returning, without the thread: at shutdown, or with no event loop.

@@ -6,6 +6,7 @@ out without a disk.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -55,9 +56,10 @@ class MemorySpool:
     def has_room(self, extra_bytes: int) -> bool:
         return self._committed() + extra_bytes <= self._max_bytes
 
-    async def durable(self) -> None:
+    def waiter(self, exchange_id: str = "") -> asyncio.Future[None] | None:
         if self.failure is not None:
             raise self.failure
+        return None
 
     def read_batch(self, max_rows: int) -> Batch:
         taken, self._rows = self._rows[:max_rows], self._rows[max_rows:]

@@ -10,6 +10,7 @@ two gap records fit below the limit and onto the volume.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import time
@@ -79,6 +80,8 @@ class DiskSpool:
         self._now_s = now_s
         self._syncs = syncs
         self._open: dict[str, _OpenBegin] = {}
+        self._marks: dict[str, int] = {}
+        """How many frames must be synced before the BEGIN of an open exchange is safe; empty without syncs."""
         self._reserved = 0
         self._stranded: list[_Stranded] = []
         self._failure = ""
@@ -111,6 +114,8 @@ class DiskSpool:
         segment.pending += 1
         self._open[exchange_id] = (segment, seq, payload)
         self._reserved += END_ROOM
+        if self._syncs is not None:
+            self._marks[exchange_id] = self._syncs.appended
 
     def end(self, exchange_id: str, payload: bytes, columns: Columns | None = None) -> None:
         """Append the END of an open exchange; see the Protocol."""
@@ -118,6 +123,7 @@ class DiskSpool:
         self._seq = seq + 1
         frame = encode_frame(_END, seq, payload)
         begin = self._open.pop(exchange_id, None)
+        self._marks.pop(exchange_id, None)
         if begin is not None:
             self._reserved -= END_ROOM
         self._appended_rows += 1
@@ -169,10 +175,11 @@ class DiskSpool:
         """False when the thread that syncs has died; always true for ``durability: write``."""
         return self._syncs is None or self._syncs.is_alive
 
-    async def durable(self) -> None:
-        """Wait for the promise of the configured durability; see the Protocol."""
-        if self._syncs is not None:
-            await self._syncs.durable()
+    def waiter(self, exchange_id: str = "") -> asyncio.Future[None] | None:
+        """Return what is done when the promise of the configured durability is kept; see the Protocol."""
+        if self._syncs is None:
+            return None
+        return self._syncs.waiter(self._marks.get(exchange_id))
 
     # -- the delivery ------------------------------------------------------------------------------
 

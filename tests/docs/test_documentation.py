@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.cli import VERBS
-from tests.docs import reference_page
+from tests.docs import cases_page, reference_page
 
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
@@ -30,6 +30,13 @@ def make_targets() -> dict[str, str]:
 def test_reference_page_is_what_the_tables_say() -> None:
     """Every setting, error code, metric and verb is listed, because the page is made from them: `make reference`."""
     assert reference_page.render() == reference_page.PAGE.read_text(), "stale: run `make reference`"
+
+
+def test_no_test_names_a_case_that_is_not_in_the_catalogue() -> None:
+    """A mistyped id would hold nothing."""
+    known = {name for cases in cases_page.catalogue().values() for name in cases}
+
+    assert set() == set(cases_page.tests_by_case()) - known
 
 
 def test_every_setting_says_what_it_means() -> None:

@@ -551,6 +551,12 @@ def test_one_failed_sync_moves_frames_and_a_second_closes_the_spool(tmp_path: Pa
     spool.close()
 
 
+async def safe(spool: DiskSpool, exchange_id: str = "") -> None:
+    waiter = spool.waiter(exchange_id)
+    if waiter is not None:
+        await waiter
+
+
 async def test_durable_waits_for_a_sync_and_shares_it(tmp_path: Path) -> None:
     """Group commit: many exchanges, few syncs (AU-25)."""
     import asyncio  # noqa: PLC0415
@@ -565,9 +571,9 @@ async def test_durable_waits_for_a_sync_and_shares_it(tmp_path: Path) -> None:
 
     async def exchange(number: int) -> None:
         begin(spool, number)
-        await spool.durable()
+        await safe(spool)
         end(spool, number)
-        await spool.durable()
+        await safe(spool)
 
     async with asyncio.TaskGroup() as group:
         for number in range(1, 101):
@@ -575,6 +581,30 @@ async def test_durable_waits_for_a_sync_and_shares_it(tmp_path: Path) -> None:
 
     assert syncs.synced == syncs.appended == 200
     assert syncs.syncs <= 6
+    spool.close()
+
+
+async def test_begin_is_safe_before_what_was_appended_later(tmp_path: Path) -> None:
+    """The first byte of an answer waits for its own BEGIN, not for everybody's rows of the meantime (AU-25)."""
+    import asyncio  # noqa: PLC0415
+    import threading  # noqa: PLC0415
+
+    gate = threading.Semaphore(0)
+    spool = DiskSpool(tmp_path, max_bytes=64 * MIB, syncs=GroupCommit(lambda fd: gate.acquire() and os.fdatasync(fd)))
+    facts = typical_exchange(1)
+    begin(spool, 1)
+    first = spool.waiter(facts.id)
+    assert first is not None
+    begin(spool, 2)
+    everything = spool.waiter()
+    assert everything is not None
+    gate.release()
+    await asyncio.wait_for(first, 5)  # noqa: TID251
+
+    assert not everything.done()
+    assert spool.waiter(facts.id) is None
+    gate.release(5)
+    await everything
     spool.close()
 
 
@@ -587,7 +617,7 @@ async def test_durable_raises_when_the_disk_refuses_twice(tmp_path: Path) -> Non
     spool = DiskSpool(tmp_path, max_bytes=64 * MIB, syncs=GroupCommit(broken))
     whole(spool, 1)
     with pytest.raises(SpoolUnavailable):
-        await spool.durable()
+        await safe(spool)
     assert Condition.FAILED is spool.state().condition
     with pytest.raises(SpoolUnavailable):
         spool.close()
