@@ -18,6 +18,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from proxy.core.audit.records import CHECKPOINT, Record
 from proxy.core.config.load import MAIN_ADMIN
 from proxy.core.config.problem import Problem
 from proxy.core.config.settings import AdminToken, Durability, SecretRef, Settings
@@ -29,6 +30,7 @@ from proxy.flow.breaker_calls import breaker_routes
 from proxy.flow.budgets import Budgets
 from proxy.flow.callers import CallerBook
 from proxy.flow.catalog import Catalog, Snapshot
+from proxy.flow.checkpoints import Checkpoints
 from proxy.flow.clock import SystemClock
 from proxy.flow.delivering import Delivery
 from proxy.flow.delivery import Delivery as RowDelivery
@@ -47,7 +49,8 @@ from proxy.server.door import DataDoor
 from proxy.server.probes import ProbeDoor, Published
 from proxy.sources.files import FolderSnapshot, watch_policies
 from proxy.sources.secrets import Secrets, references, usable_providers
-from proxy.stores.audit_stores import dead_letters, make_sink, open_spool
+from proxy.stores.audit_stores import dead_letters, make_signer, make_sink, open_spool
+from proxy.stores.stdout_sink import plain_record
 from proxy.telemetry.log import set_up
 from proxy.telemetry.metrics import Metrics, Sample
 from proxy.telemetry.witness import Telemetry
@@ -244,7 +247,17 @@ class App:
             store = secret.reveal() if secret is not None else ""
         pace = DeliveryPace(max_rows=audit.sink_batch_rows, max_age_s=audit.sink_batch_wait_s)
         self._sink = make_sink(store)
-        return RowDelivery(self._spool, self._sink, dead_letters(audit), self.clock, random.random, pace)
+        key = self._secrets.current(audit.key) if audit.key is not None else None
+        signer = make_signer(audit, None if key is None else key.reveal())
+        self.witness.notice("audit_key", key=signer.key, public=getattr(signer, "public", b"").hex())
+        checkpoints = Checkpoints(signer, self.clock, self._tell_checkpoint)
+        letters = dead_letters(audit)
+        return RowDelivery(self._spool, self._sink, letters, self.clock, random.random, pace, checkpoints)
+
+    def _tell_checkpoint(self, record: Record) -> None:
+        """Say outside the store how far a chain stood: who can write there cannot take this back."""
+        if record.kind == CHECKPOINT:
+            self.witness.notice("audit_checkpoint", record=plain_record(record))
 
     def _admin_routes(self) -> list[AdminRoute]:
         """The calls of the admin API; each owner of a state brings its own."""

@@ -18,7 +18,7 @@ VERBS: Final = {
     "serve": "run the sidecar",
     "check": "check config.yaml and the policies, with file:line:column for every problem",
     "schema": "print the JSON Schema of config.yaml or of a policy file, for editors",
-    "audit": "read the audit store: tail, query, stats, export, migrate",
+    "audit": "read and prove the audit store: tail, query, stats, export, verify, migrate",
     "simulate": "run the simulated provider",
     "probe": "ask a running sidecar how it is (for health checks without curl)",
 }

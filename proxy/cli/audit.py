@@ -15,7 +15,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from proxy.cli import audit_verify
 from proxy.cli.audit_output import FORMATS, Printer, Progress, json_line, open_export, write_sums
+from proxy.cli.audit_store import EXIT_FINDING, EXIT_GOOD, EXIT_UNUSABLE, Unusable, find_store
 from proxy.core.audit.query import (
     FILTERS,
     GROUPS,
@@ -25,31 +27,22 @@ from proxy.core.audit.query import (
     parse_filter,
     parse_groups,
 )
-from proxy.core.config.settings import SecretRef
-from proxy.core.config.texts import parse_store_url
 from proxy.flow.audit_reading import AuditReader, Record, cursor_of
-from proxy.sources.files import read_config
-from proxy.sources.secrets import Secrets
 from proxy.stores.audit_reader import open_reader
 from proxy.stores.audit_stores import make_sink
 from proxy.terms.errors import QueryTooSlow, SinkUnavailable
 
-EXIT_GOOD, EXIT_FINDING, EXIT_UNUSABLE = 0, 1, 2
 _PAGE_ROWS: Final = 1000
 _FOLLOW_EVERY_S: Final = 1.0
 _FOLLOW_BACK: Final = timedelta(hours=1)
 _FOLLOW_ROWS: Final = 1000
 
 
-class Unusable(Exception):
-    """What was asked cannot be done as it stands; the message says what to change."""
-
-
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
-        "audit", help="read the audit store: tail, query, stats, export, migrate",
-        description="Read the audit store that config.yaml names. Exit code: 0 done, 1 the store is not reachable, "
+        "audit", help="read the audit store: tail, query, stats, export, verify, migrate",
+        description="Read the audit store that config.yaml names. Exit code: 0 done, 1 a finding or no store, "
         "2 wrong usage or configuration.",
     )  # fmt: skip
     verbs = parser.add_subparsers(dest="audit_verb", metavar="VERB", required=True)
@@ -69,12 +62,15 @@ def add_parser(subparsers: Any) -> None:
         _add_filters(reading)
     migrate = verbs.add_parser("migrate", help="make or update the tables of the store")
     migrate.add_argument("-c", "--config", default="config.yaml", metavar="PATH", help="config file (%(default)s)")
+    audit_verify.add_verb(verbs)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run one audit verb; return the exit code."""
     try:
+        if args.audit_verb == "verify":
+            return audit_verify.run(args)
         store_url = find_store(Path(args.config))
         if args.audit_verb == "migrate":
             return asyncio.run(_migrate(store_url))
@@ -85,26 +81,6 @@ def run(args: argparse.Namespace) -> int:
     except (SinkUnavailable, QueryTooSlow) as exc:
         print(f"readygate audit: {exc}", file=sys.stderr)
         return EXIT_FINDING
-
-
-def find_store(config: Path) -> str:
-    """Return the URL of the audit store a config names. Raises Unusable."""
-    result = read_config(config)
-    if result.settings is None:
-        problems = "\n".join(f"  {problem}" for problem in result.problems)
-        raise Unusable(f"{config} cannot be used:\n{problems}")
-    store = result.settings.audit.store
-    if not isinstance(store, SecretRef):
-        return store
-    secrets = Secrets()
-    secrets.load([store])
-    text = secrets.current(store)
-    if text is None:
-        raise Unusable(f"audit.store: {secrets.trouble(store)}")
-    try:
-        return parse_store_url(text.reveal(), config.absolute().parent)
-    except ValueError as exc:
-        raise Unusable(f"audit.store: {exc}") from None
 
 
 def _verb(verbs: Any, name: str, help_text: str, default: str = "table") -> argparse.ArgumentParser:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from proxy.core.audit.chain import Chain
+from proxy.core.audit.records import Record
 from proxy.core.audit.row import Columns, Gap, Row
 
 
@@ -51,6 +53,8 @@ class Batch:
     gaps: list[Gap]
     token: int
     bytes: int = 0
+    chains: list[Chain] = field(default_factory=list)
+    """How each chain that has something in this batch stands behind it."""
 
     @property
     def is_empty(self) -> bool:
@@ -130,8 +134,10 @@ class Sink(Protocol):
         """Connect and make sure the schema is there. Raises SinkUnavailable."""
         ...
 
-    async def insert(self, rows: Sequence[Row], gaps: Sequence[Gap] = ()) -> None:
+    async def insert(self, rows: Sequence[Row], gaps: Sequence[Gap] = (), records: Sequence[Record] = ()) -> None:
         """Store all of these. After a fault some may be there: sending all of them again completes them.
+
+        Rows of erased people that come late lose what names them on the way in.
 
         Raises:
             SinkUnavailable: Not reachable, not ready, or the outcome is unknown: try again later.

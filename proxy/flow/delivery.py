@@ -18,8 +18,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from proxy.core.audit.batch import backoff_s, is_ripe
+from proxy.core.audit.chain import Chain
+from proxy.core.audit.records import Record
 from proxy.core.audit.row import Gap, Row
 from proxy.flow.audit_ports import Batch, Condition, DeadLetters, DeliveryState, Lag, Sink, Spool
+from proxy.flow.checkpoints import Checkpoints
 from proxy.flow.ports import Clock
 from proxy.terms.errors import RowRefused, SinkUnavailable
 
@@ -46,6 +49,9 @@ class _Shipment:
     by_id: dict[str, Row] = field(default_factory=dict)
     gaps: list[Gap] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
+    chains: dict[tuple[str, int], Chain] = field(default_factory=dict)
+    records: list[Record] | None = None
+    """What was signed for it: once, however often it is sent."""
 
     @property
     def rows(self) -> list[Row]:
@@ -54,10 +60,11 @@ class _Shipment:
     def add(self, batch: Batch) -> None:
         self.tokens.append(batch.token)
         self.gaps += batch.gaps
+        self.chains.update({(chain.writer, chain.epoch): chain for chain in batch.chains})
         by_id = self.by_id
         for row in batch.rows:
             known = by_id.setdefault(row[0], row)
-            if known is not row and known.seq <= row.seq:
+            if known is not row and known.seq < row.seq:
                 by_id[row[0]] = row
 
 
@@ -72,14 +79,17 @@ class Delivery:
         clock: Clock,
         jitter: Callable[[], float],
         pace: DeliveryPace | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
-        """``jitter`` returns a number in [0, 1) at each call."""
+        """``jitter`` returns a number in [0, 1) at each call; without ``checkpoints`` nothing is signed."""
         self._spool = spool
         self._sink = sink
         self._dead_letters = dead_letters
         self._clock = clock
         self._jitter = jitter
         self._pace = pace or DeliveryPace()
+        self._checkpoints = checkpoints
+        self._unsent: list[Record] = []
         self._state = DeliveryState(condition=Condition.DEGRADED, reason="not_opened_yet")
         self._state.since_s = clock.monotonic_s()
         self._is_open = False
@@ -122,6 +132,8 @@ class Delivery:
                         if self._failures == 0:
                             break
                         await asyncio.sleep(self._next_wait_s())
+                with suppress(SinkUnavailable, OSError):  # the rows are there; the next opening signs this chain again
+                    await self._sign_overdue(everything=True)
         except TimeoutError:
             return False
         return self._in_hand is None and not self._has_unsent()
@@ -150,7 +162,7 @@ class Delivery:
         now_s = self._clock.monotonic_s()
         if pending == 0:
             self._waiting_since_s = None
-            return not self._is_open
+            return not self._is_open or (self._checkpoints is not None and self._checkpoints.is_overdue())
         if self._waiting_since_s is None:
             self._waiting_since_s = now_s
         age_s = now_s - self._waiting_since_s
@@ -165,6 +177,7 @@ class Delivery:
         shipment = self._in_hand
         if shipment is None:
             self._waiting_since_s = None
+            await self._sign_overdue()
             self._worked()
             return 0
         first = next(iter(shipment.by_id.values()), None)
@@ -198,8 +211,12 @@ class Delivery:
 
     async def _try_insert(self, shipment: _Shipment) -> int | SinkUnavailable | OSError:
         """Insert, with a fault as a value: a task group would wrap it."""
+        rows = shipment.rows
+        if shipment.records is None:
+            signing = self._checkpoints
+            shipment.records = [] if signing is None else signing.for_shipment(list(shipment.chains.values()), rows)
         try:
-            return await self._insert(shipment.rows, shipment.gaps)
+            return await self._insert(rows, shipment.gaps, shipment.records)
         except (SinkUnavailable, OSError) as exc:
             return exc
 
@@ -221,25 +238,36 @@ class Delivery:
                 raise
         return shipment if shipment.tokens else None
 
-    async def _insert(self, rows: list[Row], gaps: list[Gap]) -> int:
+    async def _insert(self, rows: list[Row], gaps: list[Gap], records: list[Record]) -> int:
         """Insert these rows, halving around any that are refused; return how many were."""
         try:
-            await self._sink.insert(rows, gaps)
+            await self._sink.insert(rows, gaps, records)
         except RowRefused as exc:
             if len(rows) <= 1:
-                return await self._bury(rows, gaps, str(exc))
+                return await self._bury(rows, gaps, records, str(exc))
             half = len(rows) // 2
-            refused = await self._insert(rows[:half], gaps)
-            return refused + await self._insert(rows[half:], [])
+            refused = await self._insert(rows[:half], [], [])
+            return refused + await self._insert(rows[half:], gaps, records)
         return 0
 
-    async def _bury(self, rows: list[Row], gaps: list[Gap], reason: str) -> int:
+    async def _bury(self, rows: list[Row], gaps: list[Gap], records: list[Record], reason: str) -> int:
+        excused: list[Record] = []
         for row in rows:
             self._dead_letters.keep(row, reason)
             self._state.dead_letters += 1
-        if rows and gaps:
-            await self._sink.insert([], gaps)
+            if self._checkpoints is not None:
+                excused += self._checkpoints.for_dead_letter(row)
+        if rows and (gaps or records or excused):
+            await self._sink.insert([], gaps, [*excused, *records])
         return len(rows)
+
+    async def _sign_overdue(self, *, everything: bool = False) -> None:
+        """Send checkpoints of chains that have waited long enough without a new row."""
+        if self._checkpoints is not None and self._is_open and self._in_hand is None:
+            self._unsent += self._checkpoints.overdue(everything=everything)
+            if self._unsent:
+                await self._sink.insert([], [], self._unsent)
+                self._unsent = []
 
     def _next_wait_s(self) -> float:
         pace = self._pace

@@ -167,6 +167,7 @@ def references(settings: Settings) -> tuple[SecretRef, ...]:
     refs += [token.token for token in settings.admin_tokens]
     if isinstance(settings.audit.store, SecretRef):
         refs.append(settings.audit.store)
+    refs.append(settings.audit.key)
     return tuple(dict.fromkeys(ref for ref in refs if ref is not None))
 
 
@@ -192,7 +193,12 @@ def secret_problems(settings: Settings, secrets: Secrets) -> list[Problem]:
             text = f"provider {name} cannot be used: {secrets.trouble(ref)}"
             found.append(lint(ref.mark, "unset-secret", text, _remedy(ref)))
     tokens = [(f"admin_tokens: {token.name}", token.token) for token in settings.admin_tokens]
-    for what, owner in (("admin_token", settings.admin_token), *tokens, ("audit.store", settings.audit.store)):
+    for what, owner in (
+        ("admin_token", settings.admin_token),
+        *tokens,
+        ("audit.store", settings.audit.store),
+        ("audit.key", settings.audit.key),
+    ):
         if isinstance(owner, SecretRef) and secrets.current(owner) is None:
             found.append(error(owner.mark, "unset-secret", f"`{what}`: {secrets.trouble(owner)}", _remedy(owner)))
     if found and not usable_providers(settings, secrets):

@@ -191,7 +191,7 @@ def plain(record: Record) -> Record:
             record[name] = _EPOCH + timedelta(milliseconds=value)
         elif name in {"id", "writer"}:
             record[name] = str(value)
-        elif name == "hash" and value is not None:
+        elif name in {"hash", "seal"} and value is not None:
             record[name] = bytes(value).hex()
     return record
 

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 from proxy.core.config.settings import AuditSettings, Durability
 from proxy.flow.audit_ports import Sink
+from proxy.flow.checkpoints import Signer
+from proxy.stores.audit_keys import AuditKeys, HmacKeys, read_or_make_key
 from proxy.stores.dead_letters import DeadLetterFile
 from proxy.stores.group_commit import GroupCommit
 from proxy.stores.postgres_sink import PostgresSink
@@ -36,6 +38,15 @@ def open_spool(audit: AuditSettings) -> DiskSpool:
 def dead_letters(audit: AuditSettings) -> DeadLetterFile:
     """Return where refused rows are kept: beside the spool's segments."""
     return DeadLetterFile(audit.spool / "dead-letters.jsonl")
+
+
+def make_signer(audit: AuditSettings, key: str | None) -> Signer:
+    """Return what signs the checkpoints: ``key``, the text of ``audit.key``, or a key file made beside the spool.
+
+    Raises:
+        SpoolUnavailable: The key file can be neither read nor made.
+    """
+    return HmacKeys(read_or_make_key(audit.spool)) if key is None else AuditKeys(key.encode())
 
 
 def make_sink(store_url: str, *, password: str | None = None, may_migrate: bool = True) -> Sink:

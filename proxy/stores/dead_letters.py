@@ -32,7 +32,9 @@ class DeadLetterFile:
         Raises:
             OSError: The disk fails, or the file would grow beyond its limit.
         """
-        columns = row._asdict() | {"hash": None}
+        columns = row._asdict() | {
+            name: value and value.hex() for name, value in (("hash", row.hash), ("seal", row.seal))
+        }
         line = orjson.dumps({"reason": reason, "row": columns}, default=repr, option=orjson.OPT_APPEND_NEWLINE)
         fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from uuid import UUID
 
+from proxy.core.audit.records import Record
 from proxy.core.audit.row import Columns, Gap, Row, Stamp, merge, read_gap
 from proxy.flow.audit_ports import Batch, Condition, SpoolState
 from proxy.terms.errors import SinkUnavailable, SpoolFull, SpoolUnavailable
@@ -122,6 +123,7 @@ class MemorySink:
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
         self.gaps: dict[tuple[str, int, int], Gap] = {}
+        self.records: dict[tuple[str, int, str, int], Record] = {}
         self.batches: list[int] = []
         self.failure: Exception | None = None
         self._is_open = False
@@ -131,7 +133,7 @@ class MemorySink:
             raise self.failure
         self._is_open = True
 
-    async def insert(self, rows: Sequence[Row], gaps: Sequence[Gap] = ()) -> None:
+    async def insert(self, rows: Sequence[Row], gaps: Sequence[Gap] = (), records: Sequence[Record] = ()) -> None:
         if self.failure is not None:
             raise self.failure
         if not self._is_open:
@@ -142,6 +144,8 @@ class MemorySink:
             if known is None or known.seq < row.seq:
                 self.rows[row.id] = row
         self.gaps.update({(gap.writer, gap.epoch, gap.seq): gap for gap in gaps})
+        for record in records:
+            self.records.setdefault((record.writer, record.epoch, record.kind, record.seq), record)
 
     async def ping(self) -> float:
         if self.failure is not None:

@@ -18,7 +18,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from proxy.core.audit.records import Record
 from proxy.core.audit.row import CLAIMS, Gap, Row
+from proxy.stores.late_rows import LateRows
 from proxy.stores.migrations import Migration, migrations, statement
 from proxy.terms.errors import RowRefused, SinkUnavailable
 
@@ -30,6 +32,8 @@ _UPKEEP_RETRY_S: Final = 60.0
 _REPEATS_S: Final = 10.0
 """After a repeated row (a replayed spool) batches are staged for so long, instead of copied twice."""
 _LOCK_KEY: Final = 0x72656164796761  # "readyga": one advisory lock for every sidecar's start and upkeep
+ERASE_LOCK: Final = _LOCK_KEY + 1
+"""Shared by every transaction that inserts rows, taken alone for a moment by one that erases a person."""
 _SAFE_COMMIT: Final = (
     "SELECT set_config('synchronous_commit', 'on', $1) WHERE current_setting('synchronous_commit') = 'off'"
 )
@@ -60,6 +64,7 @@ class PostgresSink:
         self._pool: Any = None
         self._kept_up_at_s = float("-inf")
         self._repeats_until_s = float("-inf")
+        self._late = LateRows()
 
     async def open(self) -> None:
         """Connect, migrate, make partitions ahead. Raises SinkUnavailable."""
@@ -83,17 +88,14 @@ class PostgresSink:
                 **self._options(),
             )
 
-    async def insert(self, rows: Sequence[Row], gaps: Sequence[Gap] = ()) -> None:
+    async def insert(self, rows: Sequence[Row], gaps: Sequence[Gap] = (), records: Sequence[Record] = ()) -> None:
         """Store all of these in one transaction; see the Protocol."""
         async with self._faults(), self._connected().acquire(timeout=_CONNECT_S) as connection:
             if time.monotonic() - self._kept_up_at_s > _UPKEEP_S:
                 await self._try_keep_up(connection)
-            records = [record_of(row) for row in rows]
-            if await self._copied(connection, records):
-                records = []
-            if records or gaps:
+            if not await self._copied(connection, rows, gaps, records):
                 async with connection.transaction():
-                    await self._insert(connection, records, gaps)
+                    await self._insert(connection, await self._prepared(connection, rows), gaps, records)
 
     async def ping(self) -> float:
         """Return the round trip in milliseconds. Raises SinkUnavailable."""
@@ -113,31 +115,48 @@ class PostgresSink:
         except TimeoutError:
             pool.terminate()
 
-    async def _copied(self, connection: Any, rows: list[_Record]) -> bool:
+    async def _copied(
+        self, connection: Any, rows: Sequence[Row], gaps: Sequence[Gap], records: Sequence[Record]
+    ) -> bool:
         """Copy rows straight into the table; False when some are there already, or were a moment ago.
 
-        New rows are the rule, and this takes two thirds of the time of staging them first. COPY is
-        atomic, so a repeat found in it leaves nothing behind.
+        New rows are the rule, and this takes two thirds of the time of staging them first. A repeat found
+        on the way leaves nothing behind.
         """
         import asyncpg  # noqa: PLC0415 - see open
 
         if not rows or time.monotonic() < self._repeats_until_s:
             return False
         try:
-            if self._is_pooled:
-                async with connection.transaction():
-                    await connection.execute(_SAFE_COMMIT, True)
-                    await connection.copy_records_to_table("audit", records=rows, columns=_COLUMNS)
-            else:
-                await connection.copy_records_to_table("audit", records=rows, columns=_COLUMNS)
+            async with connection.transaction():
+                copied = await self._prepared(connection, rows)
+                await connection.copy_records_to_table("audit", records=copied, columns=_COLUMNS)
+                await self._insert(connection, [], gaps, records)
         except asyncpg.UniqueViolationError:
             self._repeats_until_s = time.monotonic() + _REPEATS_S
             return False
         return True
 
-    async def _insert(self, connection: Any, rows: list[_Record], gaps: Sequence[Gap]) -> None:
+    async def _prepared(self, connection: Any, rows: Sequence[Row]) -> list[_Record]:
+        """Return rows as the table takes them, without what erased people left; inside the transaction.
+
+        Whoever erases takes the lock alone for a moment: all rows sent before are there to be found then,
+        and all sent later meet the tombstone here.
+        """
         if self._is_pooled:
             await connection.execute(_SAFE_COMMIT, True)
+        await connection.execute(f"SELECT pg_advisory_xact_lock_shared({ERASE_LOCK})")
+        late = self._late
+        version = await connection.fetchval("SELECT value FROM audit_store WHERE name = 'tombstones'")
+        if version != late.version:
+            salt = await connection.fetchval("SELECT value FROM audit_store WHERE name = 'subject_salt'")
+            dead = await connection.fetch("SELECT subject, before FROM audit_tombstones")
+            late.learn(version, salt, [(subject, round(before.timestamp() * 1000)) for subject, before in dead])
+        return [record_of(row) for row in late.met(rows)]
+
+    async def _insert(
+        self, connection: Any, rows: list[_Record], gaps: Sequence[Gap], records: Sequence[Record]
+    ) -> None:
         if rows and self._is_pooled:
             columns = [list(column) for column in zip(*rows, strict=True)]
             await connection.execute(statement("postgres", "insert_unnested"), *columns)
@@ -145,8 +164,11 @@ class PostgresSink:
             await connection.copy_records_to_table("audit_stage", records=rows, columns=_COLUMNS)
             await connection.execute(statement("postgres", "insert_staged"))
         if gaps:
-            values = [(gap.writer, gap.epoch, gap.seq, moment(gap.ts), gap.shed, gap.reason) for gap in gaps]
+            values = [(*gap[:3], moment(gap.ts), *gap[4:]) for gap in gaps]
             await connection.executemany(statement("postgres", "insert_gaps"), values)
+        if records:
+            stated = [(*record[:4], moment(record.ts), *record[5:]) for record in records]
+            await connection.executemany(statement("postgres", "insert_checkpoints"), stated)
 
     def _options(self) -> dict[str, Any]:
         return {

@@ -21,6 +21,7 @@ from typing import Final
 from proxy.core.audit.frames import FRAME_OVERHEAD, HEADER_BYTES, FrameType, SegmentHeader, encode_frame
 from proxy.core.audit.row import ID_BYTES, RESERVED_BYTES, Columns
 from proxy.flow.audit_ports import Batch, Condition, SpoolState
+from proxy.stores.chain_anchors import ChainAnchors
 from proxy.stores.group_commit import GroupCommit
 from proxy.stores.recent_rows import RecentRows
 from proxy.stores.segment import Segment
@@ -98,7 +99,8 @@ class DiskSpool:
         self._segments = found.segments
         self._used = sum(segment.data_end for segment in found.segments)
         self._recent = RecentRows()
-        self._reader = SpoolReader(self._segments, self._epoch, self._seq, self, self._recent)
+        anchors = ChainAnchors(directory, is_synced=syncs is not None)
+        self._reader = SpoolReader(self._segments, self._epoch, self._seq, self, self._recent, anchors)
         if syncs is not None:
             syncs.bind(directory, self)
         self._open_first_segment()
@@ -342,7 +344,7 @@ class DiskSpool:
         """Seal the active segment and go on in a new one. Raises OSError, leaving things as they were."""
         old = self._active
         self._seq += 1  # never the name of a file that an earlier failure may have left behind
-        header = SegmentHeader(self._spool, self._epoch, self._seq)
+        header = SegmentHeader(self._spool, self._epoch, self._seq, os.urandom(16))
         new = Segment.create(self._directory, header, room_bytes, self._segment_bytes)
         if old is None:
             self._recent.restart(new)

@@ -12,12 +12,25 @@ store's idempotence makes that harmless.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
+from proxy.core.audit.chain import Chain, seal_alone
 from proxy.core.audit.frames import Frame, FrameType, scan
-from proxy.core.audit.row import ID_BYTES, Stamp, merge, read_gap, row_of
+from proxy.core.audit.row import (
+    FIRST_COLUMN,
+    ID_BYTES,
+    WRITTEN_COLUMNS,
+    Stamp,
+    id_time_ms,
+    merge,
+    read_gap,
+    row_of,
+    with_bound,
+)
 from proxy.flow.audit_ports import Batch
+from proxy.stores.chain_anchors import ChainAnchors
 from proxy.stores.recent_rows import RecentRows
 from proxy.stores.segment import Segment
 
@@ -48,6 +61,8 @@ class _HandedOut:
     live_rows: int = 0
     old_rows: int = 0
     bytes: int = 0
+    chains: dict[int, Chain] = field(default_factory=dict)
+    """The chain of each epoch that is in the batch."""
 
 
 class SegmentKeeper(Protocol):
@@ -70,9 +85,18 @@ class SpoolReader:
     """Reads ``segments`` in order, those of earlier openings first; an unsealed one may still grow."""
 
     def __init__(
-        self, segments: list[Segment], epoch: int, next_seq: int, keeper: SegmentKeeper, recent: RecentRows
+        self,
+        segments: list[Segment],
+        epoch: int,
+        next_seq: int,
+        keeper: SegmentKeeper,
+        recent: RecentRows,
+        anchors: ChainAnchors,
     ) -> None:
         self._segments = segments
+        self._anchors = anchors
+        self._chained: Segment | None = None
+        self._chain = Chain("", 0, 0, 0, b"")
         self._recent = recent
         self._epoch = epoch
         self._keeper = keeper
@@ -99,6 +123,9 @@ class SpoolReader:
             if segment is None:
                 break
             before = segment.cursor
+            if segment is not self._chained:
+                self._chain, self._chained = self._anchors.reach(segment), segment
+            held.chains[self._chain.epoch] = self._chain
             if before >= self._recent.begins_at(segment):
                 self._take_recent(segment, max_rows - len(batch.rows), batch, held)
             else:
@@ -136,6 +163,8 @@ class SpoolReader:
                 continue
             if not self._keeper.may_remove(segment):
                 continue
+            with suppress(OSError):  # on a full disk the room matters more; the file is written at the next removal
+                self._anchors.keep([other for other in self._segments if other is not segment])
             try:
                 segment.delete()
             except OSError:
@@ -172,6 +201,7 @@ class SpoolReader:
             self.collect()
             return batch
         held.bytes = batch.bytes
+        batch.chains = [chain.copy() for chain in held.chains.values()]
         batch.token = self._next_token
         self._next_token += 1
         self._handed_out[batch.token] = held
@@ -212,8 +242,10 @@ class SpoolReader:
     def _take_recent(self, segment: Segment, max_rows: int, batch: Batch, held: _HandedOut) -> None:
         """Take rows that never left memory, and move the cursor as if they had been read."""
         taken = self._recent.take(segment, max_rows)
-        writer, epoch = segment.writer, segment.header.epoch
-        batch.rows += [row_of(exchange_id, columns, writer, epoch, seq) for _, _, exchange_id, seq, columns in taken]
+        writer, epoch, secret, bind = segment.writer, segment.header.epoch, segment.header.secret, self._chain.bind
+        for _, _, exchange_id, seq, columns in taken:
+            bound = bind(exchange_id, id_time_ms(exchange_id), seq, columns, secret)
+            batch.rows.append(row_of(exchange_id, columns, (writer, epoch, seq), bound))
         held.live_rows += len(taken)
         # Behind the last row of the window there are only BEGINs of exchanges that run: not for the reader.
         segment.cursor = taken[-1][1] if len(taken) == max_rows else segment.data_end
@@ -244,7 +276,10 @@ class SpoolReader:
         stamp = Stamp(segment.writer, segment.header.epoch, frame.seq)
         try:
             if frame.kind == _END:
-                batch.rows.append(merge(None, frame.payload, stamp))
+                row = merge(None, frame.payload, stamp)
+                columns = row[FIRST_COLUMN:WRITTEN_COLUMNS]
+                bound = self._chain.bind(row.id, row.ts, row.seq, columns, segment.header.secret)
+                batch.rows.append(with_bound(row, bound))
                 if is_live:
                     held.live_rows += 1
                 else:
@@ -256,7 +291,7 @@ class SpoolReader:
                 if not is_live:
                     self._take_begin(frame, segment)
             elif frame.kind == _GAP:
-                batch.gaps.append(read_gap(frame.payload, stamp))
+                batch.gaps.append(self._chain.bind_gap(read_gap(frame.payload, stamp)))
             else:
                 raise ValueError(f"frame type {frame.kind} is not known to this release")
         except ValueError:
@@ -286,7 +321,7 @@ class SpoolReader:
                 self.unreadable_frames += 1
                 self._quarantine(begin.segment)
                 continue
-            batch.rows.append(row)
+            batch.rows.append(seal_alone(row, begin.segment.header.secret))
             held.old_rows += 1
             self.interrupted_rows += 1
 

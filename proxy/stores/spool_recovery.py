@@ -97,7 +97,7 @@ def _open(path: Path) -> Segment | None:
         head = file.read(HEADER_BYTES)
         header = decode_header(head)
         if header is not None:
-            return Segment(path, header, fd=-1, data_end=size, start=HEADER_BYTES)
+            return Segment(path, header, fd=-1, data_end=size, start=header.size)
         if not head.strip(b"\x00") and not file.read().strip(b"\x00"):
             path.unlink()
             return None

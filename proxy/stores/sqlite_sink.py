@@ -16,7 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
-from proxy.core.audit.row import WRITTEN_COLUMNS, Gap, Row
+from proxy.core.audit.records import Record
+from proxy.core.audit.row import Gap, Row
+from proxy.stores.late_rows import LateRows
 from proxy.stores.migrations import migrations, statement
 from proxy.terms.errors import RowRefused, SinkUnavailable
 
@@ -35,14 +37,15 @@ class SqliteSink:
         self._may_migrate = may_migrate
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="audit-sqlite")
         self._connection: sqlite3.Connection | None = None
+        self._late = LateRows()
 
     async def open(self) -> None:
         """Open the file, make its folder, bring the schema up to date. Raises SinkUnavailable."""
         await self._run(self._open)
 
-    async def insert(self, rows: Sequence[Row], gaps: Sequence[Gap] = ()) -> None:
+    async def insert(self, rows: Sequence[Row], gaps: Sequence[Gap] = (), records: Sequence[Record] = ()) -> None:
         """Store all of these in one transaction; see the Protocol."""
-        await self._run(lambda: self._insert(rows, gaps))
+        await self._run(lambda: self._insert(rows, gaps, records))
 
     async def ping(self) -> float:
         """Return how long the file takes to answer, in milliseconds. Raises SinkUnavailable."""
@@ -118,18 +121,27 @@ class SqliteSink:
                 connection.execute("ROLLBACK")
             raise
 
-    def _insert(self, rows: Sequence[Row], gaps: Sequence[Gap]) -> None:
+    def _insert(self, rows: Sequence[Row], gaps: Sequence[Gap], records: Sequence[Record]) -> None:
         connection = self._current()
         connection.execute("BEGIN IMMEDIATE")
         try:
-            connection.executemany(statement("sqlite", "insert_rows"), [row[:WRITTEN_COLUMNS] for row in rows])
+            self._look_for_tombstones(connection)
+            connection.executemany(statement("sqlite", "insert_rows"), self._late.met(rows))
             if gaps:
                 connection.executemany(statement("sqlite", "insert_gaps"), gaps)
+            if records:
+                connection.executemany(statement("sqlite", "insert_checkpoints"), records)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:  # a full disk has rolled back already
                 connection.execute("ROLLBACK")
             raise
+
+    def _look_for_tombstones(self, connection: sqlite3.Connection) -> None:
+        (version,) = connection.execute("SELECT value FROM audit_store WHERE name = 'tombstones'").fetchone()
+        if version != self._late.version:
+            (salt,) = connection.execute("SELECT value FROM audit_store WHERE name = 'subject_salt'").fetchone()
+            self._late.learn(version, salt, connection.execute("SELECT subject, before FROM audit_tombstones"))
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -12,6 +12,7 @@ from typing import IO, Any, Final
 
 import orjson
 
+from proxy.core.audit.records import Record
 from proxy.core.audit.row import CLAIMS, JSON_COLUMNS, Gap, Row
 from proxy.terms.errors import SinkUnavailable
 
@@ -27,10 +28,11 @@ class StdoutSink:
     async def open(self) -> None:
         """Nothing to open."""
 
-    async def insert(self, rows: Sequence[Row], gaps: Sequence[Gap] = ()) -> None:
+    async def insert(self, rows: Sequence[Row], gaps: Sequence[Gap] = (), records: Sequence[Record] = ()) -> None:
         """Write and flush all lines in one piece. Raises SinkUnavailable."""
         lines = [orjson.dumps({"audit": _plain(row)}, option=_OPTIONS) for row in rows]
-        lines += [orjson.dumps({"audit_gap": gap._asdict() | {"ts": _time(gap.ts)}}, option=_OPTIONS) for gap in gaps]
+        lines += [orjson.dumps({"audit_gap": plain_gap(gap)}, option=_OPTIONS) for gap in gaps]
+        lines += [orjson.dumps({"audit_checkpoint": plain_record(record)}, option=_OPTIONS) for record in records]
         try:
             self._stream.write(b"".join(lines))
             self._stream.flush()
@@ -47,13 +49,28 @@ class StdoutSink:
 
 def _plain(row: Row) -> dict[str, Any]:
     columns: dict[str, Any] = row._asdict()
-    del columns["hash"]
+    columns["hash"] = _hex(row.hash)
+    columns["seal"] = _hex(row.seal)
     columns["ts"] = _time(row.ts)
     for name in CLAIMS:
         columns[name] = bool(columns[name])
     for name in JSON_COLUMNS:
         columns[name] = orjson.Fragment(columns[name])
     return columns
+
+
+def plain_gap(gap: Gap) -> dict[str, Any]:
+    """Return a gap record as JSON takes it; ``verify`` reads it back."""
+    return gap._asdict() | {"ts": _time(gap.ts), "hash": _hex(gap.hash)}
+
+
+def plain_record(record: Record) -> dict[str, Any]:
+    """Return a signed record as JSON takes it; ``verify`` reads it back."""
+    return record._asdict() | {"ts": _time(record.ts), "signature": record.signature.hex()}
+
+
+def _hex(value: bytes | None) -> str | None:
+    return None if value is None else value.hex()
 
 
 def _time(ts_ms: int) -> datetime:

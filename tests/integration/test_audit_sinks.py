@@ -70,11 +70,12 @@ async def test_inserted_rows_can_be_read_column_by_column(store: Store) -> None:
     """A store that mixes up two columns would lie to every auditor."""
     sink, read = store
     row = row_of(7, findings={"EMAIL": 2, "CPF": 1}, notes=["duplicate_risk"])
+    row = row._replace(hash=bytes(range(32)), seal=bytes(range(25)))
     await sink.insert([row])
     stored = (await read())[row.id]
 
     assert set(Row._fields) == set(stored)
-    for name in Row._fields:
+    for name in set(Row._fields) - {"subject"}:  # the store's own pseudonym
         assert comparable(name, getattr(row, name)) == comparable(name, stored[name]), name
 
 

@@ -2,7 +2,7 @@
 
 Owns the format and nothing else: bytes in, bytes out. A segment is a header and frames::
 
-    header  8s magic | u8 version | u8 checksum kind | 16s spool uuid | u64 epoch | u64 first seq | u32 crc
+    header  8s magic | u8 version | u8 checksum kind | 16s spool uuid | u64 epoch | u64 first seq | 16s secret | u32 crc
     frame   u32 payload length | u32 crc(seq, type, payload) | u64 seq | u8 type | payload
 
 all little-endian. The checksum is CRC-32 (``zlib``, 0.3 us for a row) and the header says so: Python has
@@ -24,9 +24,11 @@ MAX_PAYLOAD_BYTES: Final = 64 * 1024
 """A longer length is damage; checked before anything is allocated for it."""
 
 _MAGIC: Final = b"RGSPOOL\n"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _CRC32: Final = 1
-_HEADER = struct.Struct("<8sBB16sQQ")
+_HEADER = struct.Struct("<8sBB16sQQ16s")
+_HEADER_1 = struct.Struct("<8sBB16sQQ")
+"""Of the first release: the same without a secret."""
 _CRC = struct.Struct("<I")
 _HEAD = struct.Struct("<IIQB")
 _SEALED = struct.Struct("<QB")
@@ -53,6 +55,10 @@ class SegmentHeader(NamedTuple):
     spool: bytes
     epoch: int
     first_seq: int
+    secret: bytes = bytes(16)
+    """The salts of its rows are made from it. It goes when the segment goes."""
+    size: int = HEADER_BYTES
+    """Where its frames begin."""
 
 
 class Frame(NamedTuple):
@@ -81,21 +87,22 @@ class Scan(NamedTuple):
 
 def encode_header(header: SegmentHeader) -> bytes:
     """Return the bytes that open a segment."""
-    body = _HEADER.pack(_MAGIC, _FORMAT, _CRC32, header.spool, header.epoch, header.first_seq)
+    body = _HEADER.pack(_MAGIC, _FORMAT, _CRC32, header.spool, header.epoch, header.first_seq, header.secret)
     return body + _CRC.pack(zlib.crc32(body))
 
 
 def decode_header(data: bytes) -> SegmentHeader | None:
-    """Return the header that opens ``data``, or None when it is short, damaged or of another format."""
-    if len(data) < HEADER_BYTES:
-        return None
-    body = data[: _HEADER.size]
-    magic, version, checksum, spool, epoch, first_seq = _HEADER.unpack(body)
-    if magic != _MAGIC or version != _FORMAT or checksum != _CRC32:
-        return None
-    if _CRC.unpack_from(data, _HEADER.size)[0] != zlib.crc32(body):
-        return None
-    return SegmentHeader(spool, epoch, first_seq)
+    """Return the header that opens ``data``, or None when it is short, damaged or of an unknown format."""
+    for version, layout in ((_FORMAT, _HEADER), (1, _HEADER_1)):
+        size = layout.size + _CRC.size
+        if len(data) < size or data[: len(_MAGIC) + 2] != _MAGIC + bytes((version, _CRC32)):
+            continue
+        body = data[: layout.size]
+        if _CRC.unpack_from(data, layout.size)[0] != zlib.crc32(body):
+            return None
+        spool, epoch, first_seq, *secret = layout.unpack(body)[3:]
+        return SegmentHeader(spool, epoch, first_seq, secret[0] if secret else bytes(16), size)
+    return None
 
 
 def encode_frame(kind: int, seq: int, payload: bytes) -> bytes:

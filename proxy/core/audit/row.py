@@ -42,6 +42,8 @@ _WORDS: Final[dict[str | None, str]] = {
 """The words of the enumerations as plain texts, which drivers and JSON take several times faster."""
 _NO_USAGE: Final = (None, None, None, None, 0)
 _dumps = orjson.dumps
+_SORTED: Final = orjson.OPT_SORT_KEYS
+"""Stored JSON has its keys in order, so that what a database gives back can be compared byte for byte."""
 
 
 class Row(NamedTuple):
@@ -103,7 +105,10 @@ class Row(NamedTuple):
     flags: str
     subject: str | None = None
     hash: bytes | None = None
+    """The row's place in the chain of its writer, see ``chain.py``."""
     metadata: str = "{}"
+    seal: bytes | None = None
+    """What ``hash`` was made with; see ``chain.py``."""
 
 
 FIRST_COLUMN: Final = Row._fields.index("app")
@@ -115,6 +120,10 @@ JSON_COLUMNS: Final = frozenset(
 )
 _COLUMN_COUNT: Final = WRITTEN_COLUMNS - FIRST_COLUMN
 _DEFAULTS: Final = tuple(Row._field_defaults.values())
+
+
+Bound = tuple[bytes, bytes]
+"""The hash and the seal of a row that has its place in the chain."""
 
 
 class Gap(NamedTuple):
@@ -129,6 +138,8 @@ class Gap(NamedTuple):
     ts: int
     shed: int | None
     reason: str
+    position: int | None = None
+    hash: bytes | None = None
 
 
 def encode_begin(facts: ExchangeFacts) -> bytes:
@@ -206,7 +217,7 @@ def _columns(facts: ExchangeFacts) -> Columns:
     if usage is not None:
         tokens_in, tokens_out, cached = usage.input_tokens, usage.output_tokens, usage.cached_tokens
         reasoning, is_estimated = usage.reasoning_tokens, 1 if usage.is_estimated else 0
-    found_text = _dumps(found).decode() if found else "{}"
+    found_text = _dumps(found, None, _SORTED).decode() if found else "{}"
     return (
         facts.app, facts.user, facts.conversation, facts.caller, facts.route, facts.policy, facts.policy_revision,
         facts.provider, facts.model_asked, facts.model_served, facts.method, facts.path, 1 if facts.is_stream else 0,
@@ -219,8 +230,8 @@ def _columns(facts: ExchangeFacts) -> Columns:
         1 if found or answered else 0, 1 if replaced else 0,
         found_text,
         found_text if replaced == found else _json(replaced),
-        _dumps(answered).decode() if answered else "{}",
-        facts.unscanned_bytes, _dumps(facts.budget).decode() if facts.budget else "{}",
+        _dumps(answered, None, _SORTED).decode() if answered else "{}",
+        facts.unscanned_bytes, _dumps(facts.budget, None, _SORTED).decode() if facts.budget else "{}",
         _dumps(facts.notes).decode() if facts.notes else "[]", "",
     )  # fmt: skip
 
@@ -233,15 +244,15 @@ def _tokens(usage: Usage) -> tuple[int, int, int, int, int]:
 
 
 def _attempt(attempt: AttemptFacts) -> dict[str, Any]:
-    return {
-        "provider": attempt.provider,
-        "model": attempt.model,
-        "started_ms": attempt.started_ms,
-        "outcome": _WORDS[attempt.outcome],
-        "http_status": attempt.http_status,
+    return {  # in order, see _SORTED
         "ended_ms": attempt.ended_ms,
-        "reused_connection": attempt.reused_connection,
+        "http_status": attempt.http_status,
+        "model": attempt.model,
+        "outcome": _WORDS[attempt.outcome],
+        "provider": attempt.provider,
         "retry_after_s": attempt.retry_after_s,
+        "reused_connection": attempt.reused_connection,
+        "started_ms": attempt.started_ms,
     }
 
 
@@ -258,14 +269,24 @@ class Stamp(NamedTuple):
     seq: int
 
 
-def row_of(exchange_id: str, columns: Columns, writer: str, epoch: int, seq: int) -> Row:
+def row_of(exchange_id: str, columns: Columns, stamp: tuple[str, int, int], bound: Bound | None = None) -> Row:
     """Return the row of an exchange that ended, from the columns ``finish`` returned and where it was kept.
 
     Raises:
         ValueError: An id without the time a UUIDv7 begins with.
     """
-    ts_ms = int(exchange_id[:8] + exchange_id[9:13], 16)
-    return tuple.__new__(Row, (exchange_id, ts_ms, writer, epoch, seq, *columns, *_DEFAULTS))
+    tail = _DEFAULTS if bound is None else (None, bound[0], "{}", bound[1])
+    return tuple.__new__(Row, (exchange_id, id_time_ms(exchange_id), *stamp, *columns, *tail))
+
+
+def with_bound(row: Row, bound: Bound | None) -> Row:
+    """Return the row with its place in the chain; unchanged without one."""
+    return row if bound is None else tuple.__new__(Row, (*row[:WRITTEN_COLUMNS], None, bound[0], "{}", bound[1]))
+
+
+def id_time_ms(exchange_id: str) -> int:
+    """Return the Unix milliseconds a UUIDv7 begins with."""
+    return int(exchange_id[:8] + exchange_id[9:13], 16)
 
 
 def merge(begin: bytes | None, end: bytes | None, stamp: Stamp) -> Row:
@@ -314,7 +335,7 @@ def _interrupted(v: list[Any]) -> Columns:
 
 
 def _json(value: object) -> str:
-    return _dumps(value).decode()
+    return _dumps(value, None, _SORTED).decode()
 
 
 def _row_time(exchange_id: str, ts_ms: int) -> int:

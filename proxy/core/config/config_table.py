@@ -175,6 +175,13 @@ _AUDIT = Table(
         Key("when_full", Choice(tuple(WhenFull)), "A full spool refuses requests, or sheds rows.", "refuse", "refuse"),
         Key("batch_rows", Number(1, 100_000), "A batch goes to the store when it holds so many.", "1000", "1000"),
         Key("batch_wait", duration("10ms", "1m"), "Or when its oldest row waited so long.", "500ms", "500ms"),
+        Key(
+            "key",
+            Secret(),
+            "Signs checkpoints; the same for all sidecars of a store.",
+            None,
+            "{env: READYGATE_AUDIT_KEY}",
+        ),
     ),
     homes={"required": "audit of a policy", "content": "audit of a policy", "retention": "audit of a policy"},
 )

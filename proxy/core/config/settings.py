@@ -159,6 +159,8 @@ class AuditSettings:
     """A batch goes to the store when it holds so many rows…"""
     sink_batch_wait_s: float = 0.5
     """…or when its oldest row has waited so long."""
+    key: SecretRef | None = None
+    """Signs checkpoints and wraps content keys; None: a key made beside the spool signs, content is refused."""
 
 
 @dataclass(frozen=True, slots=True)

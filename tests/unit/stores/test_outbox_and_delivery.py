@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.core.audit.records import Record
 from proxy.core.audit.row import Gap, Row
 from proxy.core.config.settings import WhenFull
 from proxy.flow.audit_ports import Condition, Spool
@@ -204,7 +205,7 @@ class PoisonedSink(MemorySink):
         super().__init__()
         self.poison = poison
 
-    async def insert(self, rows: Sequence[Row], gaps: Sequence[Gap] = ()) -> None:
+    async def insert(self, rows: Sequence[Row], gaps: Sequence[Gap] = (), records: Sequence[Record] = ()) -> None:
         if any(row.id in self.poison for row in rows):
             raise RowRefused("22P05")
         await super().insert(rows, gaps)
@@ -249,7 +250,7 @@ async def test_rows_taken_in_hand_by_a_cancelled_run_are_sent_by_drain(spool: Sp
     """Shutdown cancels the loop mid-batch; that batch must not be forgotten."""
 
     class SlowSink(MemorySink):
-        async def insert(self, rows: Sequence[Row], gaps: Sequence[Gap] = ()) -> None:
+        async def insert(self, rows: Sequence[Row], gaps: Sequence[Gap] = (), records: Sequence[Record] = ()) -> None:
             await asyncio.sleep(0.05)
             await super().insert(rows, gaps)
 

@@ -4,10 +4,11 @@ INSERT INTO audit (
     model_asked, model_served, method, path, stream, status, http_status, outcome, fault, error_code,
     error_message, attempt_count, attempts, request_bytes, response_bytes, tokens_in, tokens_out,
     tokens_cached, tokens_reasoning, tokens_estimated, cost_usd, latency_ms, first_token_ms, upstream_ms,
-    pii_detected, pii_sanitized, findings, sanitized, response_findings, unscanned_bytes, budget, notes, flags
+    pii_detected, pii_sanitized, findings, sanitized, response_findings, unscanned_bytes, budget, notes, flags,
+    subject, hash, metadata, seal
 ) VALUES (
     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 )
 ON CONFLICT (ts, id) DO UPDATE SET
     writer = excluded.writer,
@@ -53,5 +54,9 @@ ON CONFLICT (ts, id) DO UPDATE SET
     unscanned_bytes = excluded.unscanned_bytes,
     budget = excluded.budget,
     notes = excluded.notes,
-    flags = excluded.flags
+    flags = excluded.flags,
+    subject = excluded.subject,
+    hash = excluded.hash,
+    metadata = excluded.metadata,
+    seal = excluded.seal
 WHERE excluded.seq > audit.seq;

@@ -82,7 +82,7 @@ def test_row_from_memory_equals_the_row_read_back(changes: dict[str, Any]) -> No
     payload, columns = finish(facts)
 
     assert columns is not None
-    assert merge(None, payload, STAMP) == row_of(facts.id, columns, *STAMP)
+    assert merge(None, payload, STAMP) == row_of(facts.id, columns, STAMP)
 
 
 @pytest.mark.parametrize("changes", [{"app": "a\x00"}, {"user": "\ud800"}, {"model_asked": "m" * 4000}])

@@ -1,0 +1,173 @@
+"""The hash chain of a writer: every row and gap it kept, in order, each bound to the one before.
+
+Owns the arithmetic: which columns are bound, how, and what stays provable when a person is erased. Does not
+know files, stores or keys. A chain belongs to one opening (epoch) of one spool (writer) and begins with a hash
+that anybody can compute::
+
+    hash = SHA-256(hash before | position | commitment | other columns as JSON)
+    commitment = SHA-256(salt | personal columns as JSON)
+
+The personal columns are bound through a salted commitment: erasing them and the salt, and keeping the
+commitment, leaves the chain as it was and tells nothing, because without the salt no guess can be tried. The
+salt comes from a secret that lives in the segment's header and goes with it; so a replayed segment makes the
+same hashes, and after it has gone the store has the only copy.
+
+A row carries its ``seal``, what it takes to compute its hash again: kind (1 byte), position in the chain
+(8 bytes, big-endian), then the salt (16 bytes), or the commitment (32 bytes) once erased. Rows of
+interrupted exchanges stand alone (kind 2): only an END has a place in the order of the spool.
+
+A hash proves nothing by itself, since whoever can write the store can compute it: checkpoints, signed, do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final
+
+import orjson
+
+from proxy.core.audit.row import Columns, Gap, Row
+
+CHAINED: Final = 1
+ALONE: Final = 2
+SALT_BYTES: Final = 16
+_SALTED_SEAL: Final = 9 + SALT_BYTES
+_ERASED_SEAL: Final = 9 + 32
+
+PERSONAL: Final = ("user_id", "conversation", "error_message", "metadata")
+"""Columns that may name a person: bound through the commitment, emptied when the person is erased."""
+ERASED: Final[dict[str, Any]] = {
+    "user_id": "",
+    "conversation": "",
+    "error_message": "",
+    "metadata": "{}",
+    "subject": None,
+}
+"""What the columns of an erased row hold."""
+
+_FIRST: Final = Row._fields.index("app")
+_ERROR: Final = Row._fields.index("error_message") - _FIRST
+_COST: Final = Row._fields.index("cost_usd") - _FIRST
+_TIMES_END: Final = Row._fields.index("upstream_ms") + 1 - _FIRST
+_WRITTEN: Final = Row._fields.index("subject") - _FIRST
+_NO_METADATA: Final = "{}"
+_dumps = orjson.dumps
+
+
+@dataclass(slots=True)
+class Chain:
+    """Where a chain stands: the last thing bound to it."""
+
+    writer: str
+    epoch: int
+    seq: int
+    position: int
+    hash: bytes
+
+    @classmethod
+    def begin(cls, writer: str, epoch: int) -> Chain:
+        """Return the chain of an opening before its first row."""
+        return cls(writer, epoch, 0, 0, sha256(_dumps(("readygate-audit-1", writer, epoch))).digest())
+
+    def copy(self) -> Chain:
+        """Return where the chain stands now."""
+        return Chain(self.writer, self.epoch, self.seq, self.position, self.hash)
+
+    def bind(self, exchange_id: str, ts: int, seq: int, columns: Columns, secret: bytes) -> tuple[bytes, bytes] | None:
+        """Bind the row of an ended exchange and return its hash and seal.
+
+        None when the chain is past this number already: the frame is a second copy of one that was bound.
+        """
+        if seq <= self.seq:
+            return None
+        self.position = number = self.position + 1
+        position = number.to_bytes(8, "big")
+        salt = sha256(secret + exchange_id.encode()).digest()[:SALT_BYTES]
+        kept = sha256(salt + _dumps((columns[1], columns[2], columns[_ERROR], _NO_METADATA))).digest()
+        others = _open_text((exchange_id, ts, self.writer, self.epoch, seq), columns)
+        self.hash = bound = sha256(self.hash + position + kept + others).digest()
+        self.seq = seq
+        return bound, b"\x01" + position + salt
+
+    def bind_gap(self, gap: Gap) -> Gap:
+        """Bind a gap record and return it with its place."""
+        if gap.seq <= self.seq:
+            return gap
+        self.position += 1
+        self.hash = gap_hash(self.hash, self.position, gap)
+        self.seq = gap.seq
+        return gap._replace(position=self.position, hash=self.hash)
+
+
+def seal_alone(row: Row, secret: bytes) -> Row:
+    """Return the row of an interrupted exchange with a hash that stands alone."""
+    salt = sha256(secret + row.id.encode()).digest()[:SALT_BYTES]
+    sealed = row._replace(seal=bytes((ALONE,)) + bytes(8) + salt)
+    return sealed._replace(hash=hash_of(sealed, Chain.begin(row.writer, row.epoch).hash))
+
+
+def commitment(row: Row) -> bytes | None:
+    """Return what binds the personal columns of a row; None when its seal is none of ours."""
+    seal = row.seal
+    if seal is None:
+        return None
+    if len(seal) == _ERASED_SEAL:
+        return seal[9:]
+    if len(seal) != _SALTED_SEAL:
+        return None
+    return sha256(seal[9:] + _dumps((row.user_id, row.conversation, row.error_message, row.metadata))).digest()
+
+
+def hash_of(row: Row, before: bytes) -> bytes | None:
+    """Return the hash a row must have behind ``before``; None when its seal is none of ours."""
+    bound = commitment(row)
+    if bound is None or row.seal is None:
+        return None
+    return sha256(before + row.seal[1:9] + bound + _open_text(row[:_FIRST], row[_FIRST:])).digest()
+
+
+def gap_hash(before: bytes, position: int, gap: Gap) -> bytes:
+    """Return the hash of a gap record behind ``before``."""
+    return sha256(before + position.to_bytes(8, "big") + _dumps(("gap", *gap[:6]))).digest()
+
+
+def erase(row: Row) -> Row:
+    """Return the row without what may name a person; its hash stays provable."""
+    bound = commitment(row)
+    seal = None if bound is None or row.seal is None else row.seal[:9] + bound
+    return row._replace(**ERASED, seal=seal)
+
+
+def erased_seal(row: Row) -> bytes | None:
+    """Return the seal the row has once erased, None when it has none to keep."""
+    return erase(row).seal
+
+
+def is_erased(row: Row) -> bool:
+    """Say whether the personal columns of this row were erased."""
+    return row.seal is not None and len(row.seal) == _ERASED_SEAL
+
+
+def position_of(row: Row) -> int | None:
+    """Return the place a row claims in its chain; None when it stands alone or in no chain."""
+    seal = row.seal
+    return int.from_bytes(seal[1:9], "big") if seal is not None and seal[:1] == b"\x01" else None
+
+
+def stands_alone(row: Row) -> bool:
+    """Say whether this is the row of an interrupted exchange, outside the order of the chain."""
+    return row.seal is not None and row.seal[:1] == b"\x02"
+
+
+def _open_text(ident: tuple[Any, ...], columns: tuple[Any, ...]) -> bytes:
+    """Return everything but the personal columns as JSON. Sums and times are floats in every store."""
+    cost, latency, first_token, upstream = columns[_COST:_TIMES_END]
+    return _dumps(
+        (
+            *ident, columns[0], *columns[3:_ERROR], *columns[_ERROR + 1 : _COST],
+            None if cost is None else cost + 0.0, None if latency is None else latency + 0.0,
+            None if first_token is None else first_token + 0.0, None if upstream is None else upstream + 0.0,
+            *columns[_TIMES_END:_WRITTEN],
+        )
+    )  # fmt: skip
