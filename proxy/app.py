@@ -23,7 +23,7 @@ from proxy.core.config.load import MAIN_ADMIN
 from proxy.core.config.problem import Problem
 from proxy.core.config.settings import AdminToken, Durability, SecretRef, Settings
 from proxy.core.dialect import Dialect
-from proxy.core.redaction import RequestRedactor
+from proxy.core.redaction import AnswerRedactor, RequestRedactor
 from proxy.core.redaction.detect import KNOWN_KINDS, Detector, build_detector, kinds_of
 from proxy.flow.attempts import Attempts
 from proxy.flow.breaker_calls import breaker_routes
@@ -55,7 +55,7 @@ from proxy.telemetry.log import set_up
 from proxy.telemetry.metrics import Metrics, Sample
 from proxy.telemetry.witness import Telemetry
 from proxy.terms.admin import AdminRoute, AdminWrite, Role
-from proxy.terms.redaction import Action, CustomType, RedactionPlan
+from proxy.terms.redaction import Action, CustomType, DirectionPlan, RedactionPlan, Unscanned
 from proxy.upstream.providers import Providers
 
 POLICY_LOOK_EVERY_S = 1.0
@@ -107,20 +107,32 @@ class Redactors:
         self._detectors: dict[tuple[frozenset[str], tuple[CustomType, ...]], Detector] = {}
 
     def build(self, plan: RedactionPlan) -> RequestRedactor | None:
-        """Return the redactor of a plan, or None when it looks for nothing in requests."""
+        """Return the redactor of a plan, or None when it looks for nothing in requests and refuses nothing."""
         request = plan.request
-        if not request.is_active:
+        if not request.is_active and plan.unscanned is Unscanned.PASS:
             return None
-        key = (kinds_of(request), tuple(own for own in plan.custom if request.action_for(own.name) is not Action.OFF))
+        redactor = RequestRedactor(plan, self._detector(request, plan), hash_key=self._hash_key)
+        # Automata are built lazily by their engines: let nobody's first request pay for it.
+        redactor.redact(WARM_UP, Dialect.CHAT)
+        return redactor
+
+    def build_answers(self, plan: RedactionPlan) -> AnswerRedactor | None:
+        """Return the redactor of a plan's answers, or None when it looks for nothing there."""
+        if not plan.response.is_active:
+            return None
+        answers = AnswerRedactor(plan, self._detector(plan.response, plan), hash_key=self._hash_key)
+        answers.whole(WARM_UP, answers.marks(is_error=True))
+        return answers
+
+    def _detector(self, direction: DirectionPlan, plan: RedactionPlan) -> Detector:
+        own = tuple(own for own in plan.custom if direction.action_for(own.name) is not Action.OFF)
+        key = (kinds_of(direction), own)
         detector = self._detectors.get(key)
         if detector is None:
             if len(self._detectors) >= MAX_DETECTORS:  # those of policies long gone
                 self._detectors.clear()
             detector = self._detectors[key] = build_detector(*key)
-        redactor = RequestRedactor(plan, detector, hash_key=self._hash_key)
-        # Automata are built lazily by their engines: let nobody's first request pay for it.
-        redactor.redact(WARM_UP, Dialect.CHAT)
-        return redactor
+        return detector
 
 
 @dataclass(slots=True)
@@ -170,6 +182,7 @@ class App:
         loop = asyncio.get_running_loop()
         # Large bodies are read one at a time: several at once would only fight for the interpreter and for memory.
         self._reader = ThreadPoolExecutor(1, "read-large-body")
+        offload = partial(loop.run_in_executor, self._reader)
         self.clock = clock = SystemClock(time.monotonic, time.time, os.urandom)  # noqa: TID251 - this is its one owner
         self.metrics = Metrics()
         self.witness = witness = Telemetry(self.metrics)
@@ -191,6 +204,7 @@ class App:
             callers.demands_key,
             settings.audit.durability is Durability.FSYNC,
             settings.server.max_body_bytes,
+            offload,
         )
         self.attempts = Attempts(
             self.fleet,
@@ -209,7 +223,7 @@ class App:
             self.outbox,
             clock,
             witness,
-            partial(loop.run_in_executor, self._reader),
+            offload,
             settings.audit.durability is Durability.FSYNC,
         )
         self.door = DataDoor(settings.server, relay, clock, witness)
@@ -355,7 +369,8 @@ class App:
         return problems
 
     def _compile(self, folder: FolderSnapshot) -> tuple[Snapshot | None, list[Problem]]:
-        return compile_snapshot(folder.files, folder.problems, self._settings, KNOWN_KINDS, self._redactors.build)
+        build, build_answers = self._redactors.build, self._redactors.build_answers
+        return compile_snapshot(folder.files, folder.problems, self._settings, KNOWN_KINDS, build, build_answers)
 
     async def run(self) -> None:
         """Serve until a signal, then drain. Raises OSError when an address cannot be bound."""

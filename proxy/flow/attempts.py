@@ -239,7 +239,7 @@ class Attempts:
             deployment.model or request.model or "",
             timeouts,
             min(deadline_s, self.clock.monotonic_s() + timeouts.total_s),
-            COLLECT_MAX_BYTES if exchange.vault is None else self.collect_max_bytes,
+            COLLECT_MAX_BYTES if exchange.vault is None and plan.route.answers is None else self.collect_max_bytes,
             step.must_be_fresh,
             plan.route.passes_caller_key and not self.delivery.demands_caller_key,
         )
@@ -331,7 +331,7 @@ class Attempts:
             facts.status = Status.RATE_LIMITED if end.outcome is Outcome.RATE_LIMITED else Status.ERROR
             facts.error_code = end.code.value
             facts.fault = Fault.PROVIDER
-            self.delivery.pass_error(exchange, shown, facts.provider)
+            self.delivery.pass_error(exchange, shown, facts.provider, plan.route.answers)
             return None
         refusal = problem_of(end)
         if facts.provider and refusal.fault is Fault.PROVIDER:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from proxy.core.config.settings import ProviderSettings
 from proxy.core.policy.model import BudgetRule, NoRoute, RoutePlan, Target, Timeouts
 from proxy.core.policy.policy_set import PolicySet
-from proxy.core.redaction import RequestRedactor
+from proxy.core.redaction import AnswerRedactor, RequestRedactor
 from proxy.terms.redaction import RedactionPlan
 
 
@@ -38,6 +38,8 @@ class Route:
     redactor: RequestRedactor | None
     deployments: tuple[Deployment, ...]
     budgets: tuple[BudgetRule, ...]
+    answers: AnswerRedactor | None = None
+    """What policy does with the model's own words; None where it does not look at them."""
     passes_caller_key: bool = False
     """No target takes a key of ours: the caller's own goes on, as if the sidecar were not there. A chain that mixes
     both kinds passes it to nobody, or one vendor's key would reach another."""
@@ -56,11 +58,13 @@ class Snapshot:
         policies: PolicySet,
         providers: Mapping[str, ProviderSettings],
         redactor_for: Callable[[RedactionPlan], RequestRedactor | None],
+        answers_for: Callable[[RedactionPlan], AnswerRedactor | None] = lambda _: None,
     ) -> None:
         self.policies = policies
         self._providers = providers
         self.revision = policies.revision
         self._redactor_for = redactor_for
+        self._answers_for = answers_for
         self._routes: dict[int, Route] = {}
         for policy in policies.policies:
             plans = [*policy.routes, *([policy.pass_through] if policy.pass_through is not None else [])]
@@ -79,11 +83,10 @@ class Snapshot:
             )
             for target in plan.chain
         )
-        redactor = None
-        if plan.redaction.request.is_active or plan.redaction.response.is_active:
-            redactor = self._redactor_for(plan.redaction)
+        redactor = self._redactor_for(plan.redaction)
+        answers = self._answers_for(plan.redaction)
         passes = all(self._providers[target.provider].api_key is None for target in plan.chain)
-        return Route(plan, redactor, deployments, plan.budgets, passes)
+        return Route(plan, redactor, deployments, plan.budgets, answers, passes)
 
     def route(self, app: str, model: str | None, path: str) -> Route | NoRoute:
         """Choose the route of an exchange; ``path`` is what follows ``/v1``."""

@@ -18,18 +18,20 @@ import orjson
 
 from proxy.core.dialect import Dialect, StreamWatch, read_usage
 from proxy.core.policy.model import BrokenStream
-from proxy.core.redaction import AnswerRestorer, StreamRestorer
-from proxy.core.routing.problems import Problem, problem, render_event
+from proxy.core.redaction import AnswerRedactor, AnswerRestorer
+from proxy.core.routing.problems import Code, Problem, problem, render_event
 from proxy.core.routing.table import RULES
+from proxy.core.routing.walk import problem_of_break
 from proxy.flow import headers as header_lines
 from proxy.flow.catalog import Route
 from proxy.flow.coding import Inflater, InflateTooLarge, is_inflatable
 from proxy.flow.exchange import Exchange, error_dialect
-from proxy.flow.intake import ModelRenamer, Request, rename_model
+from proxy.flow.intake import Request, rename_model
 from proxy.flow.outbox import Outbox
-from proxy.flow.ports import Answer, LiveBody, Upstream
+from proxy.flow.ports import Answer, LiveBody, Offload, Upstream
 from proxy.flow.rescue import Share
-from proxy.flow.streaming import StreamPipe, Transform
+from proxy.flow.streaming import StreamPipe
+from proxy.flow.treating import is_text, must_treat, redact_error, redact_whole, transforms_for
 from proxy.terms.exchange import Usage
 from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import Fault, Outcome, Status
@@ -65,6 +67,7 @@ class Delivery:
     demands_caller_key: bool
     is_fsync: bool
     max_body_bytes: int
+    offload: Offload
 
     async def deliver(
         self, exchange: Exchange, route: Route, request: Request, answer: Answer, asked: str | None, ended: Ended
@@ -78,7 +81,7 @@ class Delivery:
             return await self._tunnel(exchange, answer.head, live, ended)
         if answer.head.is_event_stream:
             return await self._stream(exchange, route, request, answer.head, live, asked, ended)
-        if exchange.vault is not None and not exchange.vault.is_empty and b"json" in answer.head.content_type:
+        if must_treat(exchange, route) and is_text(answer.head):
             live.abort()
             return Failed(Outcome.TOO_LARGE)
         return await self._raw(exchange, answer.head, live, ended)
@@ -99,10 +102,16 @@ class Delivery:
             except (zlib.error, InflateTooLarge):
                 return Failed(Outcome.TOO_LARGE)
             is_decoded = True
+        if coding is not None and not is_decoded and must_treat(exchange, route):
+            return Failed(Outcome.BAD_RESPONSE)
+        if route.answers is not None and (coding is None or is_decoded) and is_text(head):
+            redacted = await redact_whole(exchange, route.answers, body, self.offload)
+            if redacted is None:
+                facts.usage = _usage_of(body)
+                return Failed(Outcome.ANSWER_BLOCKED)
+            body = redacted
         vault = exchange.vault
         if vault is not None and not vault.is_empty:
-            if coding is not None and not is_decoded:
-                return Failed(Outcome.BAD_RESPONSE)
             body = AnswerRestorer(vault, exchange.dialect).whole(body)
         if asked is not None:
             body = rename_model(body, asked)
@@ -139,7 +148,9 @@ class Delivery:
             return False
         return is_inflatable(coding)
 
-    def pass_error(self, exchange: Exchange, answer: Answer, provider: str) -> None:
+    def pass_error(
+        self, exchange: Exchange, answer: Answer, provider: str, answers: AnswerRedactor | None = None
+    ) -> None:
         """Pass a provider's own error with its status; our keys and account ids do not go with it."""
         head, body = answer.head, answer.body or b""
         facts = exchange.facts
@@ -149,6 +160,8 @@ class Delivery:
         if coding is not None and self._must_read(exchange, provider):
             body = Inflater(coding, self.max_body_bytes).feed(body)
             is_decoded = True
+        if answers is not None and is_text(head) and (coding is None or is_decoded):
+            body = redact_error(exchange, answers, body)
         if exchange.vault is not None and not exchange.vault.is_empty:
             body = AnswerRestorer(exchange.vault, exchange.dialect).whole(body)
         if is_own:
@@ -176,7 +189,7 @@ class Delivery:
         begun, dialect = exchange.stream, exchange.dialect
         watch = StreamWatch(dialect, expected_choices=request.choices) if dialect is not Dialect.OTHER else None
         is_seam = begun is not None and begun.record is not None
-        transforms = begun.joined() if begun is not None and is_seam else self._transforms(exchange, asked)
+        transforms = begun.joined() if begun is not None and is_seam else transforms_for(exchange, route, asked)
         coding = head.telling.get(b"content-encoding")
         inflater = Inflater(coding) if coding is not None and watch is not None and is_inflatable(coding) else None
         if coding is not None and inflater is None:
@@ -238,16 +251,6 @@ class Delivery:
         pipe.open(responder, keeps_prelude=exchange.may_go_on)
         return None
 
-    @staticmethod
-    def _transforms(exchange: Exchange, asked: str | None) -> tuple[Transform, ...]:
-        """Return what stands between the provider's events and the caller's: values back first, then the model's name."""
-        transforms: list[Transform] = []
-        if exchange.vault is not None and not exchange.vault.is_empty:
-            transforms.append(StreamRestorer(exchange.vault, exchange.dialect))
-        if asked is not None:
-            transforms.append(ModelRenamer(asked))
-        return tuple(transforms)
-
     def _mask_events(self, provider: str, data: bytes) -> bytes:
         """Take our key and account ids out of events that carry a provider's error."""
         if not self.upstream.uses_own_key(provider):
@@ -266,13 +269,14 @@ class Delivery:
 
     def _broken(self, exchange: Exchange, route: Route, pipe: StreamPipe, terminal: Ended, outcome: Outcome) -> None:
         """End a stream that the caller has seen the beginning of, so that it cannot be taken for complete."""
-        self._note_break(exchange, problem(RULES[outcome].code))
+        trouble = problem_of_break(outcome)
+        self._note_break(exchange, trouble)
         terminal(outcome)
         if outcome is Outcome.UPSTREAM_ERROR_EVENT:
             exchange.responder.write(pipe.flush_broken())
             exchange.responder.abort()
         else:
-            self._end_in_band(exchange, route, problem(RULES[outcome].code), outcome, pipe.flush_broken())
+            self._end_in_band(exchange, route, trouble, outcome, pipe.flush_broken())
 
     def end_broken(self, exchange: Exchange, outcome: Outcome, trouble: Problem) -> None:
         """End a stream that no attempt could complete."""
@@ -287,7 +291,8 @@ class Delivery:
     @staticmethod
     def _note_break(exchange: Exchange, trouble: Problem) -> None:
         facts = exchange.facts
-        facts.status = Status.ERROR
+        is_blocked = trouble.code == Code.CONTENT_POLICY_VIOLATION
+        facts.status = Status.BLOCKED if is_blocked else Status.ERROR
         facts.error_code, facts.error_message, facts.fault = trouble.code, trouble.message, trouble.fault
 
     def _end_in_band(self, exchange: Exchange, route: Route, trouble: Problem, outcome: Outcome, held: bytes) -> None:

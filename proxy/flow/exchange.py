@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from proxy.core.dialect import Dialect, dialect_of
-from proxy.core.redaction import Vault
+from proxy.core.redaction import Marks, Vault
 from proxy.core.routing.problems import Dialect as ErrorDialect
 from proxy.core.routing.problems import Problem, render
 from proxy.flow import headers as header_lines
@@ -56,6 +56,7 @@ class Exchange:
         "granted",
         "inbound",
         "is_own_key",
+        "marks",
         "may_go_on",
         "named",
         "responder",
@@ -71,6 +72,8 @@ class Exchange:
         # Only a POST makes a model speak; lists, look-ups and preflights of the same paths are just passed.
         self.dialect = dialect_of(head.path) if head.method == "POST" else Dialect.OTHER
         self.vault: Vault | None = None
+        self.marks: Marks | None = None
+        """What was found in the answer, where policy looks."""
         self.stream: CallerStream | None = None
         """What the caller has of a stream that an earlier attempt began and left."""
         self.may_go_on = False
@@ -191,6 +194,8 @@ class Exchange:
         self._is_sealed = True
         facts = self.facts
         facts.latency_ms = self.elapsed_ms()
+        if self.marks is not None:
+            facts.response_findings, facts.response_sanitized = self.marks.counts()
         granted = self.granted
         if granted is not None and (granted.limit_requests >= 0 or granted.limit_tokens >= 0):
             facts.budget = {

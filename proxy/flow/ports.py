@@ -6,15 +6,18 @@ exchange, an ``Upstream`` dials providers and yields ``Answer`` values.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from proxy.core.policy.model import Timeouts
 from proxy.core.routing.problems import Problem
 from proxy.terms.exchange import ExchangeFacts
 from proxy.terms.http import AnswerHead, RequestHead
 from proxy.terms.outcomes import Outcome
+
+Offload = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Runs a function in a worker thread and awaits its result."""
 
 
 class BodySource(Protocol):

@@ -8,9 +8,7 @@ colleagues. Knows no socket: bytes come as an ``Inbound`` and go to a ``Responde
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from proxy.core.budget.estimate import estimate_tokens
 from proxy.core.dialect import Dialect
@@ -34,15 +32,13 @@ from proxy.flow.intake import (
 )
 from proxy.flow.models import list_models
 from proxy.flow.outbox import Outbox, Refused
-from proxy.flow.ports import BodySource, Clock, Inbound, Responder, Witness
+from proxy.flow.ports import BodySource, Clock, Inbound, Offload, Responder, Witness
 from proxy.flow.synced_tail import SyncedTail
 from proxy.flow.texts import unwrap, wrap
 from proxy.terms.errors import ProxyError
 from proxy.terms.http import RequestHead
 from proxy.terms.outcomes import Outcome
 from proxy.terms.redaction import Action, Unscanned
-
-Offload = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 @dataclass(slots=True)
@@ -56,7 +52,6 @@ class Relay:
     clock: Clock
     witness: Witness
     offload: Offload
-    """Runs a function in a worker thread and awaits its result."""
     is_fsync: bool = False
     """The end of an answer waits until its row is synced."""
 

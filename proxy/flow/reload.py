@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from proxy.core.config.problem import Problem, has_errors
 from proxy.core.config.settings import Settings
 from proxy.core.policy.load import parse_policies
-from proxy.core.redaction import RequestRedactor
+from proxy.core.redaction import AnswerRedactor, RequestRedactor
 from proxy.flow.budgets import Budgets
 from proxy.flow.catalog import Catalog, Snapshot
 from proxy.flow.fleet import Fleet
@@ -23,13 +23,14 @@ def compile_snapshot(
     settings: Settings,
     known_kinds: frozenset[str],
     redactor_for: Callable[[RedactionPlan], RequestRedactor | None],
+    answers_for: Callable[[RedactionPlan], AnswerRedactor | None] = lambda _: None,
 ) -> tuple[Snapshot | None, list[Problem]]:
     """Compile policy texts; a snapshot comes back exactly when no problem is an error. Safe in a worker thread."""
     result = parse_policies(files, settings, known_kinds)
     problems = [*read_problems, *result.problems]
     if result.policies is None or has_errors(problems):
         return None, problems
-    return Snapshot(result.policies, settings.providers, redactor_for), problems
+    return Snapshot(result.policies, settings.providers, redactor_for, answers_for), problems
 
 
 def put_in_force(snapshot: Snapshot, catalog: Catalog, budgets: Budgets, fleet: Fleet) -> None:

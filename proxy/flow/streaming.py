@@ -16,6 +16,7 @@ from proxy.core.dialect.seam import Unaligned
 from proxy.core.routing.classify import classify_error_data
 from proxy.flow.coding import Inflater, InflateTooLarge
 from proxy.flow.ports import LiveBody, Responder
+from proxy.terms.errors import AnswerBlocked, RedactionFault
 from proxy.terms.outcomes import Outcome
 
 PRELUDE_MAX_S: Final = 0.25
@@ -148,7 +149,9 @@ class StreamPipe:
         if self._outcome is not None:
             return
         if self._watch is None:
-            self._forward(data)
+            transformed = self._transformed(data)
+            if transformed is not None:
+                self._forward(transformed)
             return
         if self._inflater is not None:
             try:
@@ -183,19 +186,27 @@ class StreamPipe:
                     return
                 if self._mask is not None:
                     data = self._mask(data)
-            for transform in self._transforms:
-                data = transform.feed(data)
-        except Unaligned:
-            self._stop(Outcome.UNALIGNED)
-            return
         except Exception:  # noqa: BLE001 - any failure of ours or nonsense of theirs ends the stream, in band
             self._stop(Outcome.BAD_STREAM)
+            return
+        transformed = self._transformed(data)
+        if transformed is None:
             return
         if self.first_content_s is None and watch.saw_content:
             self.first_content_s = self._loop.time()
         if not self._is_sealed and (watch.saw_done or (self._seals_on_finish and watch.is_finished)):
             self._seal(Outcome.UPSTREAM_ERROR_EVENT if watch.error else Outcome.OK)
-        self._forward(data if raw is None else raw)
+        self._forward(transformed if raw is None else raw)
+
+    def _transformed(self, data: bytes) -> bytes | None:
+        """Return what the transforms make of some events; None when one of them ended the stream."""
+        try:
+            for transform in self._transforms:
+                data = transform.feed(data)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the stream ends in band
+            self._stop(_outcome_of(exc))
+            return None
+        return data
 
     def _ends_at_error(self, watch: Watch) -> bool:
         """Stop at an in-band error that the caller need not see: nothing has left yet, or another may go on."""
@@ -242,15 +253,20 @@ class StreamPipe:
         self._conclude(outcome)
 
     def _conclude(self, outcome: Outcome) -> None:
+        rest = b""
+        if outcome is Outcome.OK and self._waiting is not None:
+            self._release(self._waiting)
+        if outcome is Outcome.OK and self._transforms:
+            try:
+                rest = b"".join([transform.finish() for transform in self._transforms])
+            except Exception as exc:  # noqa: BLE001 - as in _transformed
+                outcome = _outcome_of(exc)
         self._outcome = outcome
         if self._prelude_timer is not None:
             self._prelude_timer.cancel()
         if self._first_token_timer is not None:
             self._first_token_timer.cancel()
         if outcome is Outcome.OK:
-            if self._waiting is not None:
-                self._release(self._waiting)
-            rest = b"".join([transform.finish() for transform in self._transforms])
             self._seal(outcome)
             self._forward(rest)
         self._commit()
@@ -354,3 +370,12 @@ class StreamPipe:
     def flush_broken(self) -> bytes:
         """Return what the transforms still hold, for a stream that is about to end with an error."""
         return b"".join([transform.finish(broken=True) for transform in self._transforms])
+
+
+def _outcome_of(failure: Exception) -> Outcome:
+    """Return how a stream ends that a transform would not pass on."""
+    if isinstance(failure, Unaligned):
+        return Outcome.UNALIGNED
+    if isinstance(failure, AnswerBlocked):
+        return Outcome.ANSWER_BLOCKED
+    return Outcome.GATEWAY_FAULT if isinstance(failure, RedactionFault) else Outcome.BAD_STREAM

@@ -101,7 +101,7 @@ class Metrics:
         for kind, count in facts.findings.items():
             self._found(kind, "request", "replaced" if kind in facts.sanitized else "seen", count)
         for kind, count in facts.response_findings.items():
-            self._found(kind, "response", "seen", count)
+            self._found(kind, "response", "replaced" if kind in (facts.response_sanitized or ()) else "seen", count)
         if facts.fault is not None:
             # A provider's own code is any text it likes; only codes of ours may become a series.
             code = facts.error_code if facts.error_code in _OUR_CODES else "other"

@@ -53,6 +53,16 @@ class RowRefused(ProxyError):
     code = "row_refused"
 
 
+class AnswerBlocked(ProxyError):
+    """Policy forbids answers that hold values of this type."""
+
+    code = "content_policy_violation"
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"policy blocks {kind.lower()} in answers")
+        self.kind = kind
+
+
 class RedactionFault(ProxyError):
     """A detector or the walk failed; nothing may leave unread."""
 

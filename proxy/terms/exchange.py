@@ -81,6 +81,9 @@ class ExchangeFacts:
     sanitized: dict[str, int] = field(default_factory=dict)
     """Type name -> values replaced in the request."""
     response_findings: dict[str, int] = field(default_factory=dict)
+    """Type name -> values that the model itself wrote, whatever was done with them."""
+    response_sanitized: dict[str, int] | None = None
+    """Type name -> values replaced in the answer."""
     unscanned_bytes: int = 0
     budget: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

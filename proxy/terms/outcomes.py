@@ -46,6 +46,8 @@ class Outcome(StrEnum):
     BREAKER_OPEN = "breaker_open"
     BUDGET_DENIED = "budget_denied"
     SHUTTING_DOWN = "shutting_down"
+    ANSWER_BLOCKED = "answer_blocked"
+    """The answer came, and policy forbids what it holds."""
     GATEWAY_FAULT = "gateway_fault"
 
 

@@ -36,6 +36,17 @@ class Unscanned(StrEnum):
     REFUSE = "refuse"
 
 
+class StreamMode(StrEnum):
+    """How long a streamed answer waits for a value that may be coming."""
+
+    STRICT = "strict"
+    """As long as one may be coming: about a word, at most some hundred characters."""
+    LOW_LATENCY = "low_latency"
+    """Words of letters go on at once; what of a value was sent before it showed itself stays sent."""
+    BUFFER = "buffer"
+    """Until the text is over; labels behind a value and headers of tables count then, too."""
+
+
 class Finding(NamedTuple):
     """One value seen in one text.
 
@@ -103,6 +114,7 @@ class RedactionPlan:
     request: DirectionPlan = DirectionPlan()
     response: DirectionPlan = DirectionPlan()
     unscanned: Unscanned = Unscanned.PASS
+    stream_mode: StreamMode = StreamMode.STRICT
     observe_only: bool = False
     """``mode: observe`` of the policy: decide and count, change nothing."""
     custom: tuple[CustomType, ...] = ()

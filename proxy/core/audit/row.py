@@ -227,7 +227,7 @@ def _columns(facts: ExchangeFacts) -> Columns:
         facts.request_bytes, facts.response_bytes, tokens_in, tokens_out, cached, reasoning, is_estimated,
         cost_usd if cost_usd == cost_usd else None,  # noqa: PLR0124 - what is not a number has no sum
         facts.latency_ms, facts.first_token_ms, facts.upstream_ms,
-        1 if found or answered else 0, 1 if replaced else 0,
+        1 if found or answered else 0, 1 if replaced or facts.response_sanitized else 0,
         found_text,
         found_text if replaced == found else _json(replaced),
         _dumps(answered, None, _SORTED).decode() if answered else "{}",
@@ -373,7 +373,7 @@ def _end_values(facts: ExchangeFacts, limit: int) -> _Values:
         text(facts.error_code), text(facts.error_message), len(facts.attempts), _json(attempts),
         text.number(facts.request_bytes), facts.response_bytes and text.number(facts.response_bytes), *tokens,
         facts.cost_usd, facts.latency_ms, facts.first_token_ms, facts.upstream_ms,
-        1 if found or answered else 0, 1 if replaced else 0, _json(found), _json(replaced), _json(answered),
+        1 if found or answered else 0, 1 if replaced or facts.response_sanitized else 0, _json(found), _json(replaced), _json(answered),
         text.number(facts.unscanned_bytes), _json(text.counts(facts.budget)), _json(text.notes(facts.notes)),
     ]  # fmt: skip
     return [_VERSION, text.number(facts.ts_ms), [*columns, flag_names(text.bits)]]

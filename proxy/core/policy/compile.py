@@ -31,7 +31,7 @@ from proxy.core.policy.model import (
     WhenExhausted,
 )
 from proxy.core.policy.policy_table import COMPONENTS, LIMITS
-from proxy.terms.redaction import Action, DirectionPlan, RedactionPlan, Unscanned
+from proxy.terms.redaction import Action, DirectionPlan, RedactionPlan, StreamMode, Unscanned
 
 DEFAULT_ROUTE = "default"
 """Name of the route that takes what no route matches, when the config names a default provider."""
@@ -142,19 +142,18 @@ def _word(pattern: tuple[str | None, str | None]) -> str:
 
 def _redaction(section: Section, is_observing: bool) -> RedactionPlan:
     return RedactionPlan(
-        request=_direction(section["request"], allows=True),
-        response=_direction(section["response"], allows=False),
+        request=_direction(section["request"]),
+        response=_direction(section["response"]),
+        stream_mode=StreamMode(section["response"]["stream"]),
         unscanned=Unscanned(section["unscanned"]),
         observe_only=is_observing,
         custom=tuple(compile_type(row) for row in section["types"].values),
     )
 
 
-def _direction(section: Section, *, allows: bool) -> DirectionPlan:
+def _direction(section: Section) -> DirectionPlan:
     actions = {kind: Action(rule["action"]) for rule in section["rules"].values for kind in rule["types"].values}
     default = Action(section["default"])
-    if not allows:
-        return DirectionPlan(default, actions)
     allow = section["allow"]
     scored = [(rule["min_score"], rule["types"].values) for rule in section["rules"].values]
     return DirectionPlan(

@@ -16,14 +16,16 @@ from proxy.core.config.texts import parse_model, parse_name
 from proxy.core.config.yaml_text import BAD, Bad, Map, Node
 from proxy.core.policy.custom_types import TYPES_KEY, parse_type
 from proxy.core.policy.model import BrokenStream, FirstTokenFor, Rescue, RouteRequirement, WhenExhausted
-from proxy.terms.redaction import Action, Unscanned
+from proxy.terms.redaction import Action, StreamMode, Unscanned
 
 NOT_YET = "is not available in this version; it would be ignored, so it is refused"
 COMPONENTS = ("policy", "spool", "audit_store")
 """What readiness may require besides providers."""
 
-_ANSWER_ACTIONS = (Action.OFF.value,)
-_ANSWER_LATER = dict.fromkeys((a.value for a in Action if a.value not in _ANSWER_ACTIONS), f"for answers {NOT_YET}")
+_ANSWER_ACTIONS = tuple(action.value for action in Action if action is not Action.RESTORE)
+_ANSWER_REFUSED = {
+    "restore": "has no sense for answers: nothing would ever be put back; `redact` leaves a mark, `hash` a name"
+}
 
 
 def _parse_domain(text: str) -> str:
@@ -96,13 +98,13 @@ def _timeouts(doc: str, *, has_defaults: bool) -> Table:
     return Table("timeouts", doc, tuple(keys))
 
 
-def _direction(name: str, doc: str, actions: tuple[str, ...], later: dict[str, str], *, has_allow: bool) -> Table:
+def _direction(name: str, doc: str, actions: tuple[str, ...], refused: dict[str, str], *more: Key) -> Table:
     rule = Table(
         "rule",
         "What is done with some types.",
         (
             Key("types", ListOf(Text("a type", parse_type), 1), "Which.", is_required=True, example="[email, cpf]"),
-            Key("action", Choice(actions, later), "What is done.", is_required=True, example=actions[0]),
+            Key("action", Choice(actions, refused), "What is done.", is_required=True, example=actions[0]),
             Key(
                 "min_score",
                 Number(0.0, 1.0, is_whole=False),
@@ -142,15 +144,22 @@ def _direction(name: str, doc: str, actions: tuple[str, ...], later: dict[str, s
         ),
     )
     score = Number(0.0, 1.0, is_whole=False)
-    example = f"[{{types: [cpf], action: {'observe' if Action.OBSERVE in actions else repr(actions[0])}}}]"
     keys = [
-        Key("default", Choice(actions, later), "What is done with types that no rule names.", "'off'", actions[0]),
-        Key("rules", ListOf(rule), "Exceptions from the default, by type.", "[]", example),
+        Key("default", Choice(actions, refused), "What is done with types that no rule names.", "'off'", actions[0]),
+        Key("rules", ListOf(rule), "Exceptions from the default, by type.", "[]", "[{types: [cpf], action: observe}]"),
     ]
-    if has_allow:
-        keys.append(Key("allow", allow, "Values that are never touched.", "{}", '{values: ["support@example.com"]}'))
-        keys.append(Key("min_score", score, "Findings less certain than this are ignored.", "0.0", "0.5"))
-    return Table(name, doc, tuple(keys))
+    keys.append(Key("allow", allow, "Values that are never touched.", "{}", '{values: ["support@example.com"]}'))
+    keys.append(Key("min_score", score, "Findings less certain than this are ignored.", "0.0", "0.5"))
+    return Table(name, doc, (*keys, *more))
+
+
+_STREAM = Key(
+    "stream",
+    Choice(tuple(StreamMode)),
+    "How long a streamed answer waits for a value that may be coming: about a word; not for plain words; until it is over.",
+    "strict",
+    "low_latency",
+)
 
 
 _REDACTION = Table(
@@ -159,17 +168,17 @@ _REDACTION = Table(
     (
         Key(
             "request",
-            _direction("request", "On the way to the provider.", tuple(Action), {}, has_allow=True),
+            _direction("request", "On the way to the provider.", tuple(Action), {}),
             "On the way to the provider.",
             "{}",
             "{default: restore}",
         ),
         Key(
             "response",
-            _direction("response", "On the way back.", _ANSWER_ACTIONS, _ANSWER_LATER, has_allow=False),
-            "On the way back.",
+            _direction("response", "On the way back.", _ANSWER_ACTIONS, _ANSWER_REFUSED, _STREAM),
+            "On the way back: what the model itself writes.",
             "{}",
-            "{default: 'off'}",
+            "{default: redact}",
         ),
         Key("unscanned", Choice(tuple(Unscanned)), "Content that cannot be read as text.", "pass", "refuse"),
         TYPES_KEY,

@@ -4,7 +4,8 @@ Owns findings' consequences: stand-ins, the vault of an exchange, the way back. 
 policy files, sockets or who calls. Called by ``flow``; compiled per route at a policy's load.
 """
 
-from proxy.core.redaction.observe import AnswerObserver
+from proxy.core.redaction.answer import AnswerRedactor, StreamObserver
+from proxy.core.redaction.marks import Marks
 from proxy.core.redaction.request import Blocked, Redacted, RequestRedactor, Unreadable, Untouched, Verdict
 from proxy.core.redaction.restore import AnswerRestorer
 from proxy.core.redaction.scan import Detector
@@ -12,12 +13,14 @@ from proxy.core.redaction.stream import StreamRestorer
 from proxy.core.redaction.vault import Vault
 
 __all__ = [
-    "AnswerObserver",
+    "AnswerRedactor",
     "AnswerRestorer",
     "Blocked",
     "Detector",
+    "Marks",
     "Redacted",
     "RequestRedactor",
+    "StreamObserver",
     "StreamRestorer",
     "Unreadable",
     "Untouched",

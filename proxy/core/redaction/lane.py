@@ -1,133 +1,51 @@
 """One logical text of an answer, given in pieces of any size, with the values put back.
 
-Owns the tail that may still become a placeholder, and how deep inside JSON strings a position is. Order within a lane:
-new findings are redacted first, then placeholders restored, so a restored value is never redacted again. Does not know
-events or documents; whole answers use the same lane with one piece, so streamed and whole restoring cannot differ.
+Owns the tail that may still become a placeholder. Order within a lane: new findings are redacted first, then
+placeholders restored, so a restored value is never redacted again. Does not know events or documents; whole answers use
+the same lane with one piece, so streamed and whole restoring cannot differ.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 
+from proxy.core.redaction.edits import Move, moved
+from proxy.core.redaction.jsoncursor import JsonCursor
+from proxy.core.redaction.marks import Marks
+from proxy.core.redaction.scan import is_protocol
+from proxy.core.redaction.sieve import Sieve
 from proxy.core.redaction.vault import Vault, may_hold_tag
-
-_QUOTE = re.compile(r'"')
-_QUOTE_OR_ESCAPE = re.compile(r'["\\]')
-_SHORT_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
-_MAX_LEVELS = 8
-
-
-class JsonCursor:
-    """Knows at how many levels of JSON strings the next character of a text stands.
-
-    A text that opens like an object or an array is taken for JSON, and so is a string inside it that opens like one;
-    ``is_json=True`` skips the question for texts that are JSON by contract (tool-call arguments).
-    """
-
-    __slots__ = ("_child", "_escape", "_head", "_in_string", "_level", "is_json")
-
-    def __init__(self, is_json: bool | None, level: int = 0) -> None:
-        self.is_json = is_json
-        """None while the beginning does not tell."""
-        self._level = level
-        self._head = ""
-        self._in_string = False
-        self._escape = ""
-        self._child: JsonCursor | None = None
-
-    @property
-    def depth(self) -> int:
-        if not self.is_json or not self._in_string:
-            return 0
-        return 1 + (self._child.depth if self._child is not None else 0)
-
-    def feed(self, text: str) -> None:
-        """Walk over the next characters."""
-        if self.is_json is None:
-            self._head += text
-            self.is_json = _opens_json(self._head)
-            if self.is_json:
-                text, self._head = self._head, ""
-        if self.is_json:
-            self._walk(text)
-
-    def _walk(self, text: str) -> None:
-        at = 0
-        while at < len(text):
-            if not self._in_string:
-                opened = _QUOTE.search(text, at)
-                if opened is None:
-                    return
-                at = opened.end()
-                self._in_string = True
-                self._child = JsonCursor(None if self._level < _MAX_LEVELS else False, self._level + 1)
-            elif self._escape:
-                at = self._finish_escape(text, at)
-            else:
-                at = self._walk_string(text, at)
-
-    def _walk_string(self, text: str, at: int) -> int:
-        special = _QUOTE_OR_ESCAPE.search(text, at)
-        end = special.start() if special else len(text)
-        if end > at and self._child is not None:
-            self._child.feed(text[at:end])
-        if special is None:
-            return end
-        if special[0] == '"':
-            self._in_string = False
-            self._child = None
-        else:
-            self._escape = "\\"
-        return end + 1
-
-    def _finish_escape(self, text: str, at: int) -> int:
-        """Take one more character of an escape sequence and hand the decoded character to the inner text."""
-        self._escape += text[at]
-        if self._escape[1] == "u" and len(self._escape) < 6:
-            return at + 1
-        escape, self._escape = self._escape[1:], ""
-        if escape[0] == "u":
-            decoded = chr(int(escape[1:], 16)) if all(c in "0123456789abcdefABCDEF" for c in escape[1:]) else "?"
-        else:
-            decoded = _SHORT_ESCAPES.get(escape, escape)
-        if self._child is not None:
-            self._child.feed(decoded)
-        return at + 1
-
-
-def _opens_json(head: str) -> bool | None:
-    """Tell whether a text that begins with ``head`` is JSON; None when that needs more of it."""
-    head = head.lstrip(" \t\r\n")
-    if not head:
-        return None
-    if head[0] not in "{[":
-        return False
-    inner = head[1:].lstrip(" \t\r\n")
-    if not inner:
-        return None
-    return inner[0] in ('"}' if head[0] == "{" else '"{[]')
 
 
 class Lane:
-    """Restores one logical text. Fed piece by piece, it holds back only what may still become a placeholder."""
+    """One logical text: new findings go, then values come back. Fed piece by piece, it holds back only what may still
+    become a finding or a placeholder.
+    """
 
-    __slots__ = ("_cursor", "_tail", "_vault")
+    __slots__ = ("_cursor", "_moves", "_read", "_sieve", "_tail", "_vault")
 
-    def __init__(self, vault: Vault, *, is_json: bool) -> None:
+    def __init__(self, vault: Vault, *, is_json: bool, sieve: Sieve | None = None) -> None:
         """``is_json``: the text is JSON source by contract (arguments of a tool call)."""
         self._vault = vault
+        self._sieve = sieve
         self._tail = ""
+        self._read = 0
+        self._moves: list[Move] = []
         self._cursor = JsonCursor(True if is_json else None) if vault.needs_escaping else None
 
     @property
     def is_holding(self) -> bool:
-        return bool(self._tail)
+        return bool(self._tail) or (self._sieve is not None and self._sieve.is_holding)
 
     def feed(self, piece: str) -> str:
         """Take the next piece and return what can be given out."""
+        return self._put_back(piece if self._sieve is None else self._sieve.feed(piece))
+
+    def _put_back(self, piece: str) -> str:
         if not self._tail and not may_hold_tag(piece):
             if self._cursor is not None:
                 self._cursor.feed(piece)
+            self._read += len(piece)
             return piece
         text = self._tail + piece
         cut = self._vault.hold_from(text)
@@ -136,8 +54,15 @@ class Lane:
 
     def finish(self) -> str:
         """Return what was held at the lane's end; half a placeholder goes out as it is and carries nothing."""
+        released = "" if self._sieve is None else self._put_back(self._sieve.finish())
         left, self._tail = self._tail, ""
-        return self._release(left) if left else ""
+        return released + self._release(left) if left else released
+
+    def place(self, at: int) -> int:
+        """Return where an offset into the text as it came is in the text as it went out."""
+        if self._sieve is not None:
+            at = moved(at, self._sieve.moves)
+        return moved(at, self._moves)
 
     def _release(self, text: str) -> str:
         cursor = self._cursor
@@ -149,16 +74,56 @@ class Lane:
                 cursor.feed(text[done:start])
                 depth = cursor.depth
                 cursor.feed(text[start:end])
-            pieces += (text[done:start], self._vault.value_of(body, depth))
+            value = self._vault.value_of(body, depth)
+            pieces += (text[done:start], value)
+            self._moves.append((self._read + end, len(value) - (end - start)))
             done = end
         if cursor is not None:
             cursor.feed(text[done:])
+        self._read += len(text)
         return "".join(pieces) + text[done:] if pieces else text
 
 
-def moves(vault: Vault, text: str) -> list[tuple[int, int]]:
-    """Return, for each placeholder of a text, where it ends and by how much the text behind it moves (prose only)."""
-    return [(end, len(vault.value_of(body)) - (end - start)) for start, end, body in vault.tags_in(text)]
+class Treatment:
+    """What is done to every text of one answer: new findings replaced, then the exchange's values put back."""
+
+    __slots__ = ("_marks", "vault")
+
+    def __init__(self, vault: Vault, marks: Marks | None = None) -> None:
+        """``marks`` is None where policy does not look at answers."""
+        self.vault = vault
+        self._marks = marks
+
+    @property
+    def is_reading(self) -> bool:
+        """True when texts are read for new findings, so that none may pass unseen."""
+        return self._marks is not None
+
+    def lane(self, *, is_json: bool) -> Lane:
+        """Return the lane of one text that will come in pieces."""
+        return Lane(
+            self.vault, is_json=is_json, sieve=None if self._marks is None else Sieve(self._marks, is_json=is_json)
+        )
+
+    def whole(self, text: str, *, is_json: bool = False, name: str = "") -> str:
+        """Treat a text that is there in one piece, exactly as a stream of its pieces would be.
+
+        Args:
+            text: The text.
+            is_json: It is JSON source by contract.
+            name: The member it stands under; identifiers and words of the protocol are not read.
+        """
+        if self._marks is None or is_protocol(name, text):
+            return restore_whole(self.vault, text, is_json=is_json)
+        lane = self.lane(is_json=is_json)
+        return lane.feed(text) + lane.finish()
+
+    def places(self, text: str, *, is_json: bool = False) -> Callable[[int], int]:
+        """Return what tells where an offset into ``text`` is after the treatment."""
+        lane = self.lane(is_json=is_json)
+        lane.feed(text)
+        lane.finish()
+        return lane.place
 
 
 def restore_whole(vault: Vault, text: str, *, is_json: bool) -> str:

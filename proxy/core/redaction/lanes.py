@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from proxy.core.redaction.jsonio import dumps
-from proxy.core.redaction.lane import Lane
-from proxy.core.redaction.vault import Vault
+from proxy.core.redaction.lane import Lane, Treatment
 from proxy.core.sse import encode
 
 LaneKey = tuple[Any, ...]
@@ -46,10 +45,10 @@ class Held(NamedTuple):
 class LaneBook:
     """Every lane of one stream."""
 
-    __slots__ = ("_lanes", "_vault", "held")
+    __slots__ = ("_lanes", "_treatment", "held")
 
-    def __init__(self, vault: Vault) -> None:
-        self._vault = vault
+    def __init__(self, treatment: Treatment) -> None:
+        self._treatment = treatment
         self._lanes: dict[LaneKey, Lane] = {}
         self.held: dict[LaneKey, Held] = {}
         """The lanes that hold something, in the order in which they began to."""
@@ -58,7 +57,7 @@ class LaneBook:
         """Give a lane its next piece and return what may go out."""
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(self._vault, is_json=is_json)
+            lane = self._lanes[key] = self._treatment.lane(is_json=is_json)
         released = lane.feed(text)
         if lane.is_holding:
             self.held[key] = Held(lane, frame)
@@ -71,11 +70,24 @@ class LaneBook:
         held = self.held.pop(key, None)
         return held.lane.finish() if held is not None else ""
 
+    def place(self, key: LaneKey, at: int) -> int:
+        """Return where an offset into a lane's text as it came is in the text as it goes out."""
+        lane = self._lanes.get(key)
+        return at if lane is None else lane.place(at)
+
     def flush(self, start: LaneKey) -> list[bytes]:
         """End every lane whose key begins with ``start``; each that held something gives one event."""
         size = len(start)
-        keys = [key for key in self.held if key[:size] == start]
-        return [self._event(key, self.held.pop(key)) for key in keys]
+        return self._flushed([key for key in self.held if key[:size] == start])
+
+    def flush_texts(self, start: LaneKey) -> list[bytes]:
+        """End the lanes below ``start`` that are words, not arguments of a tool call."""
+        size = len(start)
+        return self._flushed([key for key in self.held if key[:size] == start and len(key) == size + 1])
+
+    def _flushed(self, keys: list[LaneKey]) -> list[bytes]:
+        events = [self._event(key, self.held.pop(key)) for key in keys]
+        return [event for event in events if event]
 
     def flush_all(self) -> list[bytes]:
         """End every lane."""
@@ -84,6 +96,8 @@ class LaneBook:
     def _event(self, key: LaneKey, held: Held) -> bytes:
         frame = held.frame
         text = held.lane.finish()
+        if not text:
+            return b""
         document = {name: value for name, value in frame.document.items() if name not in _NOT_REPEATED}
         if frame.shape == "item":
             document["delta"] = text

@@ -6,7 +6,6 @@ Everything here is free of shared state: one redactor may serve any number of th
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from proxy.core.dialect import Dialect
 from proxy.core.redaction import fields
 from proxy.core.redaction.actions import StandIns
+from proxy.core.redaction.edits import apply_edits
 from proxy.core.redaction.jsonio import dumps, loads
 from proxy.core.redaction.normal import Allowlist
 from proxy.core.redaction.scan import Blind, Detector, Scan, Site, TooDeep, count_kinds, distinct
@@ -182,29 +182,17 @@ class RequestRedactor:
             return Blocked((UNSCANNED_KIND,), tuple(dict.fromkeys(where)), findings)
         return None
 
-    def _apply(self, site: Site, makes: StandIns, sanitized: dict[tuple[str, str], None]) -> None:
+    @staticmethod
+    def _apply(site: Site, makes: StandIns, sanitized: dict[tuple[str, str], None]) -> None:
         """Put the stand-ins into one place of the document."""
-        text = site.text
-        pieces: list[str] = []
-        done = 0
-        for edit in site.edits:
-            start, end, kind, value, depth, is_number, is_rest = edit
+
+        def settled(kind: str, value: str) -> str | None:
             stand_in = makes.for_value(kind, value)
-            if stand_in is None:
-                continue
-            sanitized[kind, value] = None
-            if depth or is_number:
-                stand_in = _as_source(stand_in, depth, is_number=is_number)
-            pieces += (text[done:start], "" if is_rest else stand_in)
-            done = end
-        if not pieces:
-            return
-        pieces.append(text[done:])
-        text = "".join(pieces)
-        if site.is_key:
-            _rename(site.parent, site.key, text)
-        else:
-            site.parent[site.key] = text
+            if stand_in is not None:
+                sanitized[kind, value] = None
+            return stand_in
+
+        apply_edits(site, settled)
 
     def _place(self, site: Site) -> str:
         return self._spell(site.path) + (" (a key)" if site.is_key else "")
@@ -220,26 +208,6 @@ class RequestRedactor:
             else:
                 spelled += ".*"
         return spelled.removeprefix(".")
-
-
-def _as_source(stand_in: str, depth: int, *, is_number: bool) -> str:
-    """Write a stand-in as the source at its place wants it: quoted for a number, escaped inside JSON strings."""
-    if is_number:
-        stand_in = json.dumps(stand_in, ensure_ascii=False)
-    for _ in range(depth):
-        stand_in = json.dumps(stand_in, ensure_ascii=False)[1:-1]
-    return stand_in
-
-
-def _rename(parent: dict[str, Any], old: str, new: str) -> None:
-    """Give a member another name, its place unchanged; two that would become one keep apart."""
-    name, again = new, 1
-    while name in parent:
-        again += 1
-        name = f"{new} ({again})"
-    members = [(name if key == old else key, value) for key, value in parent.items()]
-    parent.clear()
-    parent.update(members)
 
 
 def _has_repeated_keys(body: bytes, document: Any) -> bool:

@@ -5,11 +5,12 @@ Owns the walk over an answer's strings. Does not know streams (``stream.py``) no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from proxy.core.dialect import Dialect
 from proxy.core.redaction.jsonio import dumps, loads
-from proxy.core.redaction.lane import moves, restore_whole
+from proxy.core.redaction.lane import Treatment
 from proxy.core.redaction.vault import Vault
 from proxy.terms.errors import RedactionFault
 
@@ -17,7 +18,7 @@ JSON_KEYS = frozenset({"arguments", "partial_json"})
 """Members whose text is JSON source by contract."""
 
 
-_ANNOTATED = frozenset({"content", "text"})
+ANNOTATED = frozenset({"content", "text"})
 
 
 class AnswerRestorer:
@@ -48,13 +49,13 @@ class AnswerRestorer:
         try:
             document = loads(body)
         except ValueError:
-            return restore_plain(self._vault, body)
-        restored, changed = restore_document(self._vault, document)
+            return restore_plain(Treatment(self._vault), body)
+        restored, changed = restore_document(Treatment(self._vault), document)
         return dumps(restored) if changed else body
 
 
-def _shift(annotations: list[Any], moved: list[tuple[int, int]]) -> None:
-    """Correct the offsets of annotations (citations) of a text whose length changed at the given places."""
+def shift_annotations(annotations: list[Any], place: Callable[[int], int]) -> None:
+    """Correct the offsets of annotations (citations) of a text whose length changed."""
     for annotation in annotations:
         if not isinstance(annotation, dict):
             continue
@@ -63,7 +64,7 @@ def _shift(annotations: list[Any], moved: list[tuple[int, int]]) -> None:
                 for name in ("start_index", "end_index"):
                     at = holder.get(name)
                     if isinstance(at, int):
-                        holder[name] = at + sum(by for end, by in moved if end <= at)
+                        holder[name] = place(at)
 
 
 def may_hold_tag_bytes(data: bytes) -> bool:
@@ -79,50 +80,50 @@ def may_hold_tag_bytes(data: bytes) -> bool:
     )
 
 
-def restore_plain(vault: Vault, data: bytes) -> bytes:
-    """Restore bytes that are no JSON."""
+def restore_plain(treatment: Treatment, data: bytes) -> bytes:
+    """Treat bytes that are no JSON."""
     text = data.decode("utf-8", "surrogateescape")
-    restored = vault.restore_text(text)
-    return data if restored is text else restored.encode("utf-8", "surrogateescape")
+    restored = treatment.whole(text)
+    return data if restored == text else restored.encode("utf-8", "surrogateescape")
 
 
-def restore_document(vault: Vault, document: Any) -> tuple[Any, bool]:
-    """Restore every string of a parsed document, keys included, in place; returns it and whether anything changed."""
+def restore_document(treatment: Treatment, document: Any) -> tuple[Any, bool]:
+    """Treat every string of a parsed document, keys included, in place; returns it and whether anything changed."""
     if isinstance(document, str):
-        restored = restore_whole(vault, document, is_json=False)
+        restored = treatment.whole(document)
         return restored, restored != document
     if isinstance(document, dict) and isinstance(document.get("choices"), list):
         choices = document["choices"]
-        changed = _restore_choices(vault, choices)
+        changed = _restore_choices(treatment, choices)
         document["choices"] = None  # done; its place among the members stays
-        changed |= _restore_node(vault, document)
+        changed |= _restore_node(treatment, document)
         document["choices"] = choices
         return document, changed
-    return document, _restore_node(vault, document)
+    return document, _restore_node(treatment, document)
 
 
-def _restore_choices(vault: Vault, choices: list[Any]) -> bool:
+def _restore_choices(treatment: Treatment, choices: list[Any]) -> bool:
     """Restore the choices; the log probabilities of one that changed would disagree with its text, so they go."""
     changed = False
     for choice in choices:
-        if _restore_node(vault, choice):
+        if _restore_node(treatment, choice):
             changed = True
             if isinstance(choice, dict) and choice.get("logprobs"):
                 choice["logprobs"] = None
     return changed
 
 
-def _restore_node(vault: Vault, root: Any) -> bool:
+def _restore_node(treatment: Treatment, root: Any) -> bool:
     changed = False
     pending: list[Any] = [root]
     while pending:
         node = pending.pop()
         if isinstance(node, dict):
-            changed |= _restore_members(vault, node, pending)
+            changed |= _restore_members(treatment, node, pending)
         elif isinstance(node, list):
             for at, item in enumerate(node):
                 if isinstance(item, str):
-                    restored = restore_whole(vault, item, is_json=False)
+                    restored = treatment.whole(item)
                     if restored != item:
                         node[at] = restored
                         changed = True
@@ -131,25 +132,25 @@ def _restore_node(vault: Vault, root: Any) -> bool:
     return changed
 
 
-def _restore_members(vault: Vault, node: dict[str, Any], pending: list[Any]) -> bool:
+def _restore_members(treatment: Treatment, node: dict[str, Any], pending: list[Any]) -> bool:
     changed = False
     renamed = False
     for key, value in node.items():
         if "[" in key or "\uff3b" in key:
             renamed = True
         if isinstance(value, str):
-            restored = restore_whole(vault, value, is_json=key in JSON_KEYS)
+            restored = treatment.whole(value, is_json=key in JSON_KEYS, name=key)
             if restored != value:
                 node[key] = restored
                 changed = True
-                if key in _ANNOTATED and isinstance(node.get("annotations"), list):
-                    _shift(node["annotations"], moves(vault, value))
+                if key in ANNOTATED and isinstance(node.get("annotations"), list):
+                    shift_annotations(node["annotations"], treatment.places(value))
                 if node.get("logprobs"):
                     node["logprobs"] = []
         elif isinstance(value, (dict, list)):
             pending.append(value)
     if renamed:
-        members = [(vault.restore_text(key), value) for key, value in node.items()]
+        members = [(treatment.vault.restore_text(key), value) for key, value in node.items()]
         if [key for key, _ in members] != list(node):
             node.clear()
             node.update(members)

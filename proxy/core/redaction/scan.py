@@ -107,16 +107,17 @@ class Scan:
         self.unscanned_bytes = 0
         self.unscanned_at: list[tuple[Any, ...]] = []
 
-    def answer(self, document: Any) -> None:
-        """Walk a whole answer.
+    def answer(self, holder: list[Any]) -> None:
+        """Walk a whole answer, the only member of ``holder``.
 
         Raises:
             TooDeep: Nested deeper than ``MAX_DEPTH``.
         """
+        document = holder[0]
         if isinstance(document, dict):
             self._dict(document, False)
         else:
-            self._unkeyed([document], False)
+            self._unkeyed(holder, False)
 
     def _unkeyed(self, holder: list[Any], is_free: bool) -> None:
         document = holder[0]
@@ -322,6 +323,13 @@ class Scan:
             edits.append(Edit(start, end, kind, text[start:end]))
             last_end = end
         return edits
+
+
+def is_protocol(name: str, text: str) -> bool:
+    """Tell whether a string of an answer is a word, an id or bytes in disguise of the protocol, and nobody's prose."""
+    if text in _ENUM_WORDS or (name in _NAMES and _is_name(name, text)):
+        return True
+    return len(text) >= 64 and name in fields.OPAQUE and is_base64(text)
 
 
 def _is_name(label: str, text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Puts the values back into a streamed answer while it streams.
+"""Takes new findings out of a streamed answer and puts the exchange's values back, while it streams.
 
 Owns the lanes of the stream and the events that carry what a lane still held when it ended. Events that do not change
 go on byte for byte. Does not know how placeholders look (``vault.py``) nor where an event begins (``core/sse``).
@@ -10,8 +10,16 @@ from typing import Any
 
 from proxy.core.dialect import Dialect
 from proxy.core.redaction.jsonio import dumps, loads
+from proxy.core.redaction.lane import Treatment
 from proxy.core.redaction.lanes import Frame, Held, LaneBook, LaneKey
-from proxy.core.redaction.restore import JSON_KEYS, may_hold_tag_bytes, restore_document, restore_plain
+from proxy.core.redaction.marks import Marks
+from proxy.core.redaction.restore import (
+    JSON_KEYS,
+    may_hold_tag_bytes,
+    restore_document,
+    restore_plain,
+    shift_annotations,
+)
 from proxy.core.redaction.vault import Vault
 from proxy.core.sse import MAX_EVENT_BYTES, EventDecoder, ServerEvent, encode
 from proxy.terms.errors import ProxyError, RedactionFault
@@ -35,22 +43,29 @@ class StreamRestorer:
     """Restores one event stream, fed in any pieces.
 
     Each choice and field (or Responses item, or Anthropic block) is a lane of its own; nothing crosses lanes. Held
-    back, per lane, is at most the longest placeholder plus a few characters.
+    back, per lane, is at most the longest placeholder plus a few characters; where policy acts on answers, also
+    ``judge.MAX_HOLD`` characters that may become a finding.
     """
 
-    __slots__ = ("_book", "_decoder", "_is_restoring", "_vault")
+    __slots__ = ("_book", "_decoder", "_has_failed", "_is_restoring", "_treatment", "_vault")
 
-    def __init__(self, vault: Vault, dialect: Dialect, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+    def __init__(
+        self, vault: Vault, dialect: Dialect, marks: Marks | None = None, *, max_event_bytes: int = MAX_EVENT_BYTES
+    ) -> None:
+        """``marks``: what policy does with new findings; None where it does not look at answers."""
         self._vault = vault
+        self._treatment = Treatment(vault, marks)
         self._is_restoring = dialect is not Dialect.EMBEDDINGS
+        self._has_failed = False
         self._decoder = EventDecoder(max_event_bytes)
-        self._book = LaneBook(vault)
+        self._book = LaneBook(self._treatment)
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes of the answer and return the bytes for the caller, whole events only.
 
         Raises:
             EventTooLarge: The upstream sent an event beyond the limit.
+            AnswerBlocked: Policy forbids what the answer holds. Nothing more comes out of here then.
             RedactionFault: Something in here failed.
         """
         if not self._is_restoring or self._passes_untouched(data):
@@ -58,8 +73,10 @@ class StreamRestorer:
         try:
             return b"".join([self._restore(event) for event in self._decoder.feed(data)])
         except ProxyError:
+            self._has_failed = True
             raise
         except Exception as exc:
+            self._has_failed = True
             raise RedactionFault(f"restoring a stream failed: {type(exc).__name__}") from exc
 
     def finish(self, broken: bool = False) -> bytes:
@@ -69,11 +86,15 @@ class StreamRestorer:
             broken: The stream was cut. Half an event is then dropped, because an error event follows it on the wire;
                 a last event that only lacks its blank line is completed.
         """
+        if self._has_failed:
+            return b""
         try:
             left = b"".join([self._last(event, broken) for event in self._decoder.flush()])
             held = b"".join(self._book.flush_all())
             return _completed(left) + held if held else left
         except ProxyError:
+            if broken:  # the error that follows says enough, and what was held must not go out
+                return b""
             raise
         except Exception as exc:
             raise RedactionFault(f"restoring a stream failed: {type(exc).__name__}") from exc
@@ -81,7 +102,8 @@ class StreamRestorer:
     def _passes_untouched(self, data: bytes) -> bool:
         """Tell whether whole events came that hold no trace of a placeholder while no lane holds anything."""
         return (
-            not self._book.held
+            not self._treatment.is_reading
+            and not self._book.held
             and not self._vault.needs_escaping
             and self._decoder.is_idle
             and data.endswith((b"\n\n", b"\r\n\r\n"))
@@ -107,7 +129,7 @@ class StreamRestorer:
         except ValueError:
             return self._as_text(event, data)
         if not isinstance(document, dict):
-            document, changed = restore_document(self._vault, document)
+            document, changed = restore_document(self._treatment, document)
             return _render(event, document) if changed else event.raw
         if isinstance(document.get("choices"), list):
             return self._choices(event, document)
@@ -117,17 +139,23 @@ class StreamRestorer:
                 return self._block_delta(event, document)
             if kind.endswith(".delta") and isinstance(document.get("delta"), str):
                 return self._item_delta(event, document, kind)
-            return b"".join(self._flush_before(document, kind)) + self._whole(event, document)
+            before = b"".join(self._flush_before(document, kind))
+            annotation = document.get("annotation")
+            if kind.endswith(".annotation.added") and isinstance(annotation, dict):
+                self._shift([annotation], _item_key(document, kind.removesuffix(".annotation.added")))
+                restore_document(self._treatment, document)
+                return before + _render(event, document)
+            return before + self._whole(event, document)
         if document.get("error") or document.get("usage"):
             return b"".join(self._book.flush_all()) + self._whole(event, document)
         return self._whole(event, document)
 
     def _as_text(self, event: ServerEvent, data: bytes) -> bytes:
-        restored = restore_plain(self._vault, data)
+        restored = restore_plain(self._treatment, data)
         return event.raw if restored is data else _encode(event, restored)
 
     def _whole(self, event: ServerEvent, document: dict[str, Any]) -> bytes:
-        restored, changed = restore_document(self._vault, document)
+        restored, changed = restore_document(self._treatment, document)
         return _render(event, restored) if changed else event.raw
 
     # Chat and completions
@@ -141,6 +169,8 @@ class StreamRestorer:
                 continue
             index = _place(choice, position)
             is_last = bool(choice.get("finish_reason"))
+            if self._book.held and _begins_tool_call(choice):
+                before += self._book.flush_texts((index, "delta"))
             if self._choice(choice, (index,), frame, is_last):
                 changed = True
                 if choice.get("logprobs"):
@@ -151,7 +181,7 @@ class StreamRestorer:
             before += self._book.flush_all()
         for name, value in document.items():
             if name not in _FRAME and value is not None:
-                document[name], is_changed = restore_document(self._vault, value)
+                document[name], is_changed = restore_document(self._treatment, value)
                 changed |= is_changed
         if not changed:
             return b"".join(before) + event.raw
@@ -172,7 +202,7 @@ class StreamRestorer:
             changed |= self._members(delta, (*key, "delta"), frame, is_last)
         message = choice.get("message")
         if isinstance(message, dict):
-            changed |= restore_document(self._vault, message)[1]
+            changed |= restore_document(self._treatment, message)[1]
         return changed
 
     def _members(self, node: dict[str, Any], key: LaneKey, frame: Frame, is_last: bool) -> bool:
@@ -187,7 +217,9 @@ class StreamRestorer:
                     node[name] = restored
                     changed = True
             elif name in _WHOLE:
-                changed |= restore_document(self._vault, value)[1]
+                changed |= restore_document(self._treatment, value)[1]
+                if name == "annotations" and isinstance(value, list):
+                    changed |= self._shift(value, (*key, "content"))
             elif isinstance(value, dict):
                 changed |= self._members(value, (*key, name), frame, is_last)
             elif isinstance(value, list):
@@ -196,6 +228,11 @@ class StreamRestorer:
                         place = _place(item, position)
                         changed |= self._members(item, (*key, name, place), frame, is_last)
         return changed
+
+    def _shift(self, annotations: list[Any], key: LaneKey) -> bool:
+        """Correct the offsets of annotations of a lane's text."""
+        shift_annotations(annotations, lambda at: self._book.place(key, at))
+        return bool(annotations)
 
     def _text(self, text: str, key: LaneKey, frame: Frame, is_last: bool, *, is_json: bool) -> str:
         restored = self._book.feed(key, text, frame, is_json=is_json)
@@ -262,6 +299,12 @@ def _place(node: dict[str, Any], position: int) -> int:
     """Return the ``index`` a list member declares, else its position."""
     index = node.get("index")
     return index if isinstance(index, int) else position
+
+
+def _begins_tool_call(choice: dict[str, Any]) -> bool:
+    delta = choice.get("delta")
+    calls = delta.get("tool_calls") if isinstance(delta, dict) else None
+    return isinstance(calls, list) and any(isinstance(call, dict) and call.get("id") for call in calls)
 
 
 def _item_key(document: dict[str, Any], base: str) -> LaneKey:

@@ -114,6 +114,7 @@ RULES: dict[Outcome, OutcomeRule] = {
     # Ours.
     Outcome.CLIENT_CANCELLED: OutcomeRule(_NEVER, False, _SILENT, Code.CLIENT_CLOSED_REQUEST, 110),
     Outcome.SHUTTING_DOWN: OutcomeRule(_NEVER, False, _SILENT, Code.SHUTTING_DOWN, 109),
+    Outcome.ANSWER_BLOCKED: OutcomeRule(_NEVER, False, Health.GOOD, Code.CONTENT_POLICY_VIOLATION, 107),
     Outcome.GATEWAY_FAULT: OutcomeRule(_NEVER, False, _SILENT, Code.INTERNAL_ERROR, 108),
     Outcome.BREAKER_OPEN: OutcomeRule(_NEVER, True, _SILENT, Code.ALL_TARGETS_UNAVAILABLE, 10, is_attempt=False),
     Outcome.BUDGET_DENIED: OutcomeRule(_NEVER, True, _SILENT, Code.RATE_LIMIT_EXCEEDED, 11, is_attempt=False),

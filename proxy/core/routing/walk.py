@@ -322,7 +322,13 @@ _PHASES: dict[Outcome, str] = {
     Outcome.TOTAL_TIMEOUT: "The request was not answered within its total time.",
     Outcome.RATE_LIMITED: "The provider is limiting the rate of requests.",
     Outcome.UPSTREAM_CONFLICT: "The provider asked to try again, and did so again.",
+    Outcome.ANSWER_BLOCKED: "The model's answer holds content that policy blocks. It was not passed on.",
 }
+
+
+def problem_of_break(outcome: Outcome) -> Problem:
+    """Say to the caller why a stream ends that it has seen the beginning of."""
+    return problem(RULES[outcome].code, _PHASES.get(outcome))
 
 
 def problem_of(give_up: GiveUp) -> Problem:

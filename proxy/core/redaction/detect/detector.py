@@ -20,6 +20,7 @@ from proxy.core.redaction.detect.kinds import CustomType
 from proxy.core.redaction.detect.labels import NEGATIVE, LabelIndex
 from proxy.core.redaction.detect.live import live_start
 from proxy.core.redaction.detect.opt_in import OptIn
+from proxy.core.redaction.detect.reach import reach_of
 from proxy.terms.redaction import Finding
 
 _LETTERS = re.compile(
@@ -44,6 +45,7 @@ class Detector:
 
     def __init__(self, kinds: frozenset[str], custom: tuple[CustomType, ...] = (), engine: str = "auto") -> None:
         self._custom = CustomTypes(custom, KNOWN_KINDS)
+        self._reach = reach_of(custom)
         catalog = build_catalog(kinds, custom)
         self.kinds = kinds | self._custom.names
         self._opt_in = OptIn(kinds)
@@ -240,9 +242,10 @@ class Detector:
         while start >= 0 and not ctx.fired:
             start, end = next_from(handlers[data[start]](ctx, start, end))
 
-    def live_start(self, text: str) -> int:
+    def live_start(self, text: str, *, is_hasty: bool = False) -> int:
         """Return the leftmost position from which a value could still grow past the end of the text."""
-        return live_start(text)
+        start = live_start(text, is_hasty=is_hasty)
+        return min(start, max(0, len(text) - self._reach)) if self._reach else start
 
 
 def _end_of(text: str, last: int) -> int:

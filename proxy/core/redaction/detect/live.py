@@ -19,29 +19,55 @@ _NUMBER_CHARS = b"0123456789 .-/():_+\xa0"
 _EXTENSION = re.compile(rb"[0-9] ?(?:e|ex|ext|exte[a-z]{0,5}|x|r|ra|ram[a-z]{0,2})\.? ?[0-9]{0,6}\Z", re.IGNORECASE)
 _ALNUM = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.," + bytes(range(0xC0, 0x100))
 _GROUP = re.compile(rb"[A-Z]{1,6}\.?|[A-Za-z]{0,6}[0-9][A-Za-z0-9.]{0,12}")
+_WORDY = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz .,;!?'()\n" + bytes(range(0xC0, 0x100))
 _MAX_GROUPS = 12
 _DAY = re.compile(rb"[0-9]{1,4}(?:st|nd|rd|th|\.|\xba|er)?,?", re.IGNORECASE)
 _MONTH = re.compile(dates.MONTH_NAME + rb",?")
 _LINK = re.compile(rb"(?:de|del|of|di)", re.IGNORECASE)
 _SCHEME = re.compile(rb"(?i:bearer|basic|token) ?\Z")
 _ARMOUR = re.compile(rb"-{1,5}(?:BEGIN[A-Z0-9 ]{0,40}-{0,5})?\Z")
+_OPEN_KEY = re.compile(
+    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=:,.\s]|\\+[nrt]?|-[^-])*(?:-{1,5}(?:E(?:N(?:D[A-Z0-9 ]*-{0,4})?)?)?)?\Z"
+)
+"""A private key whose END line is not there yet."""
+MAX_JWT = 4096
+_GROWING_JWT = re.compile(
+    r"\beyJ[A-Za-z0-9_\-]{8,}(?:\.(?:e(?:y(?:J[A-Za-z0-9_\-]*(?:\.[A-Za-z0-9_\-]*)?)?)?)?)?\Z", re.ASCII
+)
+"""The beginning of a token in three parts, of which only the third makes it one."""
 
 
-def live_start(text: str) -> int:
+def live_start(text: str, *, is_hasty: bool = False) -> int:
     """Return the leftmost position from which some family could still grow past the end.
 
-    Everything before it may be judged and released; the bound is ``MAX_HOLD`` characters.
+    Everything before it may be judged and released. The bound is ``MAX_HOLD`` characters; ``MAX_JWT`` for what may become
+    a JWT; a private key is live until its END line.
+
+    Args:
+        is_hasty: Words of letters are not waited for, although an address or a code may begin with them.
     """
     tail = to_bytes(text[-MAX_HOLD:])
     size = len(tail)
     near = tail[-_TAIL:]
     shift = size - len(near)
     starts = [size - len(_token(tail)), shift + _numbers(near), shift + _groups(near)]
+    is_in_run = starts[0] == 0 and size == MAX_HOLD
+    if is_hasty:
+        starts = [start for start in starts if tail[start:].translate(None, _WORDY)] or [size]
     for pattern in (_EXTENSION, _SCHEME, _ARMOUR):
         found = pattern.search(near)
         if found is not None:
             starts.append(shift + (_numbers(near[: found.start() + 1]) if pattern is _EXTENSION else found.start()))
-    return len(text) - size + min(starts)
+    return min(len(text) - size + min(starts), _long_start(text, is_in_run=is_in_run))
+
+
+def _long_start(text: str, *, is_in_run: bool) -> int:
+    """Return where a key or token at the end starts that is longer than everything else."""
+    at = text.rfind("-----BEGIN")
+    if at >= 0 and _OPEN_KEY.match(text, at):
+        return at
+    found = _GROWING_JWT.search(text, max(0, len(text) - MAX_JWT)) if is_in_run else None
+    return found.start() if found else len(text)
 
 
 def _token(tail: bytes) -> bytes:
@@ -65,9 +91,11 @@ def _groups(near: bytes) -> int:
         lead = near[:stop]
         first = max(lead.rfind(b" "), lead.rfind(b"-"), lead.rfind(b"\xa0"), lead.rfind(b"\n"), lead.rfind(b'"')) + 1
         group = lead[first:]
-        glued = len(group.rstrip(_ALNUM))
+        glued = max(len(group.rstrip(_ALNUM)), group.rstrip(b",.").rfind(b",") + 1)
         if glued:  # a sign stands in front: "x=GB82", "<iban>PT08", "**CH35"
             first, group = first + glued, group[glued:]
+        if len(group) > 1 and group[0] >= 0x80 and group[1:].isalnum() and group[1:].isupper():
+            glued, first, group = 1, first + 1, group[1:]  # "éDE89": an accented letter glues nothing
         is_short = len(group) <= 2 and group.isalpha()
         if not group or not (is_short or any([p.fullmatch(group) for p in (_GROUP, _DAY, _MONTH, _LINK)])):
             break

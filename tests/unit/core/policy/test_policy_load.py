@@ -28,7 +28,7 @@ from proxy.core.policy.model import (
     WhenExhausted,
 )
 from proxy.core.policy.policy_table import POLICY
-from proxy.terms.redaction import Action, CustomType, DirectionPlan, RedactionPlan, Unscanned
+from proxy.terms.redaction import Action, CustomType, DirectionPlan, RedactionPlan, StreamMode, Unscanned
 from tests.support.mutants import mutants_of
 
 ROOT = Path(__file__).parents[4]
@@ -89,8 +89,9 @@ def test_every_key_arrives_in_its_plan() -> None:
             ("example.com",),
             ("10.0.0.0/8",),
         ),
-        DirectionPlan(Action.OFF, {}),
+        DirectionPlan(Action.REDACT, {"EMAIL": Action.OBSERVE}, frozenset({"sales@example.com"}), (), 0.2),
         Unscanned.REFUSE,
+        StreamMode.LOW_LATENCY,
         observe_only=True,
         custom=(
             CustomType(
@@ -194,8 +195,8 @@ BAD_FILES = [
     (D + 'allow: {values: ["a"]}\n', 6, 12, "unreachable-setting", "an action"),
     (D + 'default: block\n    allow: {values: ["a", "a"]}\n', 7, 27, "duplicate-value", ""),
     (D + "min_score: 2\n", 6, 16, "out-of-range", ""),
-    (GOOD + "redaction: {response: {default: block}}\n", 4, 33, "unsupported", ""),
-    (GOOD + "redaction: {response: {default: observe}}\n", 4, 33, "unsupported", ""),
+    (GOOD + "redaction: {response: {default: restore}}\n", 4, 33, "unsupported", ""),
+    (GOOD + "redaction: {response: {stream: fast}}\n", 4, 32, "unknown-value", ""),
     (GOOD + "redaction: {custom: []}\n", 4, 13, "unknown-key", "it belongs in `types`"),
     (D + 'default: block\n    allow: {domains: ["*"]}\n', 7, 23, "bad-value", "a mail domain"),
     (D + 'default: block\n    allow: {networks: ["10.0.0.0/99"]}\n', 7, 24, "bad-value", ""),

@@ -1,0 +1,113 @@
+"""Redacting streamed answers: any cut of a text, any order of its lanes, comes to the same."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loadtest.score_detect import FILES, load_rows
+from proxy.core.dialect import Dialect
+from proxy.core.redaction import AnswerRedactor, Redacted, RequestRedactor, StreamRestorer, Vault
+from proxy.core.redaction.detect import build_detector
+from proxy.core.redaction.sieve import Sieve
+from proxy.terms.redaction import Action, DirectionPlan, RedactionPlan
+from tests.property.test_stream_restoring import CUTS, pieces_of
+from tests.unit.core.redaction.streams import DONE, chunk, texts
+
+DETECTOR = build_detector()
+ANSWERS = AnswerRedactor(RedactionPlan(response=DirectionPlan(default=Action.REDACT)), DETECTOR)
+REQUESTS = RequestRedactor(RedactionPlan(request=DirectionPlan(default=Action.RESTORE)), DETECTOR)
+ROWS_PER_FILE = 60
+FRAGMENTS = st.sampled_from([
+    "ana@x.com", "bob.b+c@empresa.com.br", "529.982.247-25", "52998224725", "4111 1111 1111 1111", "+55 11 98765-4321", "(11) 98765-4321",
+    "DE89 3704 0044 0532 0130 00", "password: ", "hunter2!Xy", "CPF", "born on 1980-02-29", "192.168.7.9", "https://u:p4ss!word@h.org/",
+    "[EMAIL-1]", "[EMAIL_REDACTED]", "[", "]", '"', "\\", "{", "}", '{"cpf": ', ",", ":", " ", "\n", ". ", "@", "é", "\U0001f680", "the", "-", "+",
+])  # fmt: skip
+TEXTS = st.lists(FRAGMENTS, max_size=10).map(" ".join)
+
+
+def sieved(pieces: list[str], *, is_json: bool = False) -> str:
+    sieve = Sieve(ANSWERS.marks(), is_json=is_json)
+    return "".join([sieve.feed(piece) for piece in pieces]) + sieve.finish()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_labelled_data_comes_out_the_same_however_it_is_cut(name: str) -> None:
+    """Both data sets, as words and as arguments of a tool call, in random tokens and letter by letter."""
+    rng = random.Random(name)
+    differing = []
+    for row in rng.sample(load_rows((name,)), ROWS_PER_FILE):
+        for is_json in (False, True):
+            text = (
+                json.dumps({"note": row["text"], "n": 1}, ensure_ascii=rng.random() < 0.5) if is_json else row["text"]
+            )
+            cuts = [rng.randrange(len(text)) for _ in range(len(text) // 4)] if rng.random() < 0.7 else range(len(text))
+            whole = sieved([text], is_json=is_json)
+            if whole != sieved(pieces_of(text, list(cuts)), is_json=is_json):
+                differing.append(row["id"])
+            assert not is_json or json.loads(whole)
+
+    assert [] == differing
+
+
+@given(text=TEXTS, cuts=CUTS, is_json=st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_any_cut_redacts_like_the_whole(text: str, cuts: list[int], is_json: bool) -> None:
+    """Half JSON, half prose, marks of ours and values glued together."""
+    assert sieved([text], is_json=is_json) == sieved(pieces_of(text, cuts), is_json=is_json)
+
+
+@given(text=TEXTS)
+@settings(max_examples=200, deadline=None)
+def test_redacting_twice_is_redacting_once(text: str) -> None:
+    """An answer becomes the next request's history."""
+    once = sieved([text])
+
+    assert once == sieved([once])
+
+
+@given(lanes=st.lists(st.tuples(TEXTS, CUTS), min_size=2, max_size=4), order=st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+def test_any_interleaving_of_choices_redacts_each_like_the_whole(
+    lanes: list[tuple[str, list[int]]], order: Any
+) -> None:
+    """Nothing crosses from one choice to another."""
+    waiting = [(index, pieces_of(text, cuts)) for index, (text, cuts) in enumerate(lanes)]
+    stream = b""
+    while waiting:
+        at = order.randrange(len(waiting))
+        index, pieces = waiting[at]
+        if pieces:
+            stream += chunk({"content": pieces.pop(0)}, index=index)
+        else:
+            stream += chunk({}, "stop", index=index)
+            waiting.pop(at)
+    restorer = StreamRestorer(Vault(), Dialect.CHAT, ANSWERS.marks())
+    read = texts(restorer.feed(stream + DONE) + restorer.finish())
+
+    assert [sieved([text]) for text, _ in lanes] == [read.get((index, "content"), "") for index in range(len(lanes))]
+
+
+@given(text=TEXTS, cuts=CUTS, byte_cuts=CUTS)
+@settings(max_examples=200, deadline=None)
+def test_repeated_prompt_comes_back_whole_while_answers_are_redacted(
+    text: str, cuts: list[int], byte_cuts: list[int]
+) -> None:
+    """The application's own values are never taken for the model's, in any order of the two steps."""
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode()
+    verdict = REQUESTS.redact(body, Dialect.CHAT)
+    if not isinstance(verdict, Redacted):
+        return
+    sent = verdict.document["messages"][0]["content"]
+    if sieved([sent]) != sent:  # what stays in a request by its context may be found without it
+        return
+    stream = b"".join(chunk({"content": piece}) for piece in pieces_of(sent, cuts)) + chunk({}, "stop") + DONE
+    restorer = StreamRestorer(verdict.vault, Dialect.CHAT, ANSWERS.marks())
+    out = b"".join(restorer.feed(piece) for piece in pieces_of(stream, byte_cuts)) + restorer.finish()
+
+    assert text == texts(out)[0, "content"]
