@@ -190,7 +190,7 @@ def test_no_value_is_anywhere_but_with_the_application(sidecar: Sidecar, provide
         *[entry.body for entry in provider.entries],
         sidecar.log().encode(),
         sidecar.admin("/metrics").body,
-        json.dumps(sidecar.rows()).encode(),
+        repr(sidecar.rows()).encode(),
         *[path.read_bytes() for path in sidecar.folder.rglob("*") if path.is_file() and path.suffix != ".yaml"],
     ]
     for place in places:
