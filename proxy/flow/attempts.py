@@ -20,7 +20,7 @@ from proxy.core.routing.retry_after import parse_retry_after
 from proxy.core.routing.table import RULES
 from proxy.core.routing.walk import Commit, GiveUp, Try, TryNext, Walk, problem_of
 from proxy.flow import headers as header_lines
-from proxy.flow.booking import Booking, Plan
+from proxy.flow.booking import Booking, Plan, variant_of
 from proxy.flow.budgets import Budgets, Denied, Granted, TooLarge
 from proxy.flow.catalog import Deployment, Route
 from proxy.flow.delivering import Delivery
@@ -155,12 +155,16 @@ class Attempts:
         if not isinstance(verdict, Granted):
             return _denied(exchange, deployment, verdict)
         exchange.granted = verdict
+        variant = ""
+        if deployment.model is None:
+            variant = variant_of(exchange.dialect, exchange.inbound.head.path, plan.request.model)
         admission = self.fleet.admit(
             deployment.name,
             now_s,
             is_only_target=step.is_only_target,
             is_last_resort=step.is_last_resort,
             is_retry=step.is_retry,
+            variant=variant,
         )
         if admission.is_refused:
             self.budgets.cancel(verdict.reservation, now_s)
@@ -174,7 +178,7 @@ class Attempts:
             exchange.named = header_lines.naming_lines(facts.policy_revision, deployment.provider, model)
             if len(deployment.lines) < NAMES_MAX:
                 deployment.lines[model] = exchange.named
-        return Booking(self, exchange, deployment, attempt, verdict.reservation, admission)
+        return Booking(self, exchange, deployment, attempt, verdict.reservation, admission, variant)
 
     def _judge(self, exchange: Exchange, plan: Plan, booking: Booking, answer: Answer) -> _Result:
         """Name what came; only an answer named OK goes to the caller as a success."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from proxy.core.budget.ledger import Reservation
+from proxy.core.dialect import Dialect
 from proxy.core.health.breaker import Admission
 from proxy.flow.catalog import Deployment, Route
 from proxy.flow.exchange import Exchange
@@ -51,7 +52,7 @@ class Plan:
 class Booking:
     """What one attempt holds with budgets and fleet, given back exactly once by ``close``."""
 
-    __slots__ = ("_attempts", "_exchange", "_is_open", "admission", "deployment", "facts", "reservation")
+    __slots__ = ("_attempts", "_exchange", "_is_open", "admission", "deployment", "facts", "reservation", "variant")
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class Booking:
         facts: AttemptFacts,
         reservation: Reservation,
         admission: Admission,
+        variant: str,
     ) -> None:
         self._attempts = attempts
         self._exchange = exchange
@@ -69,6 +71,7 @@ class Booking:
         self.facts = facts
         self.reservation = reservation
         self.admission = admission
+        self.variant = variant
 
     def close(self, outcome: Outcome, http_status: int = 0, retry_after_s: float | None = None) -> None:
         """Record how the attempt ended and settle what it had reserved; later calls do nothing."""
@@ -80,7 +83,13 @@ class Booking:
         taken_ms = exchange.end_attempt(self.facts, outcome, http_status)
         now_s = owner.clock.monotonic_s()
         change = owner.fleet.record(
-            self.deployment.name, outcome, now_s, taken_ms, retry_after_s, admission=self.admission
+            self.deployment.name,
+            outcome,
+            now_s,
+            taken_ms,
+            retry_after_s,
+            admission=self.admission,
+            variant=self.variant,
         )
         if change is not None:
             owner.witness.notice(
@@ -97,3 +106,23 @@ class Booking:
         if spent is None and 400 <= http_status < 500:
             spent = 0
         owner.budgets.settle(self.reservation, spent, now_s)
+
+
+_CHAT_LIKE: Final = frozenset({Dialect.CHAT, Dialect.COMPLETIONS, Dialect.RESPONSES, Dialect.MESSAGES})
+_ENDPOINTS: Final = frozenset(
+    {
+        *("audio", "batches", "embeddings", "files", "fine_tuning", "images", "models", "moderations", "realtime"),
+        *("threads", "uploads", "vector_stores"),
+    }
+)
+
+
+def variant_of(dialect: Dialect, path: str, model: str | None) -> str:
+    """Name what may fail by itself at a deployment that takes any model: the model, or endpoint class and model.
+
+    Empty: nothing of the kind. ``path`` begins with ``/v1``.
+    """
+    if dialect in _CHAT_LIKE:
+        return model or ""
+    first = path.split("/", 3)[2] if path.count("/") > 1 else ""
+    return f"{first if first in _ENDPOINTS else 'other'}/{model or ''}"

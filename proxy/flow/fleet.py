@@ -1,12 +1,18 @@
 """The owner of what is known about each deployment: its breaker, its last answers, its retry budget.
 
+A deployment that takes any model has one breaker for itself and, once a model has failed there, one for that model
+(a *variant*): one broken model must not shut the others, and a provider that is down shuts all. What failed before
+the provider's software was reached, its refusal of our key, and failures of several models without a success between
+them count against the deployment; the rest against the model. Models are named by callers, so variants are few, live
+only after a failure, and never become metric labels.
+
 Owns all health state, keyed by deployment name, and is the one place where outcomes become breaker
 verdicts. Knows no connection and no policy. Calls are synchronous; nothing else changes this state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from proxy.core.health.breaker import (
@@ -29,6 +35,9 @@ __all__ = ["ADMIT", "PROBE", "Admission", "BreakerChange", "DeploymentView", "Fl
 RETRY_SHARE = 0.2
 RETRY_FLOOR = 3
 """At most this share of a deployment's attempts of the last 30 s, plus this many, may be repetitions."""
+VARIANTS_MAX = 16
+"""Models of one deployment with a breaker of their own; further ones share the deployment's."""
+VARIANT_NAME_MAX = 100
 DEFAULT_COOLDOWN_S = 1.0
 """How long a target is left alone that says "too many requests" or "overloaded" without naming a time."""
 
@@ -69,6 +78,8 @@ class DeploymentView(NamedTuple):
     last_outcome: Outcome | None
     last_outcome_s: float | None
     alarm: Outcome | None
+    variant_of: str = ""
+    """The deployment whose model this is; empty for a deployment itself."""
 
 
 class _Watched:
@@ -77,11 +88,13 @@ class _Watched:
         "alarm",
         "breaker",
         "last_429_s",
+        "last_bad_variant",
         "last_outcome",
         "last_outcome_s",
         "latencies",
         "local_failures",
         "upstream_failures",
+        "variants",
     )
 
     def __init__(self, settings: BreakerSettings) -> None:
@@ -95,6 +108,9 @@ class _Watched:
         """Failures before the provider's software was reached (refused, DNS, TLS, connect timeout)."""
         self.upstream_failures = 0
         self.alarm: Outcome | None = None
+        self.variants: dict[str, _Watched] | None = None
+        self.last_bad_variant: str | None = None
+        """The model that failed last, until the deployment's next good answer."""
 
 
 class Fleet:
@@ -118,17 +134,24 @@ class Fleet:
         is_only_target: bool = False,
         is_last_resort: bool = False,
         is_retry: bool = False,
+        variant: str = "",
     ) -> Admission:
         """Say whether this deployment may be tried now.
 
         ``PROBE`` must end in ``record`` or ``cancel_probe``. The only target of a chain is paced while it
         is open rather than shut, and not refused while it cools; a last resort is probed more often. The
-        three flags are those of the walk's ``Try``; ``is_retry`` spends the retry budget.
+        three flags are those of the walk's ``Try``; ``is_retry`` spends the retry budget. ``variant`` names the model
+        where the deployment takes any.
         """
         watched = self._watched.get(deployment)
         if watched is None:
             watched = self._watch(deployment)
         admission = watched.breaker.admit(now_s, is_only_target=is_only_target, is_last_resort=is_last_resort)
+        if watched.variants is not None and admission.verdict is Verdict.ADMIT:
+            own = watched.variants.get(variant)
+            if own is not None:
+                admission = own.breaker.admit(now_s, is_only_target=is_only_target, is_last_resort=is_last_resort)
+                admission = admission._replace(is_variant=True)
         if is_retry and admission.verdict is not Verdict.REFUSED:
             watched.breaker.recent.count_retry(now_s)
         return admission
@@ -150,6 +173,7 @@ class Fleet:
         retry_after_s: float | None = None,
         *,
         admission: Admission | None = None,
+        variant: str = "",
     ) -> BreakerChange | None:
         """Learn how one attempt ended.
 
@@ -160,6 +184,7 @@ class Fleet:
             latency_ms: From sending to the end that matters to users; used for good answers only.
             retry_after_s: What the provider asked for, already clamped.
             admission: What ``admit`` said. Without it the first verdict in half-open is the probe's.
+            variant: The model, where the deployment takes any.
 
         Returns:
             What telemetry should hear, or None, which is the rule.
@@ -174,10 +199,63 @@ class Fleet:
             watched.alarm = None
             watched.add_latency((now_s, latency_ms))
             breaker.succeed(now_s)
-            return None
+            if watched.variants is None:
+                return None
         rule = RULES[outcome]
         if not rule.is_attempt:
             return None
+        own = self._variant_for(watched, outcome, rule, variant, admission)
+        if own is not None:
+            name = f"{deployment.removesuffix('*')}{variant}"
+            return self._take(name, own, outcome, now_s, latency_ms, retry_after_s, admission)
+        if outcome is Outcome.OK and breaker.state is BreakerState.CLOSED:
+            return None
+        return self._take(deployment, watched, outcome, now_s, latency_ms, retry_after_s, admission)
+
+    def _variant_for(
+        self, watched: _Watched, outcome: Outcome, rule: OutcomeRule, variant: str, admission: Admission | None
+    ) -> _Watched | None:
+        """Return the model's own state when this outcome is about the model, or None when about the deployment."""
+        if outcome is Outcome.OK:
+            watched.last_bad_variant = None
+        if not variant or len(variant) > VARIANT_NAME_MAX:
+            return None
+        if admission is not None and admission.verdict is Verdict.PROBE and not admission.is_variant:
+            return None
+        own = watched.variants.get(variant) if watched.variants is not None else None
+        is_about_model = (rule.health is Health.BAD and not rule.is_local and not rule.alarms) or rule.cools
+        if not is_about_model:
+            # What the provider answered to this model is news of the model as well; only a success is.
+            return own if outcome is Outcome.OK or (admission is not None and admission.is_variant) else None
+        if rule.health is Health.BAD:
+            last, watched.last_bad_variant = watched.last_bad_variant, variant
+            if last is not None and last != variant:
+                return None
+        return own or self._new_variant(watched, variant)
+
+    def _new_variant(self, watched: _Watched, variant: str) -> _Watched | None:
+        variants = watched.variants
+        if variants is None:
+            variants = watched.variants = {}
+        if len(variants) >= VARIANTS_MAX:
+            idle = next((n for n, w in variants.items() if w.breaker.state is BreakerState.CLOSED), None)
+            if idle is None:
+                return None
+            del variants[idle]
+        own = variants[variant] = _Watched(self._settings)
+        return own
+
+    def _take(
+        self,
+        name: str,
+        watched: _Watched,
+        outcome: Outcome,
+        now_s: float,
+        latency_ms: float,
+        retry_after_s: float | None,
+        admission: Admission | None,
+    ) -> BreakerChange | None:
+        breaker, rule = watched.breaker, RULES[outcome]
         is_probe = breaker.state is BreakerState.HALF_OPEN if admission is None else admission.verdict is Verdict.PROBE
         was = breaker.state
         had_alarm = watched.alarm
@@ -189,7 +267,7 @@ class Fleet:
         is_alarm = rule.alarms and had_alarm is not outcome
         if was is breaker.state and not is_alarm:
             return None
-        return BreakerChange(deployment, was, breaker.state, outcome, breaker.retry_at_s(now_s), is_alarm)
+        return BreakerChange(name, was, breaker.state, outcome, breaker.retry_at_s(now_s), is_alarm)
 
     def cancel_probe(self, deployment: str, now_s: float) -> None:
         """The probe that ``admit`` granted was not made; the next attempt may be it."""
@@ -197,13 +275,13 @@ class Fleet:
         if watched is not None:
             watched.breaker.cancel_probe(now_s)
 
-    def reset(self, deployment: str, now_s: float) -> bool:
-        """Close the breaker as an operator asked; False when the deployment is unknown."""
-        watched = self._watched.get(deployment)
-        if watched is None:
-            return False
-        watched.breaker.reset(now_s)
-        return True
+    def reset(self, name: str, now_s: float) -> bool:
+        """Close a breaker, a deployment's or a variant's, as an operator asked; False when it is unknown."""
+        for _, shown, watched in self._all():
+            if shown == name:
+                watched.breaker.reset(now_s)
+                return True
+        return False
 
     def unavailable(self, now_s: float) -> frozenset[str]:
         """Deployments that nobody may try now because their breaker is open and its back-off runs.
@@ -218,8 +296,15 @@ class Fleet:
         )
 
     def view(self, now_s: float) -> tuple[DeploymentView, ...]:
-        """Every deployment as it stands, in the order they were first named."""
-        return tuple(_view(name, watched, now_s) for name, watched in self._watched.items())
+        """Every deployment as it stands, in the order they were first named, each followed by its variants."""
+        return tuple(_view(name, watched, now_s, of) for of, name, watched in self._all())
+
+    def _all(self) -> Iterator[tuple[str, str, _Watched]]:
+        """Yield (deployment a variant is of, name, state)."""
+        for name, watched in self._watched.items():
+            yield "", name, watched
+            for variant, own in (watched.variants or {}).items():
+                yield name, f"{name.removesuffix('*')}{variant}", own
 
     def _watch(self, deployment: str) -> _Watched:
         watched = self._watched[deployment] = _Watched(self._settings)
@@ -250,7 +335,7 @@ class Fleet:
             breaker.fail(rule.weight, now_s, self._jitter(), is_probe=is_probe)
 
 
-def _view(name: str, watched: _Watched, now_s: float) -> DeploymentView:
+def _view(name: str, watched: _Watched, now_s: float, variant_of: str) -> DeploymentView:
     breaker = watched.breaker
     recent = breaker.recent.tally(now_s)
     p50_ms, p95_ms = watched.latencies.quantiles(now_s, 0.5, 0.95)
@@ -272,4 +357,5 @@ def _view(name: str, watched: _Watched, now_s: float) -> DeploymentView:
         last_outcome=watched.last_outcome,
         last_outcome_s=watched.last_outcome_s if watched.last_outcome else None,
         alarm=watched.alarm,
+        variant_of=variant_of,
     )

@@ -246,13 +246,18 @@ class Vitals:
                     "consecutive_failures": view.consecutive_failures,
                     "last_outcome": view.last_outcome.value if view.last_outcome else None,
                     "alarm": view.alarm.value if view.alarm else None,
+                    **({"variant_of": view.variant_of} if view.variant_of else {}),
                 }
             )
         return rows
 
     def open_breakers(self) -> list[tuple[tuple[str], float]]:
-        """One sample per deployment: 1 while its breaker is not closed."""
-        return [((row["deployment"],), float(row["state"] in ("open", "half_open"))) for row in self.deployments()]
+        """One sample per deployment: 1 while its breaker, or that of one of its models, is not closed."""
+        is_open: dict[str, bool] = {}
+        for view in self._fleet.view(self._now_s()):
+            name = view.variant_of or view.deployment
+            is_open[name] = is_open.get(name, False) or view.state is not BreakerState.CLOSED
+        return [((name,), float(value)) for name, value in is_open.items()]
 
     def summary(self) -> dict[str, Any]:
         """What the status page shows on top."""

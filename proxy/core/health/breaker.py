@@ -63,6 +63,8 @@ class Admission(NamedTuple):
     verdict: Verdict
     until_s: float = 0.0
     reason: Reason = Reason.NONE
+    is_variant: bool = False
+    """The one who said so is the breaker of one model of a deployment that takes any, not the deployment's own."""
 
     @property
     def is_refused(self) -> bool:

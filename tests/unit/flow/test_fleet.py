@@ -254,3 +254,88 @@ def test_single_target_under_steady_failure_is_asked_once_a_second() -> None:
             built.record(NAME, Outcome.UPSTREAM_5XX, now_s, 1.0, admission=admission)
 
     assert 55 <= sent <= 66
+
+
+ANY = "openai:*"
+
+
+def failing(
+    built: Fleet, model: str, outcome: Outcome = Outcome.UPSTREAM_5XX, times: int = 5, at_s: float = 0.0
+) -> None:
+    for _ in range(times):
+        built.record(ANY, outcome, at_s, 5.0, variant=model)
+
+
+def test_one_broken_model_leaves_the_others_open() -> None:
+    """A route that takes any model must not lose all of them to one."""
+    built = fleet()
+    failing(built, "broken")
+
+    assert Verdict.REFUSED is built.admit(ANY, 0.5, variant="broken").verdict
+    assert Verdict.ADMIT is built.admit(ANY, 0.5, variant="well").verdict
+    assert [(ANY, CLOSED, ""), ("openai:broken", OPEN, ANY)] == [
+        (view.deployment, view.state, view.variant_of) for view in built.view(0.5)
+    ]
+
+
+def test_broken_model_gets_one_probe_of_its_own_and_comes_back() -> None:
+    """BR-01 and BR-02 hold for a model as for a deployment."""
+    built = fleet()
+    failing(built, "broken")
+    admissions = [built.admit(ANY, 1.5, variant="broken") for _ in range(3)]
+    change = built.record(ANY, Outcome.OK, 1.6, 5.0, admission=admissions[0], variant="broken")
+
+    assert [Verdict.PROBE, Verdict.REFUSED, Verdict.REFUSED] == [a.verdict for a in admissions]
+    assert change is not None
+    assert ("openai:broken", HALF_OPEN, CLOSED) == (change.deployment, change.was, change.now)
+    assert Verdict.ADMIT is built.admit(ANY, 1.7, variant="broken").verdict
+
+
+@pytest.mark.parametrize(
+    "outcome", [Outcome.CONNECT_ERROR, Outcome.DNS_ERROR, Outcome.TLS_ERROR, Outcome.OWN_KEY_REFUSED]
+)
+def test_provider_that_is_away_shuts_every_model(outcome: Outcome) -> None:
+    """What fails before the provider's software, or for our key, is not about a model."""
+    built = fleet()
+    failing(built, "one", outcome)
+
+    assert Verdict.REFUSED is built.admit(ANY, 0.5, variant="another").verdict
+
+
+def test_failures_of_several_models_shut_the_deployment() -> None:
+    """A provider whose every model fails is down, whatever its software says."""
+    built = fleet()
+    for number in range(12):
+        failing(built, f"model-{number % 4}", times=1)
+
+    assert Verdict.REFUSED is built.admit(ANY, 0.5, variant="never-asked").verdict
+
+
+def test_rate_limit_of_one_model_cools_that_model() -> None:
+    """Providers limit by model."""
+    built = fleet()
+    built.record(ANY, Outcome.RATE_LIMITED, 0.0, 5.0, 20.0, variant="busy")
+
+    assert (Verdict.REFUSED, Reason.COOLING) == built.admit(ANY, 1.0, variant="busy")[::2][:2]
+    assert Verdict.ADMIT is built.admit(ANY, 1.0, variant="free").verdict
+
+
+def test_models_with_a_breaker_of_their_own_are_few() -> None:
+    """Callers name models: ten thousand of them must not be ten thousand breakers."""
+    built = fleet()
+    for number in range(10_000):
+        built.record(ANY, Outcome.UPSTREAM_5XX, 0.0, 5.0, variant=f"m{number}")
+        built.record(ANY, Outcome.OK, 0.0, 5.0, variant="good")
+    failing(built, "x" * 5000)
+
+    assert len(built.view(0.0)) <= 17
+
+
+def test_reset_finds_a_models_breaker_by_its_shown_name() -> None:
+    """What the list shows, the operator can reset."""
+    built = fleet()
+    failing(built, "broken")
+
+    assert built.reset("openai:broken", 0.5)
+    assert Verdict.ADMIT is built.admit(ANY, 0.6, variant="broken").verdict
+    assert not built.reset("openai:unheard-of", 0.6)
