@@ -19,6 +19,7 @@ VERBS: Final = {
     "check": "check config.yaml and the policies, with file:line:column for every problem",
     "schema": "print the JSON Schema of config.yaml or of a policy file, for editors",
     "audit": "read and prove the audit store: tail, query, stats, export, verify, migrate",
+    "breakers": "list the breakers of a running sidecar, or reset one",
     "simulate": "run the simulated provider",
     "probe": "ask a running sidecar how it is (for health checks without curl)",
 }

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.sidecar_process import ROOT
 from tests.support.simulator import refused_origin
 from tests.support.wire import Message, Sidecar, ask, chat, request, serving, sidecar_for, write_files
 
@@ -174,3 +178,30 @@ def test_without_tokens_an_open_admin_port_only_shows(tmp_path: Path) -> None:
             (answer := call(running, "POST", RESET, headers=PROOF)).status,
             answer.error["code"],
         )
+
+
+def verb(sidecar: Sidecar, *words: str, token: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "proxy", *words, "--url", f"http://127.0.0.1:{sidecar.admin_port}"]
+    env = {**os.environ, **({"READYGATE_TOKEN": token} if token else {})}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_breakers_verb_lists_and_resets(unguarded: Sidecar, guarded: Sidecar) -> None:
+    """At three in the morning nobody remembers the header."""
+    open_breaker(unguarded)
+    listed = verb(unguarded, "breakers", "list")
+    done = verb(unguarded, "breakers", "reset", "dead:*", "--format", "json")
+
+    assert (1, True) == (listed.returncode, "dead:*" in listed.stdout)
+    assert (0, "closed") == (done.returncode, json.loads(done.stdout)[0]["state"])
+    assert 0 == verb(unguarded, "breakers", "list").returncode
+    assert (1, True) == (
+        (typo := verb(unguarded, "breakers", "reset", "ded:*")).returncode,
+        "No breaker" in typo.stderr,
+    )
+    assert (1, True) == ((locked := verb(guarded, "breakers", "list")).returncode, "READYGATE_TOKEN" in locked.stderr)
+    assert verb(guarded, "breakers", "list", token=TOKENS["VIEWER"]).returncode in (0, 1)
+    assert 2 == subprocess.run(
+        [sys.executable, "-m", "proxy", "breakers", "list", "--url", refused_origin()],
+        cwd=ROOT, capture_output=True, timeout=30, check=False,
+    ).returncode  # fmt: skip
