@@ -26,6 +26,7 @@ from proxy.core.dialect import Dialect
 from proxy.core.redaction import AnswerRedactor, RequestRedactor
 from proxy.core.redaction.detect import KNOWN_KINDS, Detector, build_detector, kinds_of
 from proxy.flow.attempts import Attempts
+from proxy.flow.audit_calls import QUERY_S, AuditCalls
 from proxy.flow.breaker_calls import breaker_routes
 from proxy.flow.budgets import Budgets
 from proxy.flow.callers import CallerBook
@@ -49,6 +50,7 @@ from proxy.server.door import DataDoor
 from proxy.server.probes import ProbeDoor, Published
 from proxy.sources.files import FolderSnapshot, watch_policies
 from proxy.sources.secrets import Secrets, references, usable_providers
+from proxy.stores.audit_reader import readers
 from proxy.stores.audit_stores import dead_letters, make_signer, make_sink, open_spool
 from proxy.stores.stdout_sink import plain_record
 from proxy.telemetry.log import set_up
@@ -260,6 +262,7 @@ class App:
             secret = self._secrets.current(store)
             store = secret.reveal() if secret is not None else ""
         pace = DeliveryPace(max_rows=audit.sink_batch_rows, max_age_s=audit.sink_batch_wait_s)
+        self._store_url = store
         self._sink = make_sink(store)
         key = self._secrets.current(audit.key) if audit.key is not None else None
         signer = make_signer(audit, None if key is None else key.reveal())
@@ -275,7 +278,10 @@ class App:
 
     def _admin_routes(self) -> list[AdminRoute]:
         """The calls of the admin API; each owner of a state brings its own."""
-        return [*breaker_routes(self.fleet, self.vitals.deployments, self.witness, time.monotonic)]
+        return [
+            *breaker_routes(self.fleet, self.vitals.deployments, self.witness, time.monotonic),
+            *AuditCalls(readers(self._store_url, QUERY_S), self.clock).routes(),
+        ]
 
     def _note_write(self, write: AdminWrite) -> None:
         """Every admin call that was to change something leaves a trace."""

@@ -10,29 +10,28 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from proxy.cli import audit_verify
-from proxy.cli.audit_output import FORMATS, Printer, Progress, json_line, open_export, write_sums
+from proxy.cli.audit_output import FORMATS, Printer, Progress, open_export, write_sums
 from proxy.cli.audit_store import EXIT_FINDING, EXIT_GOOD, EXIT_UNUSABLE, Unusable, find_store
 from proxy.core.audit.query import (
     FILTERS,
     GROUPS,
-    Cursor,
     RowFilter,
     parse_cursor,
     parse_filter,
     parse_groups,
 )
-from proxy.flow.audit_reading import AuditReader, Record, cursor_of
+from proxy.core.audit.render import json_line
+from proxy.flow.audit_reading import AuditReader, Record, cursor_of, pages
 from proxy.stores.audit_reader import open_reader
 from proxy.stores.audit_stores import make_sink
 from proxy.terms.errors import QueryTooSlow, SinkUnavailable
 
-_PAGE_ROWS: Final = 1000
 _FOLLOW_EVERY_S: Final = 1.0
 _FOLLOW_BACK: Final = timedelta(hours=1)
 _FOLLOW_ROWS: Final = 1000
@@ -223,20 +222,6 @@ async def _export(args: argparse.Namespace, reader: AuditReader) -> None:
         bar.end()
     if args.output:
         print(f"{done} rows in {args.output}", file=sys.stderr)
-
-
-async def pages(
-    reader: AuditReader, wanted: RowFilter, *, after: Cursor | None = None, oldest_first: bool = False
-) -> AsyncIterator[list[Record]]:
-    """Yield matching rows in pages; what is inserted meanwhile neither repeats a row nor hides one."""
-    while True:
-        page = await reader.rows(wanted, _PAGE_ROWS, after, oldest_first=oldest_first)
-        if not page:
-            return
-        yield page
-        if len(page) < _PAGE_ROWS:
-            return
-        after = cursor_of(page[-1])
 
 
 _READINGS: Final[dict[str, Callable[[argparse.Namespace, AuditReader], Coroutine[Any, Any, None]]]] = {

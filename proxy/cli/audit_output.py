@@ -1,34 +1,26 @@
 """What ``readygate audit`` prints: rows and sums as table, JSON or CSV, and a bar for what takes long.
 
-Owns the shape of the output. Values come from callers and providers, so nothing in them may move the
-cursor, start a line, or act as a formula in a spreadsheet; JSON alone repeats them exactly, escaped.
+Owns the shape of the output; ``core/audit/render`` makes values safe to show.
 """
 
 from __future__ import annotations
 
-import csv
 import gzip
 import os
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
-import orjson
-
+from proxy.core.audit.render import cell, csv_text, json_line
 from proxy.flow.audit_reading import Record
 
 FORMATS: Final = ("table", "json", "jsonl", "csv")
 _TABLE: Final = (
     "time", "status", "http", "provider", "model", "app", "user", "tokens", "cost", "latency", "pii", "id",
 )  # fmt: skip
-_UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
-"""Control characters of both sets, and what turns the direction of text or is not seen at all."""
-_FORMULA: Final = ("=", "+", "-", "@")
 _CELL_CHARS: Final = 80
 _BAR_AFTER_S: Final = 2.0
 _BAR_EVERY_S: Final = 0.2
@@ -49,7 +41,7 @@ class Printer:
             self._out.writelines(json_line(record) for record in records)
         elif self._style == "csv":
             lines = [[cell(value) for value in record.values()] for record in records]
-            write_csv([*self._head(list(records[0]) if records else []), *lines], self._out)
+            self._out.write(csv_text([*self._head(list(records[0]) if records else []), *lines]))
         else:
             write_table([*self._head(_TABLE), *map(_line, records)], self._out)
         self._out.flush()
@@ -93,31 +85,15 @@ class Progress:
             self._out.flush()
 
 
-def json_line(document: object) -> str:
-    """Return one line of JSON in which no character can act on a terminal."""
-    text = orjson.dumps(document, default=str, option=orjson.OPT_UTC_Z).decode()
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
-
-
 def write_sums(sums: Sequence[Record], style: str, out: TextIO) -> None:
     """Print grouped figures as a table or CSV."""
     if not sums:
         return
     lines = [tuple(cell(value) for value in record.values()) for record in sums]
-    (write_csv if style == "csv" else write_table)([tuple(sums[0]), *lines], out)
-
-
-def cell(value: Any) -> str:
-    """Return a value as one cell of a table."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    if isinstance(value, dict | list):
-        return orjson.dumps(value).decode()
-    return str(value)
+    if style == "csv":
+        out.write(csv_text([tuple(sums[0]), *lines]))
+    else:
+        write_table([tuple(sums[0]), *lines], out)
 
 
 def write_table(lines: Sequence[Sequence[str]], out: TextIO) -> None:
@@ -129,12 +105,6 @@ def write_table(lines: Sequence[Sequence[str]], out: TextIO) -> None:
     out.writelines(
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in seen
     )
-
-
-def write_csv(lines: Iterable[Sequence[str]], out: TextIO) -> None:
-    """Print CSV, one line a row; text that a spreadsheet would take for a formula begins with an apostrophe."""
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerows([[_inert(text) for text in line] for line in lines])
 
 
 @contextmanager
@@ -176,13 +146,3 @@ def _line(record: Record) -> tuple[str, ...]:
 def _printable(text: str) -> str:
     text = text[:_CELL_CHARS]
     return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)
-
-
-def _inert(text: str) -> str:
-    if _UNSAFE.search(text):
-        text = _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-    return "'" + text if text.startswith(_FORMULA) and not _is_number(text) else text
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", text) is not None

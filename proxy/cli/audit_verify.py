@@ -15,9 +15,10 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.cli.audit_output import Progress, json_line
+from proxy.cli.audit_output import Progress
 from proxy.cli.audit_store import EXIT_FINDING, EXIT_GOOD, Unusable, find_keys, find_settings, find_store
 from proxy.core.audit.records import Record
+from proxy.core.audit.render import json_line
 from proxy.core.audit.verify import Finding, IsSigned, Report, Verifier
 from proxy.stores.audit_keys import AuditKeys, HmacKeys, TrustedKeys
 from proxy.stores.chain_scan import ChainSource, ExportedChains, open_source, records_in

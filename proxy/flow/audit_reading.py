@@ -6,9 +6,12 @@ request path and never over the connection that rows are shipped on.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import AsyncIterator
+from typing import Any, Final, Protocol
 
 from proxy.core.audit.query import DEFAULT_GROUPS, Cursor, RowFilter
+
+PAGE_ROWS: Final = 500
 
 Record = dict[str, Any]
 """A row by column: JSON columns parsed, times as aware datetimes, claims as booleans."""
@@ -45,3 +48,17 @@ class AuditReader(Protocol):
 def cursor_of(record: Record) -> Cursor:
     """Return the mark behind this row."""
     return Cursor(round(record["ts"].timestamp() * 1000), record["id"])
+
+
+async def pages(
+    reader: AuditReader, wanted: RowFilter, *, after: Cursor | None = None, oldest_first: bool = False
+) -> AsyncIterator[list[Record]]:
+    """Yield matching rows in pages; what is inserted meanwhile neither repeats a row nor hides one."""
+    while True:
+        page = await reader.rows(wanted, PAGE_ROWS, after, oldest_first=oldest_first)
+        if not page:
+            return
+        yield page
+        if len(page) < PAGE_ROWS:
+            return
+        after = cursor_of(page[-1])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -46,6 +46,15 @@ def open_reader(store_url: str, *, limit_s: float = _DEFAULT_LIMIT_S) -> AuditRe
     if store_url.split(":", 1)[0] in POSTGRES_SCHEMES:
         return PostgresReader(store_url, limit_s)
     raise ValueError("this audit store cannot be read back; query whatever collects it")
+
+
+def readers(store_url: str, limit_s: float) -> Callable[[], AuditReader] | None:
+    """Return what opens readers of a store, or None when it cannot be read back."""
+    try:
+        open_reader(store_url, limit_s=limit_s)
+    except ValueError:
+        return None
+    return lambda: open_reader(store_url, limit_s=limit_s)
 
 
 class SqliteReader:
