@@ -14,11 +14,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 
 from proxy.core.audit.records import CHECKPOINT, Record
+from proxy.core.budget.calendar import WallClock
+from proxy.core.config.budget_store import MEMORY_STORE, parse_budget_store
 from proxy.core.config.load import MAIN_ADMIN
 from proxy.core.config.problem import Problem
 from proxy.core.config.settings import AdminToken, Durability, SecretRef, Settings
@@ -59,6 +61,9 @@ from proxy.telemetry.witness import Telemetry
 from proxy.terms.admin import AdminRoute, AdminWrite, Role
 from proxy.terms.redaction import Action, CustomType, DirectionPlan, RedactionPlan, Unscanned
 from proxy.upstream.providers import Providers
+
+if TYPE_CHECKING:
+    from proxy.stores.redis_budgets import RedisBudgets
 
 POLICY_LOOK_EVERY_S = 1.0
 WARM_UP = (
@@ -189,7 +194,17 @@ class App:
         self.metrics = Metrics()
         self.witness = witness = Telemetry(self.metrics)
         self.catalog = Catalog(settings.providers)
-        self.budgets = Budgets()
+        self.wall = WallClock(time.time() - time.monotonic())  # noqa: TID251 - this is its one owner
+        self.budget_store = self._budget_store()
+        self.budgets = Budgets(
+            central=self.budget_store,
+            shares=settings.budgets.shares,
+            wall=self.wall,
+            started_s=time.monotonic(),
+            boost_after_s=settings.budgets.boost_after_s,
+        )
+        if self.budget_store is not None:
+            self.budget_store.on_back = self.budgets.store_is_back
         self.fleet = Fleet(random.random)
         self._keys = ProviderKeys(
             self._secrets, {name: p.api_key for name, p in settings.providers.items()}, time.monotonic
@@ -242,6 +257,7 @@ class App:
             self.heartbeat,
         )
         self.vitals.simulated = self._simulated
+        self.vitals.budget_store = self.budget_store
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self.metrics)
         self._add_gauges()
@@ -254,6 +270,28 @@ class App:
         )
         self.admin = AdminDoor(settings.server.admin, self.probes, self.vitals, self._registry, access, api)
         self._redactors = Redactors(os.urandom(32))
+
+    def _budget_store(self) -> RedisBudgets | None:
+        """Return the shared counters, when config.yaml names a store for them."""
+        budgets = self._settings.budgets
+        url = budgets.url
+        if isinstance(url, SecretRef):
+            secret = self._secrets.current(url)
+            url = parse_budget_store(secret.reveal()) if secret is not None else ""
+        if not url or url == MEMORY_STORE:
+            return None
+        from proxy.stores.redis_budgets import RedisBudgets  # noqa: PLC0415 - only who shares budgets pays for the driver
+
+        return RedisBudgets(
+            url,
+            sidecar=self.clock.new_id(),
+            namespace=budgets.namespace,
+            max_sidecars=budgets.shares.max_sidecars,
+            lease_s=budgets.lease_s,
+            unix_s=time.time,  # noqa: TID251 - this is its one owner
+            now_s=time.monotonic,
+            notice=self.witness.notice,
+        )
 
     def _row_delivery(self) -> RowDelivery:
         audit = self._settings.audit
@@ -321,6 +359,7 @@ class App:
         add("caller_connections", "Caller connections now.", (), one(lambda: self.door.open_connections))
         add("provider_connections", "Provider connections now.", (), one(lambda: self.upstream.open_connections))
         add("open_reservations", "Budget reservations now.", (), one(lambda: self.budgets.open_reservations))
+        self._add_budget_gauges(one)
         add("policy_generation", "Policy snapshots put in force.", (), one(lambda: self.catalog.generation))
         add("audit_waiting_rows", "Rows not yet in the store.", (), one(lambda: self.rows.state().lag.rows))
         add("audit_waiting_bytes", "Bytes not yet in the store.", (), one(lambda: self.rows.state().lag.bytes))
@@ -353,6 +392,23 @@ class App:
             is_counter=True,
         )
         add("component_ok", "1 while a component is ok.", ("component",), self._component_samples)
+
+    def _add_budget_gauges(self, one: Callable[[Callable[[], float]], Callable[[], list[Sample]]]) -> None:
+        """Show the budgets, and their store where there is one."""
+        add, store, budgets = self.metrics.add_gauges, self.budget_store, self.budgets
+        labels = ("budget", "dimension")
+        add("budget_limit", "Limit of a budget.", labels, lambda: self.vitals.budget_samples("limit"))
+        add("budget_used", "Used of it, as last heard of.", labels, lambda: self.vitals.budget_samples("used"))
+        unpriced, unbounded = one(lambda: budgets.unpriced), one(lambda: budgets.unbounded)
+        add("budget_unpriced", "Attempts without a price, under a limit of cost.", (), unpriced, is_counter=True)
+        add("budget_unbounded", "Attempts let pass uncounted in an outage.", (), unbounded, is_counter=True)
+        if store is None:
+            return
+        add("budget_store_members", "Sidecars that share the budgets.", (), one(lambda: store.members))
+        add("budget_store_up", "1 while the budget store is asked.", (), one(lambda: not store.is_open))
+        add("budget_store_round_trips", "Commands sent.", (), one(lambda: store.round_trips), is_counter=True)
+        add("budget_store_operations", "Operations in them.", (), one(lambda: store.operations), is_counter=True)
+        add("budget_store_failures", "Commands without an answer.", (), one(lambda: store.failures), is_counter=True)
 
     def _component_samples(self) -> list[Sample]:
         components = self.vitals.health()["components"]
@@ -389,6 +445,8 @@ class App:
         if self.catalog.snapshot is None:
             await self.load_policies(self._policies)
         try:
+            if self.budget_store is not None:
+                await self.budget_store.greet()
             await self.admin.open()
             await self.door.open()
             self.vitals.is_started = True
@@ -398,6 +456,7 @@ class App:
                     Started(self.door.port, self.probes.port, time.monotonic() - self._began_s, self._example_model())
                 )
             async with asyncio.TaskGroup() as tasks:
+                keeper = self._keep_budget_store(tasks)
                 background = [
                     tasks.create_task(self._keep_up("audit_delivery", self.rows.run), name="audit-delivery"),
                     tasks.create_task(self._keep_up("policy_watch", self._watch_policies), name="policy-watch"),
@@ -406,20 +465,32 @@ class App:
                 await self._stop.wait()
                 for task in background:
                     task.cancel()
-            server = self._settings.server
-            await drain(
-                self.door,
-                self.rows,
-                self.vitals,
-                self.clock,
-                self.witness,
-                grace_s=server.drain_grace_s,
-                deadline_s=server.drain_deadline_s,
-                hurry=self._hurry,
-            )
+                await self._drain()
+                if keeper is not None:
+                    keeper.cancel()
         finally:
             beats.cancel()
             await self.close()
+
+    async def _drain(self) -> None:
+        server = self._settings.server
+        await drain(
+            self.door,
+            self.rows,
+            self.vitals,
+            self.clock,
+            self.witness,
+            grace_s=server.drain_grace_s,
+            deadline_s=server.drain_deadline_s,
+            hurry=self._hurry,
+        )
+
+    def _keep_budget_store(self, tasks: asyncio.TaskGroup) -> asyncio.Task[None] | None:
+        """Keep the shared counters until the last exchange has settled."""
+        store = self.budget_store
+        if store is None:
+            return None
+        return tasks.create_task(self._keep_up("budget_store", store.run), name="budget-store")
 
     async def _keep_up(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run background work for ever: a bug in it is reported and must not end the sidecar."""
@@ -469,6 +540,8 @@ class App:
         self.vitals.is_draining = True
         await self.door.close()
         await self.upstream.close()
+        if self.budget_store is not None:
+            await self.budget_store.close()
         self.outbox.close_gap()
         await self._sink.close()
         self._spool.close()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.core.budget.ledger import NO_AMOUNTS, Amounts
 from proxy.core.dialect import Dialect
 from proxy.core.policy.model import FirstTokenFor, Timeouts
 from proxy.core.routing.classify import classify_answer, says_error
@@ -21,13 +22,14 @@ from proxy.core.routing.table import RULES
 from proxy.core.routing.walk import Commit, GiveUp, Try, TryNext, Walk, problem_of
 from proxy.flow import headers as header_lines
 from proxy.flow.booking import Booking, Plan, variant_of
-from proxy.flow.budgets import Budgets, Denied, Granted, TooLarge
+from proxy.flow.budgets import Ask, Budgets, Denied, Granted, TooLarge, Unpriced
 from proxy.flow.catalog import Deployment, Route
 from proxy.flow.delivering import Delivery
 from proxy.flow.exchange import Exchange
 from proxy.flow.fleet import Fleet
 from proxy.flow.intake import with_model
 from proxy.flow.ports import Answer, AttemptFailed, Call, Clock, Upstream, Witness
+from proxy.flow.verdicts import NOBODY, Verdict
 from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import Fault, Outcome, Status
 
@@ -120,7 +122,14 @@ class Attempts:
     async def _attempt(
         self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, deadline_s: float
     ) -> _Result:
-        booking = self._book(exchange, plan, deployment, step)
+        verdict = self._reserve(exchange, plan, deployment)
+        if type(verdict) is not Granted:
+            if isinstance(verdict, _Result):
+                return verdict
+            verdict = await self._find_room(exchange, plan, deployment, verdict, deadline_s)
+            if not isinstance(verdict, Granted):
+                return _denied(exchange, deployment, verdict)
+        booking = self._book(exchange, plan, deployment, step, verdict)
         if isinstance(booking, _Result):
             return booking
         try:
@@ -137,23 +146,43 @@ class Attempts:
             booking.close(Outcome.GATEWAY_FAULT)
             raise
 
-    def _book(self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try) -> Booking | _Result:
-        """Reserve with every budget and ask the breaker, in this order; on a no nothing stays held."""
-        now_s = self.clock.monotonic_s()
+    def _reserve(self, exchange: Exchange, plan: Plan, deployment: Deployment) -> Verdict | Ask | _Result:
+        """Reserve with every budget that applies."""
         facts = exchange.facts
         if self.upstream.lacks_key(deployment.provider):
             facts.notes.append(f"skipped:{deployment.provider}:no_key")
             return _Result(Outcome.BREAKER_OPEN)
-        verdict = self.budgets.reserve(
-            plan.route.budgets,
+        route = plan.route
+        who, amounts = NOBODY, NO_AMOUNTS
+        if route.knows_who:
+            who = plan.who._replace(model=deployment.model or plan.request.model or "")
+        if route.counts_apart:
+            amounts = Amounts(plan.tokens - plan.output_tokens, plan.output_tokens)
+        return self.budgets.reserve(
+            route.budgets,
             deployment.provider,
             plan.tokens,
-            now_s,
+            self.clock.monotonic_s(),
             f"{facts.id}:{len(facts.attempts)}",
             is_explicit=plan.is_explicit,
+            who=who,
+            amounts=amounts,
         )
-        if not isinstance(verdict, Granted):
-            return _denied(exchange, deployment, verdict)
+
+    async def _find_room(
+        self, exchange: Exchange, plan: Plan, deployment: Deployment, verdict: Verdict | Ask, deadline_s: float
+    ) -> Verdict:
+        """Ask the counters that sidecars share."""
+        if isinstance(verdict, Ask):
+            return await self.budgets.decide(verdict, self.clock.monotonic_s())
+        return verdict
+
+    def _book(
+        self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, verdict: Granted
+    ) -> Booking | _Result:
+        """Ask the breaker for an attempt that budgets have granted; on a no nothing stays held."""
+        now_s = self.clock.monotonic_s()
+        facts = exchange.facts
         exchange.granted = verdict
         variant = ""
         if deployment.model is None:
@@ -358,7 +387,7 @@ class Attempts:
                     denial = verdict
         if denial is None:
             return None
-        code = Code.INSUFFICIENT_QUOTA if denial.spent_for_the_day else Code.RATE_LIMIT_EXCEEDED
+        code = Code.INSUFFICIENT_QUOTA if denial.is_quota else Code.RATE_LIMIT_EXCEEDED
         return problem(code, retry_after_s=denial.retry_after_s)
 
 
@@ -368,13 +397,17 @@ COLLECT_MAX_BYTES: Final = 1024 * 1024
 """Answers up to this size are gathered and written in one piece; larger ones pass as they come."""
 
 
-def _denied(exchange: Exchange, deployment: Deployment, verdict: Denied | TooLarge) -> _Result:
-    exchange.denied = verdict
-    exchange.facts.notes.append(f"skipped:{deployment.provider}:budget:{verdict.dimension.value}")
+def _denied(exchange: Exchange, deployment: Deployment, verdict: Denied | TooLarge | Unpriced) -> _Result:
     is_final = verdict.when_exhausted == "refuse"
+    if isinstance(verdict, Unpriced):
+        exchange.facts.notes.append(f"skipped:{deployment.provider}:unpriced")
+        return _Result(Outcome.BUDGET_DENIED, code=Code.UNKNOWN_PRICE, is_final=is_final)
+    exchange.denied = verdict
+    why = f":{verdict.why}" if isinstance(verdict, Denied) and verdict.why else ""
+    exchange.facts.notes.append(f"skipped:{deployment.provider}:budget:{verdict.dimension.value}{why}")
     if isinstance(verdict, TooLarge):
         return _Result(Outcome.BUDGET_DENIED, code=Code.BUDGET_REQUEST_TOO_LARGE, is_final=is_final)
-    code = Code.INSUFFICIENT_QUOTA if verdict.spent_for_the_day else Code.RATE_LIMIT_EXCEEDED
+    code = Code.INSUFFICIENT_QUOTA if verdict.is_quota else Code.RATE_LIMIT_EXCEEDED
     return _Result(Outcome.BUDGET_DENIED, code=code, retry_after_s=verdict.retry_after_s, is_final=is_final)
 
 

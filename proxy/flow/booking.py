@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from proxy.core.budget.ledger import Reservation
 from proxy.core.dialect import Dialect
 from proxy.core.health.breaker import Admission
 from proxy.flow.catalog import Deployment, Route
 from proxy.flow.exchange import Exchange
 from proxy.flow.intake import Request
 from proxy.flow.ports import BodySource
+from proxy.flow.verdicts import NOBODY, Held, Who
 from proxy.terms.exchange import AttemptFacts
 from proxy.terms.outcomes import Outcome
 
@@ -47,6 +47,10 @@ class Plan:
     body: bytes | BodySource
     tokens: int
     is_explicit: bool
+    who: Who = NOBODY
+    """Filled where a budget of the route asks."""
+    output_tokens: int = 0
+    """Of ``tokens``; filled where a budget of the route counts them apart."""
 
 
 class Booking:
@@ -60,7 +64,7 @@ class Booking:
         exchange: Exchange,
         deployment: Deployment,
         facts: AttemptFacts,
-        reservation: Reservation,
+        reservation: Held,
         admission: Admission,
         variant: str,
     ) -> None:

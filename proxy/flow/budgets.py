@@ -1,143 +1,118 @@
-"""The owner of this process's budgets: what each provider was charged and what is still held.
+"""The owner of this process's budgets: what was charged here and what is still held.
 
-Owns every counter and open reservation, keyed by budget id, so that a policy reload changes limits and
-never sums. Knows no policy file and no HTTP: refusals are values. All calls are synchronous and finish
-their change before they return, so no task ever sees half of one.
+Owns every counter and open reservation of this process, keyed by budget id, so that a policy reload changes
+limits and never sums; and the order in which a limit's two parts are asked: the counter that sidecars share
+first, then the private slice. Without a shared store the slice is the whole limit, and every call is synchronous
+and finishes its change before it returns. Knows no HTTP: refusals are values.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
 
-from proxy.core.budget.ledger import (
-    DAILY,
-    REQUEST_WINDOWS,
-    TOKEN_WINDOWS,
-    Account,
-    Dimension,
-    Ledger,
-    Meter,
-    Reservation,
+from proxy.core.budget.calendar import WallClock
+from proxy.core.budget.central import CentralVerdict, Charge
+from proxy.core.budget.dimensions import QUOTAS, UNITS, Unit
+from proxy.core.budget.ledger import NO_AMOUNTS, Account, Amounts, Ledger, Reservation, Shortage, amount_of, spent_of
+from proxy.core.budget.shares import OnOutage, Shares
+from proxy.core.budget.window import SlotCounter
+from proxy.core.policy.globs import compile_glob, is_glob
+from proxy.core.policy.model import BudgetRule, UnknownPrice
+from proxy.flow.budget_lines import Line, Lines, asks_who, partition_of
+from proxy.flow.budget_ports import Central
+from proxy.flow.verdicts import (
+    NOBODY,
+    Ask,
+    BudgetView,
+    Denied,
+    DimensionView,
+    Granted,
+    Held,
+    SharedReservation,
+    TooLarge,
+    Unpriced,
+    Verdict,
+    Who,
 )
-from proxy.core.budget.window import SlotCounter, WindowCounter
+
+__all__ = ["Ask", "BudgetView", "Budgets", "Denied", "DimensionView", "Granted", "TooLarge", "Unpriced", "Who"]
 
 _MAX_BINDINGS = 4096
 """Bound rule sets kept; routes times providers of two generations stay far below it."""
+_AFTER_DENIAL_S = 0.1
+"""A shared counter that has just said no is not asked again for so long: denials cost more than admissions."""
+_LOOK_AT_ONCE = 200
+_AWAY_WAIT_S = 1.0
+"""What a caller is told when ``on_outage: deny`` refuses: the store is probed every second."""
 
 
-class BudgetLimits(Protocol):
-    """What a budget rule says; None means no limit of that kind."""
+class Binding:
+    """The rules that one kind of attempt meets, looked up once. ``rules`` is held so that its ``id()`` stays taken."""
 
-    @property
-    def id(self) -> str: ...
-    @property
-    def provider(self) -> str: ...
-    @property
-    def requests_per_minute(self) -> int | None: ...
-    @property
-    def requests_per_hour(self) -> int | None: ...
-    @property
-    def requests_per_day(self) -> int | None: ...
-    @property
-    def tokens_per_minute(self) -> int | None: ...
-    @property
-    def concurrent(self) -> int | None: ...
-    @property
-    def when_exhausted(self) -> str: ...
+    __slots__ = ("account", "full_for", "full_until_s", "hopeless", "is_local", "lines", "refuses_unpriced", "rules", "when", "whole")  # fmt: skip
 
-
-class Granted(NamedTuple):
-    """The attempt may go. Settle or cancel ``reservation`` exactly when the attempt ends.
-
-    The other numbers are those of the tightest request and token limit, for ``x-ratelimit-*``;
-    a limit of -1 means that no such limit applies. ``reset`` is seconds until that window would be
-    whole again.
-    """
-
-    reservation: Reservation
-    limit_requests: int = -1
-    remaining_requests: int = -1
-    reset_requests_s: float = 0.0
-    limit_tokens: int = -1
-    remaining_tokens: int = -1
-    reset_tokens_s: float = 0.0
-
-
-class Denied(NamedTuple):
-    """No room; nothing was charged anywhere.
-
-    ``retry_after_s`` is when every limit will have room again if nobody else comes. When several
-    budgets are exhausted, one that says ``refuse`` speaks for all, then the longest wait.
-    """
-
-    budget_id: str
-    dimension: Dimension
-    retry_after_s: float
-    spent_for_the_day: bool
-    when_exhausted: str
-    limit: int
-
-
-class TooLarge(NamedTuple):
-    """The request alone exceeds the limit: no wait will help."""
-
-    budget_id: str
-    limit: int
-    dimension: Dimension
-    when_exhausted: str
-
-
-Verdict = Granted | Denied | TooLarge
-
-
-class DimensionView(NamedTuple):
-    """One limit as it stands. ``reset_s``: seconds until it is whole again without further use."""
-
-    dimension: Dimension
-    limit: int
-    used: int
-    remaining: int
-    reset_s: float
-
-
-class BudgetView(NamedTuple):
-    """One budget in force as it stands."""
-
-    budget_id: str
-    provider: str
-    when_exhausted: str
-    dimensions: tuple[DimensionView, ...]
-
-
-class _Binding(NamedTuple):
-    """A rule set looked up for one provider. ``rules`` is held so that its ``id()`` cannot be reused."""
-
-    rules: Sequence[BudgetLimits]
-    account: Account | None
-    when_exhausted: dict[str, str]
-    hopeless: TooLarge | None
-
-
-_UNLIMITED = Granted(Reservation("", Account(()), 0, 0.0, None))
+    def __init__(self, rules: Sequence[BudgetRule], named: Sequence[BudgetRule], lines: Sequence[Line]) -> None:
+        self.rules = rules
+        self.lines = tuple(lines)
+        self.account = Account([line.meter for line in lines]) if lines else None
+        self.when = {rule.id: str(rule.when_exhausted) for rule in named}
+        self.refuses_unpriced = next(
+            (r.id for r in named if r.unknown_price is UnknownPrice.REFUSE and r.counts(Unit.COST)), None
+        )
+        self.whole = [line for line in lines if not isinstance(line.meter.counter, SlotCounter)]
+        self.is_local = all(line.central is None for line in lines)
+        closed = next((line for line in lines if line.limit < 1), None)
+        self.hopeless: TooLarge | None = None
+        if closed is not None:
+            budget_id, dimension = closed.meter[:2]
+            self.hopeless = TooLarge(budget_id, closed.limit, dimension, self.when[budget_id])
+        self.full_until_s = 0.0
+        """Until then the shared counters are taken to be as full as they said."""
+        self.full_for: CentralVerdict | None = None
 
 
 class Budgets:
-    """Live budgets in memory, for one process."""
+    """Live budgets of one process, alone or sharing their limits with others."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        central: Central | None = None,
+        shares: Shares | None = None,
+        wall: WallClock | None = None,
+        started_s: float = 0.0,
+        boost_after_s: float = 30.0,
+    ) -> None:
+        """Start empty.
+
+        Args:
+            central: The counters that sidecars share, and ``shares`` how limits are divided; None: all is here.
+            wall: Where calendar days begin; kept up to date by its owner.
+            started_s: Monotonic second since when this process may have admitted anything.
+            boost_after_s: With ``on_outage: boost``, how long an outage lasts before slices grow.
+        """
         self._ledger = Ledger()
-        self._meters: dict[str, dict[Dimension, Meter]] = {}
-        self._in_force: dict[str, BudgetLimits] = {}
+        self._central = central
+        self._shares = shares if central is not None else None
+        self._boost_after_s = boost_after_s
+        self._lines = Lines(self._shares, wall or WallClock(), started_s)
+        self._in_force: dict[str, BudgetRule] = {}
         self._is_governed = False
-        self._bindings: dict[tuple[int, str], _Binding] = {}
+        self._bindings: dict[tuple[object, ...], Binding] = {}
+        self._scoped: dict[int, tuple[Sequence[BudgetRule], bool]] = {}
+        self._shared_open: set[str] = set()
+        self.unpriced = 0
+        """Attempts whose cost no budget could count."""
+        self.unbounded = 0
+        """Attempts that ``on_outage: allow`` let pass uncounted."""
 
     @property
     def open_reservations(self) -> int:
         """Attempts that hold a reservation now."""
-        return self._ledger.open_count
+        return self._ledger.open_count + len(self._shared_open)
 
-    def apply(self, rules: Iterable[BudgetLimits]) -> None:
+    def apply(self, rules: Iterable[BudgetRule]) -> None:
         """Put these rules in force: new limits act at the next call, sums stay.
 
         Call it once with every rule of a snapshot when that snapshot takes effect. A budget that is no
@@ -145,140 +120,294 @@ class Budgets:
         """
         self._is_governed = True
         self._in_force = {rule.id: rule for rule in rules}
-        self._bindings.clear()
+        self._forget_bindings()
         for rule in self._in_force.values():
-            self._meters_of(rule)
-        for budget_id in [b for b in self._meters if b not in self._in_force]:
-            if not any(_in_use(meter, self._ledger.now_s) for meter in self._meters[budget_id].values()):
-                del self._meters[budget_id]
+            if not rule.per:
+                self._lines.of(rule, (), self._ledger.now_s)
+        self._lines.forget(set(self._in_force), self._ledger.now_s)
+
+    def _forget_bindings(self) -> None:
+        self._bindings.clear()
+        self._scoped.clear()
+
+    # --- reserving --------------------------------------------------------------------------------
 
     def reserve(
         self,
-        rules: Sequence[BudgetLimits],
+        rules: Sequence[BudgetRule],
         provider: str,
         tokens: int,
         now_s: float,
         rid: str,
         *,
         is_explicit: bool = True,
-    ) -> Verdict:
-        """Charge every rule that names ``provider``, or none.
+        who: Who = NOBODY,
+        amounts: Amounts = NO_AMOUNTS,
+    ) -> Verdict | Ask:
+        """Charge every rule that applies, or none.
 
         Args:
             rules: The rules of the exchange's route; pass the same tuple each time, it is the cache key.
+            provider: Who is about to be asked.
             tokens: The estimate to hold.
             now_s: Monotonic seconds.
             rid: Unique per attempt; a repeat while it is open charges nothing.
             is_explicit: The estimate rests on the caller's own ``max_tokens``. Then one that exceeds a
                 limit is ``TooLarge``; otherwise it is charged up to the limit and corrected when settled.
+            who: Whose exchange it is; matters only to rules that name or count more than a provider.
+            amounts: Estimates of what is counted apart; a cost below zero is unknown.
+
+        Returns:
+            The verdict, or what ``decide`` has to be asked because sidecars share these limits.
         """
         binding = self._bindings.get((id(rules), provider))
         if binding is None:
-            binding = self._bind(rules, provider)
+            binding = self._bind(rules, provider, who, now_s)
         account = binding.account
         if account is None:
             return _UNLIMITED
         if binding.hopeless is not None:
             return binding.hopeless
-        if is_explicit and account.tokens and tokens > account.least_token_limit:
-            return _too_large(binding, account, tokens)
-        reservation = self._ledger.acquire(account, tokens, now_s, rid)
+        if amounts.cost < 0:
+            if binding.refuses_unpriced is not None:
+                return Unpriced(binding.refuses_unpriced, binding.when[binding.refuses_unpriced])
+            amounts = amounts._replace(cost=0)
+            self.unpriced += 1
+        if not binding.is_local:
+            return self._reserve_shared(binding, rid, tokens, now_s, amounts, is_explicit)
+        if account.tokens or account.apart:
+            too_large = _too_large(binding, tokens, amounts, is_explicit)
+            if too_large is not None:
+                return too_large
+        reservation = self._ledger.acquire(account, tokens, now_s, rid, amounts)
         if reservation is None:
-            return self._denial(binding, account, tokens, now_s)
+            return self._denial(binding, account, tokens, now_s, amounts)
         return _granted(reservation, account, now_s)
 
-    def settle(self, reservation: Reservation, actual_tokens: int | None, now_s: float) -> None:
-        """End an attempt the provider accepted. None: the use is unknown, the estimate stays charged."""
-        self._ledger.settle(reservation, actual_tokens, now_s)
+    def _reserve_shared(
+        self, binding: Binding, rid: str, tokens: int, now_s: float, amounts: Amounts, is_explicit: bool
+    ) -> Verdict | Ask:
+        too_large = _too_large(binding, tokens, amounts, is_explicit)
+        if too_large is not None:
+            return too_large
+        central = self._central
+        assert central is not None
+        if central.is_open:
+            return self._away(binding, rid, tokens, now_s, amounts)
+        if now_s < binding.full_until_s and binding.full_for is not None:
+            wait_s = max(0.001, binding.full_for.wait_s - (now_s + _AFTER_DENIAL_S - binding.full_until_s))
+            return self._slice(binding, rid, tokens, now_s, amounts, binding.full_for._replace(wait_s=wait_s))
+        return Ask(binding, rid, tokens, amounts)
 
-    def cancel(self, reservation: Reservation, now_s: float) -> None:
+    async def decide(self, ask: Ask, now_s: float, pauses: Sequence[str] = ()) -> Verdict:
+        """Ask the shared counters, then the slice; never longer than the store's command timeout."""
+        binding, rid, tokens, amounts = ask
+        central = self._central
+        assert central is not None
+        assert isinstance(binding, Binding)
+        charges = tuple(
+            Charge(line.central, amount_of(line.meter.dimension, line.central.limit, tokens, amounts))
+            for line in binding.lines
+            if line.central is not None
+        )
+        try:
+            answer = await central.acquire(rid, charges, pauses)
+        except asyncio.CancelledError:
+            central.cancel(rid, charges)
+            raise
+        if answer is None:
+            return self._away(binding, rid, tokens, now_s, amounts)
+        for line, left in zip(binding.lines, answer.left, strict=False):
+            line.central_left = left
+        if answer.is_granted:
+            self._shared_open.add(rid)
+            return _granted_shared(SharedReservation(rid, charges), binding, now_s)
+        binding.full_until_s = now_s + min(_AFTER_DENIAL_S, answer.wait_s)
+        binding.full_for = answer
+        return self._slice(binding, rid, tokens, now_s, amounts, answer)
+
+    def _away(self, binding: Binding, rid: str, tokens: int, now_s: float, amounts: Amounts) -> Verdict:
+        """Decide without the shared counters, as ``on_outage`` says."""
+        shares, central = self._shares, self._central
+        assert shares is not None
+        assert central is not None
+        if shares.on_outage is OnOutage.ALLOW:
+            self.unbounded += 1
+            return _UNLIMITED
+        if shares.on_outage is OnOutage.DENY:
+            first = binding.lines[0]
+            return Denied(
+                first.meter.budget_id, first.meter.dimension, _AWAY_WAIT_S, False,
+                binding.when[first.meter.budget_id], first.limit, "store_away",
+            )  # fmt: skip
+        if shares.on_outage is OnOutage.BOOST:
+            self._lines.boost(central.outage_s(now_s) >= self._boost_after_s)
+        return self._slice(binding, rid, tokens, now_s, amounts, None)
+
+    def store_is_back(self) -> None:
+        """Take back what a long outage had let slices grow to."""
+        self._lines.boost(False)
+
+    def _slice(
+        self,
+        binding: Binding,
+        rid: str,
+        tokens: int,
+        now_s: float,
+        amounts: Amounts,
+        answer: CentralVerdict | None,
+    ) -> Verdict:
+        """Try this sidecar's own slice; when it is empty too, the sooner of both is the wait."""
+        account = binding.account
+        assert account is not None
+        if all(
+            amount_of(line.meter.dimension, line.limit, tokens, amounts) <= line.meter.counter.limit
+            for line in binding.lines
+        ):
+            reservation = self._ledger.acquire(account, tokens, now_s, rid, amounts)
+            if reservation is not None:
+                return _granted(reservation, account, now_s)
+        denied = self._denial(binding, account, tokens, now_s, amounts)
+        if answer is None:
+            return denied._replace(why="store_away")
+        line = binding.lines[answer.short] if answer.short >= 0 else None
+        if answer.why or line is None:
+            return denied._replace(retry_after_s=min(denied.retry_after_s, answer.wait_s), why=answer.why)
+        budget_id, dimension = line.meter.budget_id, line.meter.dimension
+        return Denied(
+            budget_id, dimension, min(denied.retry_after_s, answer.wait_s), dimension in QUOTAS,
+            binding.when[budget_id], line.limit,
+        )  # fmt: skip
+
+    # --- ending -----------------------------------------------------------------------------------
+
+    def settle(
+        self, reservation: Held, actual_tokens: int | None, now_s: float, amounts: Amounts | None = None
+    ) -> None:
+        """End an attempt the provider accepted. None: the use is unknown, the estimate stays charged."""
+        if type(reservation) is Reservation:
+            self._ledger.settle(reservation, actual_tokens, now_s, amounts)
+        elif isinstance(reservation, SharedReservation) and reservation.rid in self._shared_open:
+            self._shared_open.discard(reservation.rid)
+            assert self._central is not None
+            spent = [
+                charge.amount
+                if actual_tokens is None or (amounts is None and UNITS[charge.counter.dimension] in _APART)
+                else spent_of(charge.counter.dimension, actual_tokens, amounts or NO_AMOUNTS)
+                for charge in reservation.charges
+            ]
+            self._central.settle(reservation.rid, reservation.charges, spent)
+
+    def cancel(self, reservation: Held, now_s: float) -> None:
         """End an attempt the provider never accepted: everything is handed back."""
-        self._ledger.cancel(reservation, now_s)
+        if type(reservation) is Reservation:
+            self._ledger.cancel(reservation, now_s)
+        elif isinstance(reservation, SharedReservation) and reservation.rid in self._shared_open:
+            self._shared_open.discard(reservation.rid)
+            assert self._central is not None
+            self._central.cancel(reservation.rid, reservation.charges)
+
+    # --- looking ----------------------------------------------------------------------------------
 
     def snapshot(self, now_s: float) -> tuple[BudgetView, ...]:
-        """Every budget in force with its limits, use and resets."""
-        return tuple(
-            BudgetView(
-                rule.id,
-                rule.provider,
-                str(rule.when_exhausted),
-                tuple(_dimension_view(m, now_s) for m in self._meters_of(rule)),
-            )
-            for rule in self._in_force.values()
-        )
+        """Every budget in force with its limits, use and resets; shared ones as last heard of."""
+        return tuple(view for rule in self._in_force.values() for view in self._lines.views(rule, now_s))
 
-    def _bind(self, rules: Sequence[BudgetLimits], provider: str) -> _Binding:
+    async def refresh(self) -> None:
+        """Look at the shared counters, so that the next snapshot is of now."""
+        if self._central is None:
+            return
+        lines = [line for line in self._lines.all() if line.central is not None]
+        for start in range(0, len(lines), _LOOK_AT_ONCE):
+            part = lines[start : start + _LOOK_AT_ONCE]
+            found = await self._central.look([line.central for line in part if line.central is not None])
+            for line, (used, reset_s) in zip(part, found or (), strict=False):
+                assert line.central is not None
+                line.central_left = line.central.limit - used
+                line.central_reset_s = reset_s
+
+    def rules(self) -> tuple[BudgetRule, ...]:
+        """Every rule in force."""
+        return tuple(self._in_force.values())
+
+    # --- binding ----------------------------------------------------------------------------------
+
+    def _bind(self, rules: Sequence[BudgetRule], provider: str, who: Who, now_s: float) -> Binding:
+        """Find the rules of a kind of attempt, with its counters; bind by whose it is only where that matters."""
+        known = self._scoped.get(id(rules))
+        if known is None:
+            known = self._scoped[id(rules)] = (rules, any(asks_who(rule) for rule in rules))
+        key: tuple[object, ...] = (id(rules), provider, who) if known[1] else (id(rules), provider)
+        binding = self._bindings.get(key)
+        if binding is not None:
+            return binding
         if len(self._bindings) >= _MAX_BINDINGS:
-            self._bindings.clear()
-        named = [rule for rule in rules if rule.provider == provider]
-        meters = [meter for rule in named for meter in self._meters_of(self._rule_in_force(rule))]
-        ends = {rule.id: str(rule.when_exhausted) for rule in named}
-        closed = next((m for m in meters if m.counter.limit < 1), None)
-        binding = _Binding(
-            rules,
-            Account(meters) if meters else None,
-            ends,
-            TooLarge(closed.budget_id, closed.counter.limit, closed.dimension, ends[closed.budget_id])
-            if closed
-            else None,
-        )
-        self._bindings[(id(rules), provider)] = binding
+            self._forget_bindings()
+            self._scoped[id(rules)] = known
+        named = [self._rule_in_force(rule) for rule in rules if _applies(rule, provider, who)]
+        evictions = self._lines.evictions
+        lines = [line for rule in named for line in self._lines.of(rule, partition_of(rule, provider, who), now_s)]
+        if evictions != self._lines.evictions:
+            # Counters that held nothing were dropped: nobody may go on with the old ones beside new ones.
+            self._forget_bindings()
+            self._scoped[id(rules)] = known
+        binding = self._bindings[key] = Binding(rules, named, lines)
         return binding
 
-    def _rule_in_force(self, rule: BudgetLimits) -> BudgetLimits:
+    def _rule_in_force(self, rule: BudgetRule) -> BudgetRule:
         """The rule of that id that counts: the applied one; without any ``apply``, the one seen last."""
         if not self._is_governed:
             self._in_force[rule.id] = rule
             return rule
         return self._in_force.get(rule.id, rule)
 
-    def _meters_of(self, rule: BudgetLimits) -> list[Meter]:
-        """The rule's meters with its limits set, made where they are missing."""
-        known = self._meters.setdefault(rule.id, {})
-        meters: list[Meter] = []
-        for dimension in Dimension:
-            limit: int | None = getattr(rule, dimension.value)
-            if limit is None:
-                continue
-            meter = known.get(dimension)
-            if meter is None:
-                meter = known[dimension] = Meter(rule.id, dimension, _counter(dimension, limit))
-            meter.counter.limit = limit
-            meters.append(meter)
-        return meters
-
-    def _denial(self, binding: _Binding, account: Account, tokens: int, now_s: float) -> Denied:
-        short = self._ledger.shortages(account, tokens, now_s)
-        ends = binding.when_exhausted
+    def _denial(self, binding: Binding, account: Account, tokens: int, now_s: float, amounts: Amounts) -> Denied:
+        short = self._ledger.shortages(account, tokens, now_s, amounts)
+        if not short:  # the request is larger than the slice, which a shared counter may still hold
+            line = binding.lines[0]
+            short = (Shortage(line.meter.budget_id, line.meter.dimension, line.limit, _AWAY_WAIT_S),)
+        ends = binding.when
         worst = max(short, key=lambda s: (ends[s.budget_id] == "refuse", s.wait_s))
         return Denied(
             worst.budget_id,
             worst.dimension,
             max(s.wait_s for s in short),
-            worst.dimension in DAILY,
+            worst.dimension in QUOTAS,
             ends[worst.budget_id],
-            worst.limit,
+            next(line.limit for line in binding.lines if line.meter[:2] == worst[:2]),
         )
 
 
-def _in_use(meter: Meter, now_s: float) -> bool:
-    if isinstance(meter.counter, WindowCounter):
-        meter.counter.advance(now_s)
-    return meter.counter.used > 0
+_UNLIMITED = Granted(Reservation("", Account(()), 0, 0.0, None))
+_APART = frozenset({Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.COST})
 
 
-def _counter(dimension: Dimension, limit: int) -> WindowCounter | SlotCounter:
-    if dimension is Dimension.CONCURRENT:
-        return SlotCounter(limit)
-    return WindowCounter(REQUEST_WINDOWS.get(dimension) or TOKEN_WINDOWS[dimension], limit)
-
-
-def _too_large(binding: _Binding, account: Account, tokens: int) -> TooLarge:
-    meter = min(
-        (m for m in account.meters if m.dimension in TOKEN_WINDOWS and m.counter.limit < tokens),
-        key=lambda m: m.counter.limit,
+def _applies(rule: BudgetRule, provider: str, who: Who) -> bool:
+    return (
+        rule.provider in (None, provider)
+        and rule.caller in (None, who.caller)
+        and all(
+            pattern is None or pattern == value or (is_glob(pattern) and compile_glob(pattern).match(value) is not None)
+            for pattern, value in ((rule.model, who.model), (rule.app, who.app), (rule.user, who.user))
+        )
     )
-    return TooLarge(meter.budget_id, meter.counter.limit, meter.dimension, binding.when_exhausted[meter.budget_id])
+
+
+def _too_large(binding: Binding, tokens: int, amounts: Amounts, is_explicit: bool) -> TooLarge | None:
+    """Name the smallest limit that one such request alone exceeds; an assumed length is cut instead."""
+    account = binding.account
+    if account is not None and not account.apart and tokens <= account.least_token_limit and binding.is_local:
+        return None
+    found: TooLarge | None = None
+    for line in binding.whole:
+        dimension = line.meter.dimension
+        most = line.meter.counter.limit if line.central is None else max(line.central.limit, line.meter.counter.limit)
+        if spent_of(dimension, tokens, amounts) <= most or (not is_explicit and UNITS[dimension] is not Unit.REQUESTS):
+            continue
+        if found is None or most < found.limit:
+            budget_id = line.meter.budget_id
+            found = TooLarge(budget_id, most, dimension, binding.when[budget_id])
+    return found
 
 
 def _granted(reservation: Reservation, account: Account, now_s: float) -> Granted:
@@ -304,7 +433,16 @@ def _granted(reservation: Reservation, account: Account, now_s: float) -> Grante
     )
 
 
-def _dimension_view(meter: Meter, now_s: float) -> DimensionView:
-    counter = meter.counter
-    reset_s = counter.reset_s(now_s) if isinstance(counter, WindowCounter) else 0.0
-    return DimensionView(meter.dimension, counter.limit, counter.used, max(0, counter.limit - counter.used), reset_s)
+def _granted_shared(reservation: SharedReservation, binding: Binding, now_s: float) -> Granted:
+    """Tell the tightest of the whole limits: what the shared counters have left, and this sidecar's slice."""
+    told: dict[Unit, tuple[int, int, float]] = {}
+    for line in binding.whole:
+        unit, counter = UNITS[line.meter.dimension], line.meter.counter
+        if unit not in (Unit.REQUESTS, Unit.TOKENS) or isinstance(counter, SlotCounter):
+            continue
+        left = line.central_left + max(0, counter.limit - counter.used)
+        if unit not in told or left < told[unit][1]:
+            counter.advance(now_s)
+            told[unit] = (line.limit, min(left, line.limit), counter.full_reset_s(now_s))
+    nothing = (-1, -1, 0.0)
+    return Granted(reservation, *told.get(Unit.REQUESTS, nothing), *told.get(Unit.TOKENS, nothing))

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from proxy.core.budget.dimensions import Unit
 from proxy.core.config.settings import ProviderSettings
 from proxy.core.policy.model import BudgetRule, NoRoute, RoutePlan, Target, Timeouts
 from proxy.core.policy.policy_set import PolicySet
 from proxy.core.redaction import AnswerRedactor, RequestRedactor
+from proxy.flow.budget_lines import asks_who
 from proxy.terms.redaction import RedactionPlan
 
 
@@ -40,6 +42,10 @@ class Route:
     budgets: tuple[BudgetRule, ...]
     answers: AnswerRedactor | None = None
     """What policy does with the model's own words; None where it does not look at them."""
+    knows_who: bool = False
+    """Some budget depends on app, user, caller key, route or model."""
+    counts_apart: bool = False
+    """Some budget counts input tokens, output tokens or cost."""
     passes_caller_key: bool = False
     """No target takes a key of ours: the caller's own goes on, as if the sidecar were not there. A chain that mixes
     both kinds passes it to nobody, or one vendor's key would reach another."""
@@ -86,7 +92,9 @@ class Snapshot:
         redactor = self._redactor_for(plan.redaction)
         answers = self._answers_for(plan.redaction)
         passes = all(self._providers[target.provider].api_key is None for target in plan.chain)
-        return Route(plan, redactor, deployments, plan.budgets, answers, passes)
+        rules = plan.budgets
+        counts_apart = any(rule.counts(Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.COST) for rule in rules)
+        return Route(plan, redactor, deployments, rules, answers, any(map(asks_who, rules)), counts_apart, passes)
 
     def route(self, app: str, model: str | None, path: str) -> Route | NoRoute:
         """Choose the route of an exchange; ``path`` is what follows ``/v1``."""

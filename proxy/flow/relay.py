@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from proxy.core.budget.estimate import estimate_tokens
+from proxy.core.budget.estimate import estimate_tokens, output_tokens
 from proxy.core.dialect import Dialect
 from proxy.core.policy.model import NoRoute, NoRouteReason
 from proxy.core.redaction import Blocked, Redacted, Unreadable, Untouched, Verdict
@@ -35,6 +35,7 @@ from proxy.flow.outbox import Outbox, Refused
 from proxy.flow.ports import BodySource, Clock, Inbound, Offload, Responder, Witness
 from proxy.flow.synced_tail import SyncedTail
 from proxy.flow.texts import unwrap, wrap
+from proxy.flow.verdicts import Who
 from proxy.terms.errors import ProxyError
 from proxy.terms.http import RequestHead
 from proxy.terms.outcomes import Outcome
@@ -276,7 +277,12 @@ def _plan(exchange: Exchange, route: Route, request: Request) -> Plan:
     if route.budgets and exchange.dialect is not Dialect.OTHER:
         estimate = estimate_tokens(size, request.messages, request.max_tokens, choices=request.choices)
         tokens, is_explicit = estimate.tokens, estimate.is_explicit
-    return Plan(route, request, body, tokens, is_explicit)
+    plan = Plan(route, request, body, tokens, is_explicit)
+    if route.knows_who:
+        plan.who = Who("", route.plan.name, exchange.facts.app, exchange.facts.caller, exchange.facts.user)
+    if route.counts_apart:
+        plan.output_tokens = output_tokens(request.max_tokens, choices=request.choices)
+    return plan
 
 
 def _no_route(answer: NoRoute, model: str | None) -> Problem:

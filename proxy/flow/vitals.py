@@ -14,6 +14,7 @@ from proxy.core.health.breaker import BreakerState
 from proxy.core.health.settle import Settled
 from proxy.core.policy.model import ReadinessRule
 from proxy.flow.audit_ports import Condition, DeliveryState
+from proxy.flow.budget_ports import BudgetStore
 from proxy.flow.budgets import Budgets
 from proxy.flow.catalog import Catalog, Snapshot
 from proxy.flow.fleet import Fleet
@@ -54,6 +55,8 @@ class Vitals:
         """Why the newest policy text was refused; empty when it is in force."""
         self.unusable: dict[str, str] = {}
         """Provider -> why it cannot be used (an unset key)."""
+        self.budget_store: BudgetStore | None = None
+        """The store that shared budgets are kept in; None: they are counted in process."""
         self.simulated: frozenset[str] = frozenset()
         """Providers that the simulated provider stands in for."""
 
@@ -149,7 +152,7 @@ class Vitals:
             waiting_rows=delivery.lag.rows,
             waiting_s=round(delivery.lag.seconds, 1),
         )
-        rows["budget_store"] = self._row("budget_store", "ok", "in process")
+        rows["budget_store"] = self._budget_store_row()
         worst_s = self._heartbeat.worst_s()
         stalled = f"stalled for {worst_s:.1f} s in the last minute" if worst_s >= TOLD_FROM_S else ""
         rows["event_loop"] = self._row(
@@ -161,6 +164,28 @@ class Vitals:
         for name in self._catalog.providers:
             rows[f"provider:{name}"] = self._provider_row(name, by_provider.get(name, []))
         return rows
+
+    def _budget_store_row(self) -> dict[str, Any]:
+        store = self.budget_store
+        if store is None:
+            return self._row("budget_store", "ok", "in process")
+        state, reason = ("degraded", store.trouble) if store.is_open else ("ok", "")
+        if store.members > store.max_sidecars:
+            state, reason = (
+                "degraded",
+                f"members_exceed_max: {store.members} sidecars, {store.max_sidecars} allowed for",
+            )
+        latency_ms = round(store.latency_s * 1000.0, 2)
+        return self._row("budget_store", state, reason, members=store.members, latency_ms=latency_ms)
+
+    def budget_samples(self, what: str) -> list[tuple[tuple[str, str], float]]:
+        """One sample per limit of every budget that is not counted apart."""
+        return [
+            ((view.budget_id, row.dimension.value), float(getattr(row, what)))
+            for view in self._budgets.snapshot(self._now_s())
+            if not view.partition
+            for row in view.dimensions
+        ]
 
     def _provider_row(self, name: str, views: list[dict[str, Any]]) -> dict[str, Any]:
         key = f"provider:{name}"
@@ -191,8 +216,10 @@ class Vitals:
         now_s = self._now_s()
         budgets: dict[str, list[dict[str, Any]]] = {}
         for budget in self._budgets.snapshot(now_s):
+            if budget.partition:
+                continue
             for dimension in budget.dimensions:
-                budgets.setdefault(budget.provider, []).append(
+                budgets.setdefault(budget.provider or "*", []).append(
                     {
                         "budget": budget.budget_id,
                         "dimension": dimension.dimension.value,
@@ -221,7 +248,7 @@ class Vitals:
             }
             if name in self.unusable:
                 rows[name]["reason"] = self.unusable[name]
-        return {"providers": rows}
+        return {"providers": rows, "budgets": budgets.get("*", [])}
 
     def deployments(self) -> list[dict[str, Any]]:
         """Every deployment as it stands."""

@@ -168,6 +168,8 @@ def references(settings: Settings) -> tuple[SecretRef, ...]:
     if isinstance(settings.audit.store, SecretRef):
         refs.append(settings.audit.store)
     refs.append(settings.audit.key)
+    if isinstance(settings.budgets.url, SecretRef):
+        refs.append(settings.budgets.url)
     return tuple(dict.fromkeys(ref for ref in refs if ref is not None))
 
 
@@ -197,6 +199,7 @@ def secret_problems(settings: Settings, secrets: Secrets) -> list[Problem]:
         ("admin_token", settings.admin_token),
         *tokens,
         ("audit.store", settings.audit.store),
+        ("budgets.store", settings.budgets.url),
         ("audit.key", settings.audit.key),
     ):
         if isinstance(owner, SecretRef) and secrets.current(owner) is None:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.core.budget.ledger import Account, Dimension, Ledger, Meter, Reservation
+from proxy.core.budget.dimensions import Dimension
+from proxy.core.budget.ledger import Account, Ledger, Meter, Reservation
 from proxy.core.budget.window import HOUR, MINUTE, TEN_SECONDS, SlotCounter, WindowCounter, WindowShape
-from proxy.core.policy.model import BudgetRule
 from proxy.flow.budgets import Budgets, Denied, Granted
+from tests.support.budgets import budget_rule
 
 STEPS_S = st.one_of(
     st.floats(0.0, 2.0),
@@ -150,7 +151,7 @@ def test_no_minute_holds_more_requests_than_the_limit(moves: list[Move], rpm: in
 )
 def test_every_wait_told_is_true(arrivals: list[tuple[float, int]], rpm: int, tpm: int) -> None:
     """Coming back after exactly that long is admitted; a hundredth of a second sooner is not."""
-    rules = (BudgetRule("p", "x", requests_per_minute=rpm, requests_per_hour=rpm * 20, tokens_per_minute=tpm),)
+    rules = (budget_rule("p", "x", requests_per_minute=rpm, requests_per_hour=rpm * 20, tokens_per_minute=tpm),)
     budgets = Budgets()
     budgets.apply(rules)
     now_s = 1000.0

@@ -48,8 +48,14 @@ def estimate_tokens(
         choices: Number of answers asked for (``n``).
     """
     prompt = -(-max(0, body_bytes) // BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * max(0, messages) + TOKENS_PER_REPLY
+    output = output_tokens(max_tokens, cap_tokens=cap_tokens, choices=choices)
+    return Estimate(prompt + output, max_tokens is not None)
+
+
+def output_tokens(max_tokens: int | None, *, cap_tokens: int | None = None, choices: int = 1) -> int:
+    """Bound the tokens of all answers to one request."""
     if max_tokens is None:
         output = ASSUMED_OUTPUT_TOKENS if cap_tokens is None else cap_tokens
     else:
         output = max(0, max_tokens) if cap_tokens is None else min(max(0, max_tokens), cap_tokens)
-    return Estimate(prompt + output * max(1, choices), max_tokens is not None)
+    return output * max(1, choices)

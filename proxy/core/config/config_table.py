@@ -6,10 +6,11 @@ Only keys that act are here; what is planned is in ``later`` and refused, so tha
 
 from __future__ import annotations
 
+from proxy.core.budget.shares import OnOutage
+from proxy.core.config.budget_store import BudgetStoreText
 from proxy.core.config.kinds import Choice, Number, Text, duration, size
 from proxy.core.config.schema import Key, ListOf, MapOf, Table
 from proxy.core.config.settings import (
-    BudgetStoreKind,
     Durability,
     LogFormat,
     LogLevel,
@@ -151,17 +152,35 @@ _PROVIDER = Table(
 
 _BUDGETS = Table(
     "budgets",
-    "Where spend is counted.",
+    "Where spend is counted, and how limits are shared.",
     (
         Key(
             "store",
-            Choice(tuple(BudgetStoreKind), {"redis": _NOT_YET, "valkey": _NOT_YET}),
-            "memory: each sidecar counts for itself.",
+            BudgetStoreText(),
+            "memory: each sidecar for itself; a URL: together.",
             "memory",
-            "memory",
+            "redis://redis:6379/0",
         ),
+        Key("max_sidecars", Number(1, 100_000), "Sidecars that share the store at most, with surge.", "10", "10"),
+        Key(
+            "private_share",
+            Number(0.0, 1.0, is_whole=False),
+            "Part of each limit set aside for the sidecars' own slices, which need no store.",
+            "0.25",
+            "0.25",
+        ),
+        Key("on_outage", Choice(tuple(OnOutage)), "What is admitted while the store is away.", "strict", "strict"),
+        Key(
+            "boost_after",
+            duration("1s", "1h"),
+            "With on_outage boost: an outage so long lets slices grow.",
+            "30s",
+            "30s",
+        ),
+        Key("lease", duration("3s", "10m"), "The slots of a sidecar that died are free after this.", "30s", "30s"),
+        Key("namespace", Text("a name", parse_name), "Sidecars with the same share their budgets.", "default", "prod"),
     ),
-    later=dict.fromkeys(("max_sidecars", "private_share", "on_outage", "lease"), _NOT_YET),
+    homes={"prices": "the top of the file"},
 )
 
 _AUDIT = Table(
@@ -250,6 +269,7 @@ CONFIG = Table(
         ),
         Key("default_provider", Text("a provider's name"), "Takes what no route matches.", None, "openai"),
         Key("budgets", _BUDGETS, "Where spend is counted.", "{}", "{store: memory}"),
+        Key("prices", PathText(), "The price table, for the cost of exchanges.", None, "prices.yaml"),
         Key("audit", _AUDIT, "Where audit rows go.", "{}", '{store: "sqlite:///var/audit.db"}'),
         Key("callers", ListOf(_CALLER), "Caller keys; none: the data port stays on loopback.", "[]", "[]"),
         Key(

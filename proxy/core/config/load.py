@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proxy.core.budget.shares import OnOutage, Shares
+from proxy.core.config.budget_store import MEMORY_STORE
 from proxy.core.config.config_table import CONFIG
-from proxy.core.config.problem import Mark, Problem, error, has_errors, in_order
+from proxy.core.config.problem import Mark, Problem, error, has_errors, in_order, lint
 from proxy.core.config.schema import Entries, Items, Section, closest
 from proxy.core.config.settings import (
     AdminToken,
     AuditSettings,
     AuthHeader,
-    BudgetStoreKind,
     BudgetStoreSettings,
     CallerKey,
     Durability,
@@ -75,6 +76,7 @@ def parse_settings(text: str, file: str, base_dir: Path) -> ConfigResult:
     _check_doors(top, problems)
     _check_providers(top, problems)
     _check_callers(top, problems)
+    _check_budget_store(top["budgets"], problems)
     marks = top["providers"].marks if top.is_good("providers") else {}
     settings = None if has_errors(problems) else _settings(top, base_dir)
     return ConfigResult(settings, in_order(problems), marks)
@@ -156,13 +158,27 @@ def _check_twice(items: Items, what: str, key: str, code: str, problems: list[Pr
         seen.setdefault(value, item.at(key))
 
 
+def _check_budget_store(section: Section, problems: list[Problem]) -> None:
+    for key in ("max_sidecars", "private_share", "on_outage", "boost_after", "lease", "namespace"):
+        if section.is_written(key) and section["store"] == MEMORY_STORE and section.is_good("store"):
+            text = f"`budgets.{key}` acts only with a shared store"
+            problems.append(error(section.at(key), "unreachable-setting", text, "name the store's URL or delete it"))
+    if section.is_written("boost_after") and section["on_outage"] != OnOutage.BOOST:
+        text = "`budgets.boost_after` acts only with `on_outage: boost`"
+        problems.append(error(section.at("boost_after"), "unreachable-setting", text, "delete it"))
+    if section["on_outage"] == OnOutage.ALLOW:
+        text = "`on_outage: allow` lets everything pass while the store is away: no limit holds then"
+        problems.append(lint(section.at("on_outage"), "unbounded-outage", text, "strict keeps the limits"))
+
+
 def _settings(top: Section, base_dir: Path) -> Settings:
     return Settings(
         server=_server(top["server"]),
         policies=base_dir / top["policies"],
         providers={name: _provider(name, section, base_dir) for name, section in top["providers"].values.items()},
         default_provider=top["default_provider"],
-        budgets=BudgetStoreSettings(BudgetStoreKind(top["budgets"]["store"])),
+        budgets=_budgets(top["budgets"], base_dir),
+        prices=None if top["prices"] is None else base_dir / top["prices"],
         audit=_audit(top["audit"], base_dir),
         callers=tuple(CallerKey(c["name"], c["sha256"], c["app"]) for c in top["callers"].values),
         admin_token=_anchored(top["admin_token"], base_dir),
@@ -209,6 +225,19 @@ def _provider(name: str, section: Section, base_dir: Path) -> ProviderSettings:
         keepalive_s=section["keepalive"],
         max_connections=section["max_connections"],
         egress_proxy=section["egress_proxy"],
+    )
+
+
+def _budgets(section: Section, base_dir: Path) -> BudgetStoreSettings:
+    store: Any = section["store"]
+    if store == MEMORY_STORE:
+        return BudgetStoreSettings()
+    return BudgetStoreSettings(
+        url=_anchored(store, base_dir) if isinstance(store, SecretRef) else store,
+        shares=Shares(section["max_sidecars"], section["private_share"], OnOutage(section["on_outage"])),
+        boost_after_s=section["boost_after"],
+        lease_s=section["lease"],
+        namespace=section["namespace"],
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from proxy.core.budget.shares import Shares
 from proxy.core.config.problem import Mark
 from proxy.terms.admin import Role
 
@@ -114,17 +115,18 @@ class ProviderSettings:
     """URL of a forward proxy, without credentials."""
 
 
-class BudgetStoreKind(StrEnum):
-    """Where spend is counted."""
-
-    MEMORY = "memory"
-
-
 @dataclass(frozen=True, slots=True)
 class BudgetStoreSettings:
-    """Where spend is counted."""
+    """Where spend is counted, and how limits are shared among sidecars."""
 
-    store: BudgetStoreKind = BudgetStoreKind.MEMORY
+    url: str | SecretRef | None = None
+    """None: in this process. Otherwise the URL of a Redis or Valkey, or a reference to one with a password."""
+    shares: Shares = field(default_factory=lambda: Shares(1, 1.0))
+    boost_after_s: float = 30.0
+    lease_s: float = 30.0
+    """A slot whose sidecar has died is free again after so long."""
+    namespace: str = "default"
+    """Sidecars that share budgets have the same."""
 
 
 class Durability(StrEnum):
@@ -218,6 +220,8 @@ class Settings:
     default_provider: str | None = None
     """Takes exchanges that no route matches; None: they are refused."""
     budgets: BudgetStoreSettings = BudgetStoreSettings()
+    prices: Path | None = None
+    """The price table; None: nothing has a price."""
     audit: AuditSettings = AuditSettings()
     callers: tuple[CallerKey, ...] = ()
     """Empty: no caller authentication, so the data port must be loopback."""

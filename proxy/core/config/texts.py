@@ -185,7 +185,8 @@ def parse_store_url(text: str, base_dir: Path) -> str:
     raise ValueError("use sqlite:///path, postgresql://host:5432/database or stdout:")
 
 
-def _holds_password(url: str) -> bool:
+def holds_password(url: str) -> bool:
+    """Say whether a URL carries a password."""
     return urlsplit(url).password is not None or "password=" in url.lower()
 
 
@@ -279,7 +280,7 @@ class StoreText(Kind):
         if found is None:
             return BAD
         text = str(found.text)
-        if _holds_password(text):
+        if holds_password(text):
             message = f"`{path}` must not hold a password"
             problems.append(
                 error(node.mark, "inline-secret", message, f"put the URL in a secret: {path}: {{env: NAME}}")

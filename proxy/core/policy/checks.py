@@ -7,21 +7,19 @@ Works on files that already have problems: what was refused before is skipped he
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 from proxy.core.config.problem import Mark, Problem, error, lint
 from proxy.core.config.schema import Section, closest
 from proxy.core.config.settings import Settings
+from proxy.core.policy.budget_checks import check_budgets, unknown_provider
 from proxy.core.policy.compile import budget_ids, effective_timeouts, match_rank, patterns_of, route_names
 from proxy.core.policy.custom_types import ALIASES, check_types
 from proxy.core.policy.globs import is_glob, may_overlap
 from proxy.core.policy.model import FirstTokenFor, Rescue, RouteRequirement
 from proxy.core.policy.patterns import allows_everything, why_refused
-from proxy.core.policy.policy_table import COMPONENTS, LIMITS
+from proxy.core.policy.policy_table import COMPONENTS
 from proxy.core.redaction.detect import OPT_IN_KINDS
 from proxy.terms.redaction import Action
-
-_WINDOWS_S = {"requests_per_minute": 60, "requests_per_hour": 3600, "requests_per_day": 86400}
 
 
 def check_policy(
@@ -38,17 +36,12 @@ def check_policy(
         _check_route(route, settings, problems)
     _check_route_names(top, problems)
     _check_ties(routes, problems)
-    _check_budgets(top, routes, settings, problems)
+    check_budgets(top, routes, settings, problems)
     _check_readiness(top, routes, settings, problems)
     if top.is_good("routes") and not len(top["routes"]) and settings.default_provider is None:
         text = "the policy has no routes and config.yaml no `default_provider`: every request would be refused"
         problems.append(error(top.at("routes"), "no-route", text, "add a route"))
     return problems
-
-
-def _unknown_provider(name: str, mark: Mark, settings: Settings) -> Problem:
-    hint = closest(name, settings.providers) or "known: " + ", ".join(settings.providers)
-    return error(mark, "unknown-provider", f"no provider {name!r} in config.yaml", hint)
 
 
 def _check_direction(section: Section, known_types: frozenset[str], problems: list[Problem]) -> None:
@@ -108,7 +101,7 @@ def _check_route(route: Section, settings: Settings, problems: list[Problem]) ->
             continue
         provider: str = target["provider"]
         if provider not in settings.providers:
-            problems.append(_unknown_provider(provider, target.at("provider"), settings))
+            problems.append(unknown_provider(provider, target.at("provider"), settings))
         link = (provider, target["model"])
         if not target.is_good("model"):
             continue
@@ -219,36 +212,6 @@ def _marked_patterns(route: Section) -> list[tuple[tuple[str | None, str | None]
 
 def _is_tie(one: tuple[str | None, str | None], other: tuple[str | None, str | None]) -> bool:
     return match_rank(*one) == match_rank(*other) and may_overlap(one[0], other[0]) and may_overlap(one[1], other[1])
-
-
-def _check_budgets(top: Section, routes: list[Section], settings: Settings, problems: list[Problem]) -> None:
-    used = {target["provider"] for route in routes for target, _ in route["chain"] if target.is_good("provider")}
-    used.add(settings.default_provider)
-    for section, _ in top["budgets"]:
-        provider = section["provider"]
-        if section.is_good("provider"):
-            if provider not in settings.providers:
-                problems.append(_unknown_provider(provider, section.at("provider"), settings))
-            elif provider not in used and top.is_good("routes"):
-                text = f"the budget never acts: no route of this policy uses {provider}"
-                problems.append(error(section.at("provider"), "unused-budget", text, "delete it or route to it"))
-        if section.is_good(*LIMITS) and all(section[limit] is None for limit in LIMITS):
-            text = "the budget limits nothing"
-            problems.append(error(section.mark, "empty-budget", text, f"give one of {', '.join(LIMITS)}"))
-        _check_windows(section, problems)
-
-
-def _check_windows(section: Section, problems: list[Problem]) -> None:
-    """Refuse a limit per longer window that a shorter window's limit can never let anyone reach, and the reverse."""
-    given = [(name, section[name]) for name in _WINDOWS_S if section[name] is not None and section.is_good(name)]
-    for (short, low), (long, high) in pairwise(given):
-        if low >= high:
-            text = f"`{short}` of {low} never acts: `{long}` is {high}"
-            problems.append(lint(section.at(short), "no-effect", text, "lower it or delete it"))
-        ratio = _WINDOWS_S[long] // _WINDOWS_S[short]
-        if low * ratio <= high:
-            text = f"`{long}` of {high} never acts: `{short}` of {low} allows {low * ratio} at most"
-            problems.append(lint(section.at(long), "no-effect", text, "lower it or delete it"))
 
 
 def _check_readiness(top: Section, routes: list[Section], settings: Settings, problems: list[Problem]) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from proxy.core.budget.dimensions import NANO_USD, UNITS, Dimension, Unit
 from proxy.core.config.schema import Section
 from proxy.core.policy.custom_types import compile_type
-from proxy.core.policy.globs import specificity
+from proxy.core.policy.globs import compile_glob, specificity
 from proxy.core.policy.model import (
     NO_RETRIES,
     AuditPlan,
@@ -20,17 +21,19 @@ from proxy.core.policy.model import (
     BudgetRule,
     FirstTokenFor,
     Policy,
+    Priority,
     ReadinessRule,
     Rescue,
     RetryPlan,
     RouteMatch,
     RoutePlan,
     RouteRequirement,
+    Scope,
     Target,
     Timeouts,
-    WhenExhausted,
+    UnknownPrice,
 )
-from proxy.core.policy.policy_table import COMPONENTS, LIMITS
+from proxy.core.policy.policy_table import COMPONENTS
 from proxy.terms.redaction import Action, DirectionPlan, RedactionPlan, StreamMode, Unscanned
 
 DEFAULT_ROUTE = "default"
@@ -52,7 +55,6 @@ def compile_policy(top: Section, file: str, revision: str, default_provider: str
     def plan(route: str, chain: tuple[Target, ...], section: Section | None) -> RoutePlan:
         retries = RetryPlan() if section is None or section["retries"] == "once" else NO_RETRIES
         tries = len(chain) * (2 if retries.same_target else 1)
-        providers = {target.provider for target in chain}
         return RoutePlan(
             name=route,
             policy=name,
@@ -60,7 +62,9 @@ def compile_policy(top: Section, file: str, revision: str, default_provider: str
             chain=chain,
             observe_only=is_observing,
             redaction=redaction,
-            budgets=tuple(rule for rule in budgets if rule.provider in providers),
+            budgets=tuple(rule for rule in budgets if _may_act(rule, route, chain)),
+            priority=Priority.NORMAL if section is None else Priority(section["priority"]),
+            output_cap=None if section is None else section["output_cap"],
             audit=audit,
             max_attempts=tries if section is None or section["max_attempts"] is None else section["max_attempts"],
             total_s=Timeouts().total_s if section is None else section["timeouts"]["total"],
@@ -106,17 +110,26 @@ def effective_timeouts(route: Section, target: Section) -> dict[str, Any]:
 
 
 def budget_ids(sections: list[Section]) -> list[str]:
-    """Return the names of a policy's budgets; without ``id`` the provider's, numbered from the second on."""
+    """Return the names of a policy's budgets; without ``id`` made from what they limit, numbered from the second on."""
     ids: list[str] = []
+    bases: list[str] = []
     for section in sections:
         written: str | None = section["id"]
-        base = str(section["provider"])
         if written is not None:
             ids.append(written)
             continue
-        count = sum(1 for s in sections[: len(ids)] if s["id"] is None and s["provider"] == section["provider"])
-        ids.append(base if count == 0 else f"{base}-{count + 1}")
+        base = _budget_base(section)
+        bases.append(base)
+        count = bases.count(base)
+        ids.append(base if count == 1 else f"{base}-{count}")
     return ids
+
+
+def _budget_base(section: Section) -> str:
+    """Return the provider's name, or the words of what else a budget is about."""
+    words = [str(section[scope.value]) for scope in Scope if section[scope.value] is not None]
+    words += [f"per-{scope}" for scope in section["per"].values]
+    return _word(("-".join(words) or "all", None))
 
 
 def route_names(sections: list[Section]) -> list[str]:
@@ -169,8 +182,40 @@ def _direction(section: Section) -> DirectionPlan:
 
 
 def _budget(section: Section, budget_id: str) -> BudgetRule:
-    limits = {limit: section[limit] for limit in LIMITS}
-    return BudgetRule(budget_id, section["provider"], **limits, when_exhausted=WhenExhausted(section["when_exhausted"]))
+    limits = tuple((d, _units(d, section[d.value])) for d in Dimension if section[d.value] is not None)
+    end, wait_s = section["when_exhausted"]
+    return BudgetRule(
+        budget_id,
+        section["provider"],
+        limits,
+        end,
+        wait_s,
+        section["max_waiting"],
+        section["model"],
+        section["route"],
+        section["app"],
+        section["caller"],
+        section["user"],
+        tuple(Scope(word) for word in section["per"].values),
+        section["time_zone"],
+        UnknownPrice(section["unknown_price"]),
+    )
+
+
+def _units(dimension: Dimension, written: float) -> int:
+    """Return a limit in whole units."""
+    return max(1, round(written * NANO_USD)) if UNITS[dimension] is Unit.COST else int(written)
+
+
+def _may_act(rule: BudgetRule, route: str, chain: tuple[Target, ...]) -> bool:
+    """Say whether a budget can ever apply to a route."""
+    if rule.route is not None and rule.route != route:
+        return False
+    return any(
+        rule.provider in (None, target.provider)
+        and (rule.model is None or target.model is None or compile_glob(rule.model).match(target.model) is not None)
+        for target in chain
+    )
 
 
 def _chain(route: Section) -> tuple[Target, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from proxy.core.budget.dimensions import UNITS, Dimension, Unit
 from proxy.terms.redaction import RedactionPlan
 
 RETRIED_STATUSES = frozenset({408, 409, 425, 500, 502, 503, 504})
@@ -47,23 +48,69 @@ class WhenExhausted(StrEnum):
 
     NEXT = "next"
     """The chain walks on to the next target."""
+    WAIT = "wait"
+    """The exchange waits in line for so long at most; then the chain walks on."""
     REFUSE = "refuse"
     """The exchange is refused."""
 
 
+class Scope(StrEnum):
+    """What a budget may be counted by."""
+
+    PROVIDER = "provider"
+    MODEL = "model"
+    ROUTE = "route"
+    APP = "app"
+    CALLER = "caller"
+    USER = "user"
+
+
+class UnknownPrice(StrEnum):
+    """What a budget of cost does with a model that has no price."""
+
+    ALLOW = "allow"
+    """Its cost is not counted against the budget, but in a metric."""
+    REFUSE = "refuse"
+
+
 @dataclass(frozen=True, slots=True)
 class BudgetRule:
-    """Limits on the use of one provider; None means no limit of that kind."""
+    """Limits on the use of what the rule names; a name that is None is no condition."""
 
     id: str
     """Unique in the policy set: ``policy/provider`` or ``policy/name``."""
-    provider: str
-    requests_per_minute: int | None = None
-    requests_per_hour: int | None = None
-    requests_per_day: int | None = None
-    tokens_per_minute: int | None = None
-    concurrent: int | None = None
+    provider: str | None
+    limits: tuple[tuple[Dimension, int], ...] = ()
+    """In whole units; cost in billionths of a US dollar."""
     when_exhausted: WhenExhausted = WhenExhausted.NEXT
+    wait_s: float = 0.0
+    """Longest wait in line, with ``when_exhausted: wait``."""
+    max_waiting: int = 100
+    """Exchanges that may wait in line."""
+    model: str | None = None
+    """Name or glob of the model that is asked of the provider."""
+    route: str | None = None
+    app: str | None = None
+    caller: str | None = None
+    """Name of a caller key."""
+    user: str | None = None
+    per: tuple[Scope, ...] = ()
+    """Each different one of these has a counter of its own."""
+    time_zone: str = "UTC"
+    """Where calendar days and months begin."""
+    unknown_price: UnknownPrice = UnknownPrice.ALLOW
+
+    def counts(self, *units: Unit) -> bool:
+        """Say whether some limit counts one of these."""
+        return any(UNITS[dimension] in units for dimension, _ in self.limits)
+
+
+class Priority(StrEnum):
+    """Whose turn it is among exchanges that wait for one budget."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
 
 
 class BrokenStream(StrEnum):
@@ -157,7 +204,10 @@ class RoutePlan:
     """``mode: observe``: decide and record, change and refuse nothing."""
     redaction: RedactionPlan = field(default_factory=RedactionPlan)
     budgets: tuple[BudgetRule, ...] = ()
-    """The policy's budgets on providers of this chain."""
+    """The policy's budgets that may act on this chain."""
+    priority: Priority = Priority.NORMAL
+    output_cap: int | None = None
+    """Longest answer in tokens; sent along when the caller names none or a longer one."""
     audit: AuditPlan = AuditPlan()
     max_attempts: int = 2
     """Attempts of one exchange over the whole chain, retries included."""

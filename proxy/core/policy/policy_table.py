@@ -14,11 +14,11 @@ from proxy.core.config.kinds import Choice, Flag, Number, Text, duration
 from proxy.core.config.schema import Key, Kind, ListOf, Problems, Table
 from proxy.core.config.texts import parse_model, parse_name
 from proxy.core.config.yaml_text import BAD, Bad, Map, Node
+from proxy.core.policy.budget_table import BUDGET, NOT_YET, parse_app
 from proxy.core.policy.custom_types import TYPES_KEY, parse_type
-from proxy.core.policy.model import BrokenStream, FirstTokenFor, Rescue, RouteRequirement, WhenExhausted
+from proxy.core.policy.model import BrokenStream, FirstTokenFor, Priority, Rescue, RouteRequirement
 from proxy.terms.redaction import Action, StreamMode, Unscanned
 
-NOT_YET = "is not available in this version; it would be ignored, so it is refused"
 COMPONENTS = ("policy", "spool", "audit_store")
 """What readiness may require besides providers."""
 
@@ -46,12 +46,6 @@ def _parse_path(text: str) -> str:
         raise ValueError(f"leave /v1 out: {text[3:] or '/*'}")
     if "?" in text or "#" in text:
         raise ValueError("the path alone, without query")
-    return text
-
-
-def _parse_app(text: str) -> str:
-    if not text.isascii() or not text.isprintable() or " " in text or len(text) > 128:
-        raise ValueError("printable ASCII without spaces, at most 128; * and ? are wildcards")
     return text
 
 
@@ -186,33 +180,6 @@ _REDACTION = Table(
     homes={**dict.fromkeys(("default", "rules", "allow", "min_score"), "redaction.request"), "custom": "types"},
 )
 
-_LIMIT = Number(1, 1_000_000_000)
-
-_BUDGET = Table(
-    "budget",
-    "How much of one provider may be used.",
-    (
-        Key("id", Text("a name", parse_name), "Its name; left out: the provider's.", None, "groq-free"),
-        Key("provider", Text("a provider's name"), "Whose use is limited.", is_required=True, example="groq"),
-        Key("requests_per_minute", _LIMIT, "Requests in any 60 seconds.", None, "30"),
-        Key("requests_per_hour", _LIMIT, "Requests in any hour.", None, "1000"),
-        Key("requests_per_day", _LIMIT, "Requests in any 24 hours.", None, "14400"),
-        Key("tokens_per_minute", _LIMIT, "Tokens, in and out, in any 60 seconds.", None, "6000"),
-        Key("concurrent", Number(1, 1_000_000), "Exchanges at the same time.", None, "8"),
-        Key("when_exhausted", Choice(tuple(WhenExhausted), {"wait": NOT_YET}), "What then.", "next", "refuse"),
-    ),
-    later=dict.fromkeys(
-        (
-            *("cost_per_day_usd", "cost_per_month_usd", "cost_per_hour_usd", "unknown_price"),
-            *("requests_per_second", "requests_per_10s", "requests_per_month"),
-            *("tokens_per_hour", "tokens_per_day", "tokens_per_month", "input_tokens_per_minute"),
-            *("output_tokens_per_minute", "scope", "model", "app", "user", "wait"),
-        ),
-        NOT_YET,
-    ),
-)
-LIMITS = ("requests_per_minute", "requests_per_hour", "requests_per_day", "tokens_per_minute", "concurrent")
-
 _TARGET = Table(
     "target",
     "One link of a chain.",
@@ -269,6 +236,16 @@ _ROUTE = Table(
         Key(
             "retries", Choice(("none", "once")), "Whether a failed try is repeated at the same target.", "once", "none"
         ),
+        Key(
+            "priority", Choice(tuple(Priority)), "Whose turn comes first in a budget's waiting line.", "normal", "high"
+        ),
+        Key(
+            "output_cap",
+            Number(1, 10_000_000),
+            "Longest answer in tokens; sent along when the caller names none, or a longer one.",
+            None,
+            "4096",
+        ),
         Key("max_attempts", Number(1, 40), "Tries in all; left out: what chain and retries allow.", None, "3"),
         Key("broken_stream", Choice(tuple(BrokenStream)), "What a stream cut midway ends with.", "auto", "cut"),
         Key("rescue", Choice(tuple(Rescue)), "What a stream gets that breaks after its first token.", "none", "resume"),
@@ -316,7 +293,7 @@ _APPLIES_TO = Table(
     (
         Key(
             "apps",
-            ListOf(Text("an app or glob", _parse_app), 1),
+            ListOf(Text("an app or glob", parse_app), 1),
             "Apps; the most specific pattern wins.",
             '["*"]',
             '["shop-*"]',
@@ -336,7 +313,7 @@ POLICY = Table(
         ),
         Key("applies_to", _APPLIES_TO, "Whose requests it decides.", "{}", '{apps: ["shop-*"]}'),
         Key("redaction", _REDACTION, "What is done with personal data.", "{}", "{request: {default: restore}}"),
-        Key("budgets", ListOf(_BUDGET), "How much may be used.", "[]", "[{provider: groq, requests_per_minute: 30}]"),
+        Key("budgets", ListOf(BUDGET), "How much may be used.", "[]", "[{provider: groq, requests_per_minute: 30}]"),
         Key(
             "routes",
             ListOf(_ROUTE),

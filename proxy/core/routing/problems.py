@@ -29,6 +29,7 @@ class Code(StrEnum):
     RATE_LIMIT_EXCEEDED = "rate_limit_exceeded"
     INSUFFICIENT_QUOTA = "insufficient_quota"
     BUDGET_REQUEST_TOO_LARGE = "budget_request_too_large"
+    UNKNOWN_PRICE = "unknown_price"
     CONTENT_POLICY_VIOLATION = "content_policy_violation"
     UNSCANNED_CONTENT = "unscanned_content"
     PERMISSION_DENIED = "permission_denied"
@@ -105,8 +106,9 @@ _YES, _NO = Retry.YES, Retry.NO
 
 _TABLE: dict[Code, _Row] = {
     Code.RATE_LIMIT_EXCEEDED: _Row(429, _POLICY, _YES, "The rate budget is exhausted.", "rate_limit_error"),
-    Code.INSUFFICIENT_QUOTA: _Row(429, _POLICY, _NO, "The budget for the day is spent.", "insufficient_quota"),
+    Code.INSUFFICIENT_QUOTA: _Row(429, _POLICY, _NO, "The budget is spent.", "insufficient_quota"),
     Code.BUDGET_REQUEST_TOO_LARGE: _Row(400, _POLICY, _NO, "The request is larger than its budget can ever hold."),
+    Code.UNKNOWN_PRICE: _Row(403, _POLICY, _NO, "The model has no price, and its budget of cost demands one."),
     Code.CONTENT_POLICY_VIOLATION: _Row(400, _POLICY, _NO, "The request holds content that policy blocks."),
     Code.UNSCANNED_CONTENT: _Row(400, _POLICY, _NO, "The request holds content that policy cannot read."),
     Code.PERMISSION_DENIED: _Row(403, _POLICY, _NO, "Policy does not allow this request."),

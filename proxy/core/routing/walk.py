@@ -80,7 +80,12 @@ class _Failure(NamedTuple):
     back_at_s: float | None
 
 
-_BUDGET_RANKS = {Code.RATE_LIMIT_EXCEEDED: 12, Code.INSUFFICIENT_QUOTA: 11, Code.BUDGET_REQUEST_TOO_LARGE: 10}
+_BUDGET_RANKS = {
+    Code.RATE_LIMIT_EXCEEDED: 12,
+    Code.INSUFFICIENT_QUOTA: 11,
+    Code.BUDGET_REQUEST_TOO_LARGE: 10,
+    Code.UNKNOWN_PRICE: 9,
+}
 """Among budgets that all said no, the one that will open again soonest is worth telling."""
 
 

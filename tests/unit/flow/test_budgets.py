@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.budget.ledger import Dimension
+from proxy.core.budget.dimensions import Dimension
 from proxy.core.policy.model import BudgetRule, WhenExhausted
 from proxy.flow.budgets import Budgets, Denied, Granted, TooLarge
+from tests.support.budgets import budget_rule
 
 REFUSE, NEXT = WhenExhausted.REFUSE, WhenExhausted.NEXT
 
@@ -25,7 +26,7 @@ def used(budgets: Budgets, now_s: float = 0.0) -> dict[str, int]:
 
 def test_provider_without_rules_is_granted_for_nothing() -> None:
     """No budget, no bookkeeping."""
-    rules = (BudgetRule("p/groq", "groq", requests_per_minute=1),)
+    rules = (budget_rule("p/groq", "groq", requests_per_minute=1),)
     budgets = in_force(*rules)
 
     verdicts = [budgets.reserve(rules, "openai", 10, 0.0, f"a{i}") for i in range(3)]
@@ -49,8 +50,8 @@ def test_ending_a_free_reservation_is_harmless() -> None:
 def test_grant_tells_the_tightest_limits() -> None:
     """``x-ratelimit-*`` shows the limit that will bite first."""
     rules = (
-        BudgetRule("wide", "groq", requests_per_minute=100, tokens_per_minute=50),
-        BudgetRule("tight", "groq", requests_per_day=7, tokens_per_minute=5000),
+        budget_rule("wide", "groq", requests_per_minute=100, tokens_per_minute=50),
+        budget_rule("tight", "groq", requests_per_day=7, tokens_per_minute=5000),
     )
     granted = in_force(*rules).reserve(rules, "groq", 20, 10.25, "a")
 
@@ -63,7 +64,7 @@ def test_grant_tells_the_tightest_limits() -> None:
 
 def test_denial_names_budget_dimension_and_true_wait() -> None:
     """The caller learns when to come back, and the operator which line of which policy said no."""
-    rules = (BudgetRule("p/groq", "groq", requests_per_minute=1),)
+    rules = (budget_rule("p/groq", "groq", requests_per_minute=1),)
     budgets = in_force(*rules)
     budgets.reserve(rules, "groq", 0, 10.0, "a")
 
@@ -72,13 +73,13 @@ def test_denial_names_budget_dimension_and_true_wait() -> None:
     assert isinstance(denied, Denied)
     assert (denied.budget_id, denied.dimension, denied.limit) == ("p/groq", Dimension.REQUESTS_PER_MINUTE, 1)
     assert denied.retry_after_s == pytest.approx(46.0, abs=1e-4)
-    assert denied.spent_for_the_day is False
+    assert denied.is_quota is False
     assert isinstance(budgets.reserve(rules, "groq", 0, 25.0 + denied.retry_after_s, "b"), Granted)
 
 
 def test_spent_day_is_told_apart_from_a_busy_minute() -> None:
     """A day's budget is a quota: the SDK must not retry."""
-    rules = (BudgetRule("p/groq", "groq", requests_per_minute=1, requests_per_day=1),)
+    rules = (budget_rule("p/groq", "groq", requests_per_minute=1, requests_per_day=1),)
     budgets = in_force(*rules)
     budgets.reserve(rules, "groq", 0, 0.0, "a")
 
@@ -86,15 +87,15 @@ def test_spent_day_is_told_apart_from_a_busy_minute() -> None:
 
     assert isinstance(denied, Denied)
     assert denied.dimension is Dimension.REQUESTS_PER_DAY
-    assert denied.spent_for_the_day is True
+    assert denied.is_quota is True
     assert denied.retry_after_s > 86000
 
 
 def test_refusing_budget_speaks_for_all_that_are_exhausted() -> None:
     """Walking on past a budget that says refuse would go round policy."""
     rules = (
-        BudgetRule("soft", "groq", requests_per_hour=1, when_exhausted=NEXT),
-        BudgetRule("hard", "groq", requests_per_minute=1, when_exhausted=REFUSE),
+        budget_rule("soft", "groq", requests_per_hour=1, when_exhausted=NEXT),
+        budget_rule("hard", "groq", requests_per_minute=1, when_exhausted=REFUSE),
     )
     budgets = in_force(*rules)
     budgets.reserve(rules, "groq", 0, 0.0, "a")
@@ -108,7 +109,7 @@ def test_refusing_budget_speaks_for_all_that_are_exhausted() -> None:
 
 def test_missing_slot_hints_at_a_second() -> None:
     """Nobody knows when a running exchange ends; the hint keeps the caller from spinning."""
-    rules = (BudgetRule("p", "groq", concurrent=1),)
+    rules = (budget_rule("p", "groq", concurrent=1),)
     budgets = in_force(*rules)
     budgets.reserve(rules, "groq", 0, 0.0, "a")
 
@@ -120,7 +121,7 @@ def test_missing_slot_hints_at_a_second() -> None:
 
 def test_named_length_beyond_the_limit_is_too_large_and_charges_nothing() -> None:
     """RL-07: a 400, never a loop of 429s."""
-    rules = (BudgetRule("p", "groq", requests_per_minute=5, tokens_per_minute=100),)
+    rules = (budget_rule("p", "groq", requests_per_minute=5, tokens_per_minute=100),)
     budgets = in_force(*rules)
 
     verdict = budgets.reserve(rules, "groq", 101, 0.0, "a", is_explicit=True)
@@ -131,7 +132,7 @@ def test_named_length_beyond_the_limit_is_too_large_and_charges_nothing() -> Non
 
 def test_assumed_length_beyond_the_limit_is_admitted_and_its_overrun_charged() -> None:
     """RL-06: limit 100, no ``max_tokens``, actual 150; the second one goes after the window."""
-    rules = (BudgetRule("p", "groq", tokens_per_minute=100),)
+    rules = (budget_rule("p", "groq", tokens_per_minute=100),)
     budgets = in_force(*rules)
 
     first = budgets.reserve(rules, "groq", 400, 0.0, "a", is_explicit=False)
@@ -146,7 +147,7 @@ def test_assumed_length_beyond_the_limit_is_admitted_and_its_overrun_charged() -
 
 def test_limit_of_zero_can_never_be_met() -> None:
     """A budget of nothing is a closed door, not a wait without end."""
-    rules = (BudgetRule("p", "groq", requests_per_minute=0, when_exhausted=REFUSE),)
+    rules = (budget_rule("p", "groq", requests_per_minute=0, when_exhausted=REFUSE),)
 
     verdict = in_force(*rules).reserve(rules, "groq", 0, 0.0, "a")
 
@@ -155,9 +156,9 @@ def test_limit_of_zero_can_never_be_met() -> None:
 
 def test_reload_changes_limits_at_the_next_call_and_keeps_sums() -> None:
     """RL-23: raising admits at once; lowering never refills."""
-    old = (BudgetRule("p", "groq", requests_per_minute=2),)
-    raised = (BudgetRule("p", "groq", requests_per_minute=4),)
-    lowered = (BudgetRule("p", "groq", requests_per_minute=3),)
+    old = (budget_rule("p", "groq", requests_per_minute=2),)
+    raised = (budget_rule("p", "groq", requests_per_minute=4),)
+    lowered = (budget_rule("p", "groq", requests_per_minute=3),)
     budgets = in_force(*old)
 
     verdicts = [isinstance(budgets.reserve(old, "groq", 0, 0.0, f"o{i}"), Granted) for i in range(3)]
@@ -173,9 +174,9 @@ def test_reload_changes_limits_at_the_next_call_and_keeps_sums() -> None:
 
 def test_exchange_pinned_to_an_old_snapshot_meets_the_new_limit() -> None:
     """The rule's id is what counts; an exchange that started before the reload cannot outspend it."""
-    old = (BudgetRule("p", "groq", requests_per_minute=100),)
+    old = (budget_rule("p", "groq", requests_per_minute=100),)
     budgets = in_force(*old)
-    budgets.apply((BudgetRule("p", "groq", requests_per_minute=1),))
+    budgets.apply((budget_rule("p", "groq", requests_per_minute=1),))
 
     verdicts = [isinstance(budgets.reserve(old, "groq", 0, 0.0, f"o{i}"), Granted) for i in range(2)]
 
@@ -184,12 +185,12 @@ def test_exchange_pinned_to_an_old_snapshot_meets_the_new_limit() -> None:
 
 def test_reservation_made_before_a_reload_settles_into_the_same_sums() -> None:
     """A reload in mid-stream must not lose the slot."""
-    old = (BudgetRule("p", "groq", tokens_per_minute=100, concurrent=1),)
+    old = (budget_rule("p", "groq", tokens_per_minute=100, concurrent=1),)
     budgets = in_force(*old)
     granted = budgets.reserve(old, "groq", 60, 0.0, "a")
     assert isinstance(granted, Granted)
 
-    budgets.apply((BudgetRule("p", "groq", tokens_per_minute=200, concurrent=2),))
+    budgets.apply((budget_rule("p", "groq", tokens_per_minute=200, concurrent=2),))
     budgets.settle(granted.reservation, 40, 1.0)
 
     assert used(budgets, 1.0) == {"p tokens_per_minute": 40, "p concurrent": 0}
@@ -197,7 +198,7 @@ def test_reservation_made_before_a_reload_settles_into_the_same_sums() -> None:
 
 def test_budget_removed_and_added_again_is_not_refilled() -> None:
     """Editing a policy twice must not be a way to a second budget."""
-    rules = (BudgetRule("p", "groq", requests_per_minute=1),)
+    rules = (budget_rule("p", "groq", requests_per_minute=1),)
     budgets = in_force(*rules)
     budgets.reserve(rules, "groq", 0, 0.0, "a")
     budgets.apply(())
@@ -210,7 +211,7 @@ def test_budget_removed_and_added_again_is_not_refilled() -> None:
 
 def test_removed_budget_is_forgotten_once_it_has_drained() -> None:
     """A year of policy edits leaves no residue."""
-    rules = (BudgetRule("p", "groq", requests_per_minute=1), BudgetRule("q", "openai", requests_per_minute=5))
+    rules = (budget_rule("p", "groq", requests_per_minute=1), budget_rule("q", "openai", requests_per_minute=5))
     budgets = in_force(*rules)
     budgets.reserve(rules, "groq", 0, 0.0, "a")
     budgets.reserve(rules, "openai", 0, 100.0, "b")
@@ -224,8 +225,8 @@ def test_rules_that_were_never_applied_are_adopted_with_their_newest_limits() ->
     """Without a catalog (in small tests and tools) the rules handed in are the rules in force."""
     budgets = Budgets()
     first, second = (
-        (BudgetRule("p", "groq", requests_per_minute=1),),
-        (BudgetRule("p", "groq", requests_per_minute=2),),
+        (budget_rule("p", "groq", requests_per_minute=1),),
+        (budget_rule("p", "groq", requests_per_minute=2),),
     )
 
     verdicts = [
@@ -238,7 +239,7 @@ def test_rules_that_were_never_applied_are_adopted_with_their_newest_limits() ->
 
 def test_snapshot_shows_use_remainder_and_reset() -> None:
     """What ``/providers`` prints."""
-    rules = (BudgetRule("p/groq", "groq", requests_per_minute=30, concurrent=8),)
+    rules = (budget_rule("p/groq", "groq", requests_per_minute=30, concurrent=8),)
     budgets = in_force(*rules)
     budgets.reserve(rules, "groq", 0, 100.5, "a")
 
@@ -253,8 +254,8 @@ def test_snapshot_shows_use_remainder_and_reset() -> None:
 
 def test_two_routes_with_their_own_tuples_share_one_budget() -> None:
     """The id is the budget, whichever route's tuple names it."""
-    rule = BudgetRule("p", "groq", requests_per_minute=1)
-    chat, embeddings = (rule,), (rule, BudgetRule("other", "openai", requests_per_minute=9))
+    rule = budget_rule("p", "groq", requests_per_minute=1)
+    chat, embeddings = (rule,), (rule, budget_rule("other", "openai", requests_per_minute=9))
     budgets = in_force(rule)
     budgets.reserve(chat, "groq", 0, 0.0, "a")
 
@@ -263,7 +264,7 @@ def test_two_routes_with_their_own_tuples_share_one_budget() -> None:
 
 def test_many_generations_of_routes_do_not_pile_up_and_keep_their_sums() -> None:
     """A policy reloaded every minute for a month: bound rule sets are bounded, and spend is not forgotten."""
-    rules = (BudgetRule("p", "groq", requests_per_minute=2),)
+    rules = (budget_rule("p", "groq", requests_per_minute=2),)
     budgets = in_force(*rules)
     budgets.reserve(rules, "groq", 0, 0.0, "first")
     for _ in range(5000):

@@ -1,19 +1,25 @@
 """What every budget store promises, whatever it keeps its sums in.
 
 Add a store by adding a factory to ``STORES``: a callable that takes the rules in force and returns an
-object with the methods of ``Budgets``.
+object with the methods of ``Budgets``. The shared store meets a real Valkey on a clock of the test's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator
 
 import pytest
+import redis
 
 from proxy.core.policy.model import BudgetRule
 from proxy.flow.budgets import Budgets, Denied, Granted
+from tests.support.budgets import budget_rule
+from tests.support.shared_budgets import SharedStore
 
 Rules = tuple[BudgetRule, ...]
+Store = Budgets | SharedStore
+Open = Callable[[Rules], Store]
 
 
 def memory(rules: Rules) -> Budgets:
@@ -23,18 +29,30 @@ def memory(rules: Rules) -> Budgets:
     return budgets
 
 
-STORES: list[Callable[[Rules], Budgets]] = [memory]
+@pytest.fixture(params=["memory", "redis"])
+def store(request: pytest.FixtureRequest) -> Iterator[Open]:
+    """Open stores, and close them after the test."""
+    if request.param == "memory":
+        yield memory
+        return
+    url: str = request.getfixturevalue("redis_url")
+    redis.Redis.from_url(url).flushall()
+    loop = asyncio.new_event_loop()
+    opened: list[SharedStore] = []
+
+    def shared(rules: Rules) -> SharedStore:
+        opened.append(SharedStore(url, rules, loop=loop))
+        return opened[-1]
+
+    yield shared
+    for one in opened:
+        one.close()
+    loop.close()
 
 
-@pytest.fixture(params=STORES, ids=lambda factory: factory.__name__)
-def store(request: pytest.FixtureRequest) -> Callable[[Rules], Budgets]:
-    factory: Callable[[Rules], Budgets] = request.param
-    return factory
-
-
-def test_denied_by_slots_keeps_the_minute(store: Callable[[Rules], Budgets]) -> None:
+def test_denied_by_slots_keeps_the_minute(store: Open) -> None:
     """RL-03: rpm 2, one slot. A runs, B is denied by slots, A ends, C is admitted."""
-    rules = (BudgetRule("p", "x", requests_per_minute=2, concurrent=1),)
+    rules = (budget_rule("p", "x", requests_per_minute=2, concurrent=1),)
     budgets = store(rules)
     a = budgets.reserve(rules, "x", 0, 0.0, "a")
     b = budgets.reserve(rules, "x", 0, 0.1, "b")
@@ -45,9 +63,9 @@ def test_denied_by_slots_keeps_the_minute(store: Callable[[Rules], Budgets]) -> 
     assert isinstance(budgets.reserve(rules, "x", 0, 0.3, "c"), Granted)
 
 
-def test_exactly_the_limit_is_admitted_of_a_burst(store: Callable[[Rules], Budgets]) -> None:
+def test_exactly_the_limit_is_admitted_of_a_burst(store: Open) -> None:
     """RL-04: a budget for exactly k and fifty at once."""
-    rules = (BudgetRule("p", "x", requests_per_minute=17),)
+    rules = (budget_rule("p", "x", requests_per_minute=17),)
     budgets = store(rules)
 
     granted = [isinstance(budgets.reserve(rules, "x", 0, 5.0, f"r{i}"), Granted) for i in range(50)]
@@ -55,9 +73,9 @@ def test_exactly_the_limit_is_admitted_of_a_burst(store: Callable[[Rules], Budge
     assert sum(granted) == 17
 
 
-def test_no_edge_of_a_clock_minute_lets_double_through(store: Callable[[Rules], Budgets]) -> None:
+def test_no_edge_of_a_clock_minute_lets_double_through(store: Open) -> None:
     """RL-02: a flood at once, again at second 59 and at 61."""
-    rules = (BudgetRule("p", "x", requests_per_minute=10),)
+    rules = (budget_rule("p", "x", requests_per_minute=10),)
     budgets = store(rules)
     admitted: list[float] = []
     for burst_s in (0.0, 59.0, 59.9, 60.0, 61.0, 119.0, 121.0):
@@ -67,9 +85,9 @@ def test_no_edge_of_a_clock_minute_lets_double_through(store: Callable[[Rules], 
     assert max(sum(1 for t in admitted if start <= t <= start + 60.0) for start in admitted) == 10
 
 
-def test_refund_is_visible_at_once_and_the_budget_gets_used(store: Callable[[Rules], Budgets]) -> None:
+def test_refund_is_visible_at_once_and_the_budget_gets_used(store: Open) -> None:
     """RL-05: reserve 100, use 10; the minute's thousand must not stay blocked by reservations."""
-    rules = (BudgetRule("p", "x", tokens_per_minute=1000),)
+    rules = (budget_rule("p", "x", tokens_per_minute=1000),)
     budgets = store(rules)
     served = 0
     for i in range(200):
@@ -81,9 +99,9 @@ def test_refund_is_visible_at_once_and_the_budget_gets_used(store: Callable[[Rul
     assert 900 <= served <= 1000
 
 
-def test_failed_first_target_gives_back_what_it_held(store: Callable[[Rules], Budgets]) -> None:
+def test_failed_first_target_gives_back_what_it_held(store: Open) -> None:
     """RL-12: the chain walks from A to B; A is whole again and B is charged once."""
-    rules = (BudgetRule("a", "a", requests_per_minute=1), BudgetRule("b", "b", requests_per_minute=1))
+    rules = (budget_rule("a", "a", requests_per_minute=1), budget_rule("b", "b", requests_per_minute=1))
     budgets = store(rules)
     first = budgets.reserve(rules, "a", 0, 0.0, "exchange-1")
     assert isinstance(first, Granted)
@@ -96,9 +114,9 @@ def test_failed_first_target_gives_back_what_it_held(store: Callable[[Rules], Bu
     assert budgets.open_reservations == 0
 
 
-def test_repeated_calls_with_one_id_are_one(store: Callable[[Rules], Budgets]) -> None:
+def test_repeated_calls_with_one_id_are_one(store: Open) -> None:
     """A reply may be lost on the way from any store; the repetition must not charge again."""
-    rules = (BudgetRule("p", "x", requests_per_minute=5, tokens_per_minute=100, concurrent=5),)
+    rules = (budget_rule("p", "x", requests_per_minute=5, tokens_per_minute=100, concurrent=5),)
     budgets = store(rules)
     verdicts = [budgets.reserve(rules, "x", 20, 0.0, "same") for _ in range(3)]
     for verdict in verdicts:

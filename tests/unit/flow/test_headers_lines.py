@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.budget.ledger import Account, Dimension, Reservation
+from proxy.core.budget.dimensions import Dimension
+from proxy.core.budget.ledger import Account, Reservation
 from proxy.core.routing.problems import Code, Retry, problem
 from proxy.flow.budgets import Denied, Granted
 from proxy.flow.headers import (

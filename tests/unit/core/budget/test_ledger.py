@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.budget.ledger import Account, Dimension, Ledger, Meter, Reservation
+from proxy.core.budget.dimensions import Dimension
+from proxy.core.budget.ledger import Account, Ledger, Meter, Reservation
 from proxy.core.budget.window import MINUTE, SlotCounter, WindowCounter
 
 

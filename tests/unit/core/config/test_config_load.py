@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from proxy.core.budget.shares import OnOutage, Shares
 from proxy.core.config.config_table import CONFIG
 from proxy.core.config.load import ConfigResult, parse_settings
 from proxy.core.config.schema import ListOf, MapOf, Table
 from proxy.core.config.settings import (
     AuthHeader,
+    BudgetStoreSettings,
     Durability,
     Listen,
     ProviderKind,
@@ -102,6 +104,11 @@ def test_every_key_arrives_in_its_setting() -> None:
     assert (2 << 30, Durability.FSYNC, WhenFull.SHED, 100, 0.25) == (
         audit.spool_max_bytes, audit.durability, audit.when_full, audit.sink_batch_rows, audit.sink_batch_wait_s,
     )  # fmt: skip
+    assert (
+        BudgetStoreSettings(SecretRef(env="REDIS_URL"), Shares(12, 0.5, OnOutage.BOOST), 60.0, 20.0, "prod")
+        == settings.budgets
+    )
+    assert base / "prices.yaml" == settings.prices
     assert ("shop-prod", "shop") == (settings.callers[0].name, settings.callers[0].app)
     assert (base / "rules", "local") == (settings.policies, settings.default_provider)
     assert SecretRef(env="READYGATE_ADMIN_TOKEN") == settings.admin_token
@@ -158,8 +165,8 @@ BAD_FILES = [
     # values
     (BASE + "log: {level: inof}\n", 4, 14, "unknown-value", "did you mean `info`?"),
     (BASE + "log:\n  level:\n", 5, 9, "no-value", "or delete the key"),
-    (BASE + "budgets: {store: redis}\n", 4, 18, "unsupported", ""),
-    (BASE + "budgets: {max_sidecars: 3}\n", 4, 11, "unsupported", "delete it"),
+    (BASE + "budgets: {store: redis}\n", 4, 18, "bad-value", "redis://host"),
+    (BASE + "budgets: {max_sidecars: 3}\n", 4, 25, "unreachable-setting", "store's URL"),
     (BASE + "default_provider: b\n", 4, 19, "unknown-provider", "known: a"),
     (BASE + 'audit: {store: "mysql://h/d"}\n', 4, 16, "bad-value", "use sqlite:///path"),
     (BASE + 'audit: {store: "postgresql://h"}\n', 4, 16, "bad-value", "name a database"),

@@ -16,19 +16,22 @@ from proxy.core.policy.model import (
     NO_RETRIES,
     AuditPlan,
     BrokenStream,
-    BudgetRule,
     FirstTokenFor,
+    Priority,
     ReadinessRule,
     Rescue,
     RetryPlan,
     RoutePlan,
     RouteRequirement,
+    Scope,
     Target,
     Timeouts,
+    UnknownPrice,
     WhenExhausted,
 )
 from proxy.core.policy.policy_table import POLICY
 from proxy.terms.redaction import Action, CustomType, DirectionPlan, RedactionPlan, StreamMode, Unscanned
+from tests.support.budgets import budget_rule
 from tests.support.mutants import mutants_of
 
 ROOT = Path(__file__).parents[4]
@@ -37,20 +40,24 @@ SAMPLE = (ROOT / "policies" / "default.yaml").read_text()
 TYPES = frozenset({"EMAIL", "PHONE", "CPF", "CNPJ", "CREDIT_CARD", "CVV", "IP_ADDRESS"})
 
 
-def settings_with(default_provider: str | None = None) -> Settings:
+def settings_with(default_provider: str | None = None, more: str = "") -> Settings:
     text = "version: 1\nproviders:\n" + "".join(
         f'  {name}: {{base_url: "http://127.0.0.1:1/v1"}}\n' for name in ("openai", "groq", "local")
     )
     if default_provider:
         text += f"default_provider: {default_provider}\n"
+    text += more
     settings = parse_settings(text, "config.yaml", Path("/etc/readygate")).settings
     assert settings is not None
     return settings
 
 
-def load(*texts: str, default_provider: str | None = None) -> PolicyResult:
+PRICED = "prices: prices.yaml\ncallers: [{name: shop-key, app: shop-web, sha256: " + "a" * 64 + "}]\n"
+
+
+def load(*texts: str, default_provider: str | None = None, more: str = "") -> PolicyResult:
     files = [(f"p{index}.yaml", text) for index, text in enumerate(texts)]
-    return parse_policies(files, settings_with(default_provider), TYPES)
+    return parse_policies(files, settings_with(default_provider, more), TYPES)
 
 
 HEAD = "version: 1\npolicy: p\n"
@@ -68,7 +75,7 @@ def test_sample_policy_is_free_of_problems() -> None:
 
 def test_every_key_arrives_in_its_plan() -> None:
     """A key that is read and dropped would be worse than one that is refused."""
-    policies = load(FULL).policies
+    policies = load(FULL, more=PRICED).policies
 
     assert policies is not None
     policy = policies.policies[0]
@@ -100,7 +107,55 @@ def test_every_key_arrives_in_its_plan() -> None:
             CustomType("CODE_NAME", terms=("Project Bluebird",)),
         ),
     )
-    budget = BudgetRule("shop/groq-free", "groq", 30, 1000, 14400, 6000, 8, WhenExhausted.REFUSE)
+    budget = budget_rule(
+        "shop/groq-free",
+        "groq",
+        requests_per_minute=30,
+        requests_per_hour=1000,
+        requests_per_day=14400,
+        tokens_per_minute=6000,
+        concurrent=8,
+        when_exhausted=WhenExhausted.REFUSE,
+    )
+    everything = budget_rule(
+        "shop/everything",
+        "openai",
+        requests_per_10s=5,
+        requests_per_calendar_day=4500,
+        requests_per_month=45000,
+        tokens_per_10s=50,
+        tokens_per_hour=5000,
+        tokens_per_day=50000,
+        tokens_per_calendar_day=45000,
+        tokens_per_month=450000,
+        input_tokens_per_10s=50,
+        input_tokens_per_minute=200,
+        input_tokens_per_hour=5000,
+        input_tokens_per_day=50000,
+        input_tokens_per_calendar_day=45000,
+        input_tokens_per_month=450000,
+        output_tokens_per_10s=50,
+        output_tokens_per_minute=200,
+        output_tokens_per_hour=5000,
+        output_tokens_per_day=50000,
+        output_tokens_per_calendar_day=45000,
+        output_tokens_per_month=450000,
+        cost_per_hour_usd=2,
+        cost_per_day_usd=20,
+        cost_per_calendar_day_usd=19,
+        cost_per_month_usd=100,
+        when_exhausted=WhenExhausted.WAIT,
+        wait_s=2.0,
+        max_waiting=9,
+        model="gpt-*",
+        route="fast",
+        app="shop-web",
+        caller="shop-key",
+        user="batch-*",
+        per=(Scope.USER, Scope.APP),
+        time_zone="Europe/Berlin",
+        unknown_price=UnknownPrice.REFUSE,
+    )
     assert [
         RoutePlan(
             name="fast",
@@ -112,7 +167,7 @@ def test_every_key_arrives_in_its_plan() -> None:
             ),
             observe_only=True,
             redaction=redaction,
-            budgets=(budget,),
+            budgets=(budget, everything),
             audit=AuditPlan(required=False),
             max_attempts=3,
             total_s=120.0,
@@ -120,9 +175,11 @@ def test_every_key_arrives_in_its_plan() -> None:
             broken_stream=BrokenStream.CUT,
             rescue=Rescue.RESUME,
             first_token_for=FirstTokenFor.ALL,
+            priority=Priority.HIGH,
+            output_cap=4096,
         )
     ] == list(policy.routes)
-    assert (budget,) == policies.budgets
+    assert (budget, everything) == policies.budgets
     routes = (RouteRequirement("fast", 2, "shop"),)
     assert policies.readiness == ReadinessRule(
         frozenset({"policy", "spool", "audit_store"}), frozenset({"groq"}), 5.0, routes
@@ -217,7 +274,7 @@ BAD_FILES = [
     (GOOD + "budgets: [{provider: opnai, concurrent: 1}]\n", 4, 22, "unknown-provider", "did you mean `openai`?"),
     (GOOD + "budgets: [{provider: groq, concurrent: 1}]\n", 4, 22, "unused-budget", "route to it"),
     (GOOD + "budgets: [{provider: openai}]\n", 4, 11, "empty-budget", "requests_per_minute"),
-    (GOOD + "budgets: [{provider: openai, cost_per_day_usd: 20}]\n", 4, 30, "unsupported", "delete it"),
+    (GOOD + "budgets: [{provider: openai, cost_per_day_usd: 20}]\n", 4, 48, "unpriced-budget", "add `prices"),
     (GOOD + "budgets: [{provider: openai, concurrent: 0}]\n", 4, 42, "out-of-range", ""),
     (GOOD + "budgets: [{provider: openai, concurrent: 1, when_exhausted: wait}]\n", 4, 61, "unsupported", ""),
     (GOOD + "budgets:\n- {id: a, provider: openai, concurrent: 1}\n- {id: a, provider: openai, concurrent: 1}\n",
@@ -368,7 +425,7 @@ def test_every_mutant_is_refused_at_its_line(text: str) -> None:
     mutants = list(mutants_of(text, frozenset()))
     missed = []
     for mutant in mutants:
-        result = load(mutant.text)
+        result = load(mutant.text, more=PRICED)
         places = {(p.line, p.column) for p in result.problems} | {(p.line, 0) for p in result.problems}
         if result.policies is not None or (mutant.line, mutant.column) not in places:
             missed.append((mutant.what, mutant.line, [str(p) for p in result.problems]))
