@@ -224,7 +224,7 @@ class Attempts:
         is_plain = head.status == 200 and head.content_type == b"application/json" and not plan.request.is_stream
         if is_plain and is_known and body and not says_error(body):
             # A body that ends with its connection is complete only if it says so itself.
-            is_whole = body[-1:] == b"}" or body.rstrip()[-1:] == b"}"
+            is_whole = body[-1:] == b"}" or body.rstrip()[-1:] == b"}" or b"content-encoding" in head.telling
             return _Result(Outcome.OK if is_whole else Outcome.TRUNCATED, answer if is_whole else None, booking)
         outcome = classify_answer(
             head.status,

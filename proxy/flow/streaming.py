@@ -73,6 +73,7 @@ class StreamPipe:
         "_held",
         "_held_bytes",
         "_inflater",
+        "_is_said",
         "_is_sealed",
         "_live",
         "_loop",
@@ -125,6 +126,7 @@ class StreamPipe:
         self._seal_at_bytes = seal_at_bytes
         self.holds_all = False
         """Nothing goes out before the answer is whole."""
+        self._is_said = False
         self.mends = False
         """A break is to be mended: the provider's error is not shown, and what breaks behind the finish is whole."""
         self._waiting: Responder | None = None
@@ -197,6 +199,8 @@ class StreamPipe:
         if not self._is_sealed and (watch.saw_done or (self._seals_on_finish and watch.is_finished)):
             self._seal(Outcome.UPSTREAM_ERROR_EVENT if watch.error else Outcome.OK)
         self._forward(transformed if raw is None else raw)
+        if self.mends:
+            self._is_said = watch.is_finished
 
     def _transformed(self, data: bytes) -> bytes | None:
         """Return what the transforms make of some events; None when one of them ended the stream."""
@@ -239,10 +243,8 @@ class StreamPipe:
                 outcome = Outcome.TRUNCATED
             elif watch.saw_done:
                 outcome = Outcome.OK
-            elif self.mends and watch.is_finished:
-                self._seal(Outcome.OK)
-                self._forward(_DONE)
-                outcome = Outcome.OK
+            elif self._is_said:
+                outcome = self._completed()
         self._conclude(outcome)
 
     def _has_ended(self) -> bool:
@@ -250,7 +252,18 @@ class StreamPipe:
 
     def _stop(self, outcome: Outcome) -> None:
         self._live.abort()
-        self._conclude(outcome)
+        self._conclude(self._completed() if self._is_said else outcome)
+
+    def _completed(self) -> Outcome:
+        """Whatever broke behind the finish reason, the answer is whole; give it the end it lacks."""
+        self._is_said = False
+        if not self._is_sealed:
+            done = self._transformed(_DONE)
+            if done is None:
+                return self._outcome or Outcome.BAD_STREAM
+            self._seal(Outcome.OK)
+            self._forward(done)
+        return Outcome.OK
 
     def _conclude(self, outcome: Outcome) -> None:
         rest = b""

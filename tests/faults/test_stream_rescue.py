@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -439,13 +440,14 @@ def _cut_at_random(sidecar: Sidecar, provider: Simulator, rounds: int, seed: int
                 ends["whole"] += 1
             elif answer.status == 200:
                 assert (False, "eof") == ("[DONE]" in events_of(answer), answer.ended)
-                assert text.startswith(text_of(answer))
+                # Half a placeholder may come out at the very end of a broken stream; it says nothing.
+                assert text.startswith(re.sub(r"\[[A-Z0-9-]*$", "", text_of(answer)))
                 ends["error"] += 1
             else:
                 assert answer.status >= 500
                 assert answer.error["code"]
                 ends["error"] += 1
-        except AssertionError as wrong:
+        except (AssertionError, ValueError) as wrong:
             raise AssertionError(f"turn {turn} of seed {seed}: {kind} {steps}: {wrong}") from wrong
     return ends
 

@@ -91,6 +91,16 @@ def test_target_that_begins_anew_in_spite_of_its_prefill_is_aligned() -> None:
     assert " And on." == _fed(Aligner(said, said), [answer[i : i + 7] for i in range(0, len(answer), 7)])
 
 
+def test_half_characters_count_as_the_character_they_make() -> None:
+    """Providers send an emoji in two halves; the prefill has it whole."""
+    record = StreamRecord()
+    for piece in ("ok \ud83d", "\ude00 "):
+        record.feed(b'data: {"choices":[{"delta":{"content":%b}}]}\n\n' % json.dumps(piece).encode())
+
+    assert "ok 😀" == record.prefill
+    assert "and" == _fed(Aligner(record.text, record.prefill), [" and"])
+
+
 def test_short_repetition_behind_a_prefill_is_the_continuation() -> None:
     """Ha ha ha is what models say."""
     assert "ha ha" == _fed(Aligner("ha ", "ha"), [" ha ", "ha"])

@@ -133,7 +133,7 @@ class Aligner:
 
     def __init__(self, said: str, prefill: str | None) -> None:
         self._said = _units(said)
-        self._surplus = None if prefill is None else _units(said[len(prefill) :])
+        self._surplus = None if prefill is None else self._said[len(_units(prefill)) :]
         self._got = b""
         self._is_done = not self._said
 

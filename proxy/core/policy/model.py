@@ -12,8 +12,9 @@ from enum import StrEnum
 from proxy.core.budget.dimensions import UNITS, Dimension, Unit
 from proxy.terms.redaction import RedactionPlan
 
-RETRIED_STATUSES = frozenset({408, 409, 425, 500, 502, 503, 504})
-"""Statuses that ``retries: once`` tries again at the same target; 429 and 529 walk on instead."""
+RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+"""Statuses that ``retries: once`` tries again at the same target; 429 only when there is no other and the wait that it
+names is short, 529 never."""
 
 
 @dataclass(frozen=True, slots=True)
