@@ -22,7 +22,7 @@ from proxy.core.audit.records import CHECKPOINT, Record
 from proxy.core.budget.calendar import WallClock
 from proxy.core.config.budget_store import MEMORY_STORE, parse_budget_store
 from proxy.core.config.load import MAIN_ADMIN
-from proxy.core.config.problem import Problem
+from proxy.core.config.problem import Problem, has_errors
 from proxy.core.config.settings import AdminToken, Durability, SecretRef, Settings
 from proxy.core.dialect import Dialect
 from proxy.core.redaction import AnswerRedactor, RequestRedactor
@@ -44,6 +44,7 @@ from proxy.flow.heartbeat import Heartbeat
 from proxy.flow.outbox import Outbox
 from proxy.flow.relay import Relay
 from proxy.flow.reload import compile_snapshot, put_in_force
+from proxy.flow.self_test import CASE_FAILED, prove
 from proxy.flow.vitals import Vitals
 from proxy.server.admin import AdminDoor
 from proxy.server.admin_access import Access, Credential, is_loopback_host
@@ -54,6 +55,7 @@ from proxy.sources.files import FolderSnapshot, watch_policies
 from proxy.sources.secrets import Secrets, references, usable_providers
 from proxy.stores.audit_reader import readers
 from proxy.stores.audit_stores import dead_letters, make_signer, make_sink, open_spool
+from proxy.stores.memory import MemorySpool
 from proxy.stores.stdout_sink import plain_record
 from proxy.telemetry.log import set_up
 from proxy.telemetry.metrics import Metrics, Sample
@@ -427,12 +429,20 @@ class App:
             return problems
         put_in_force(snapshot, self.catalog, self.budgets, self.fleet)
         self.vitals.policy_trouble = ""
+        failed = [str(problem) for problem in problems if problem.code == CASE_FAILED]
+        if failed:
+            self.witness.notice("policy_case_failed", problems=failed[:5], more=max(0, len(failed) - 5))
         self.witness.notice("policy_in_force", revision=snapshot.revision, generation=self.catalog.generation)
         return problems
 
     def _compile(self, folder: FolderSnapshot) -> tuple[Snapshot | None, list[Problem]]:
-        build, build_answers = self._redactors.build, self._redactors.build_answers
-        return compile_snapshot(folder.files, folder.problems, self._settings, KNOWN_KINDS, build, build_answers)
+        settings, made = self._settings, self._redactors
+        snapshot, problems = compile_snapshot(
+            folder.files, folder.problems, settings, KNOWN_KINDS, made.build, made.build_answers
+        )
+        if snapshot is not None:
+            problems += prove(settings, snapshot, folder.cases, MemorySpool)
+        return (None if has_errors(problems) else snapshot), problems
 
     async def run(self) -> None:
         """Serve until a signal, then drain. Raises OSError when an address cannot be bound."""

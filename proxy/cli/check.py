@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from proxy import __version__
 from proxy.core.config.problem import Problem, Severity, in_order
+from proxy.core.policy.cases import parse_cases
 from proxy.core.policy.load import parse_policies
 from proxy.core.redaction.detect import KNOWN_KINDS
 from proxy.sources.files import read_config, read_policies
@@ -80,6 +81,7 @@ def find_problems(config: Path) -> tuple[tuple[Problem, ...], bool]:
     ]
     folder = read_policies(result.settings.policies)
     problems += folder.problems
+    problems += parse_cases(folder.cases)[1]
     if folder.files:
         problems += parse_policies(folder.files, result.settings, KNOWN_KINDS, everyday_lines(folder.files)).problems
     return in_order(problems), True

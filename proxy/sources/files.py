@@ -36,6 +36,8 @@ class FolderSnapshot:
     """Changes when, and only when, a name, a text or a problem does."""
     problems: tuple[Problem, ...]
     """What could not be read."""
+    cases: tuple[tuple[str, str], ...] = ()
+    """The same of the ``*.cases.yaml`` files."""
 
 
 def read_config(path: Path) -> ConfigResult:
@@ -65,17 +67,18 @@ def missing_files(settings: Settings, provider_marks: Mapping[str, Mark]) -> lis
 
 
 def read_policies(folder: Path) -> FolderSnapshot:
-    """Read every ``*.yaml`` of the folder except ``*.cases.yaml``. Never raises for what it finds there."""
+    """Read every ``*.yaml`` of the folder; ``*.cases.yaml`` apart. Never raises for what it finds there."""
     shown = _shown(folder)
     try:
         names = sorted(os.listdir(folder))
     except OSError as exc:
-        return _snapshot([], [_folder_problem(folder, shown, exc)])
+        return _snapshot([], [_folder_problem(folder, shown, exc)], [])
     files: list[tuple[str, str]] = []
+    cases: list[tuple[str, str]] = []
     problems: list[Problem] = []
     for name in names:
         path = folder / name
-        if name.startswith((".", "#")) or name.endswith((CASES_SUFFIX, "~")):
+        if name.startswith((".", "#")) or name.endswith("~"):
             continue
         at = f"{shown}/{name}"
         if not name.endswith(".yaml"):
@@ -86,13 +89,13 @@ def read_policies(folder: Path) -> FolderSnapshot:
         if problem is not None:
             problems.append(problem)
         else:
-            files.append((at, text))
+            (cases if name.endswith(CASES_SUFFIX) else files).append((at, text))
     if not files and not problems:
         text = "the policy folder holds no *.yaml file, and without a policy nothing may pass"
         problems.append(error(Mark(shown), "no-policy", text, "add a policy such as default.yaml"))
     if len(files) > MAX_FILES:
         problems.append(error(Mark(shown), "too-many-files", f"more than {MAX_FILES} policy files"))
-    return _snapshot(files, problems)
+    return _snapshot(files, problems, cases)
 
 
 async def watch_policies(folder: Path, interval_s: float, seen: str = "") -> AsyncIterator[FolderSnapshot]:
@@ -114,15 +117,15 @@ async def watch_policies(folder: Path, interval_s: float, seen: str = "") -> Asy
         await asyncio.sleep(interval_s)
 
 
-def _snapshot(files: list[tuple[str, str]], problems: list[Problem]) -> FolderSnapshot:
+def _snapshot(files: list[tuple[str, str]], problems: list[Problem], cases: list[tuple[str, str]]) -> FolderSnapshot:
     digest = hashlib.sha256()
-    for name, text in files:
+    for name, text in (*files, *cases):
         for part in (name, text):
             data = part.encode("utf-8", "surrogatepass")
             digest.update(len(data).to_bytes(8, "big") + data)
     for problem in problems:
         digest.update(str(problem).encode("utf-8", "surrogatepass"))
-    return FolderSnapshot(tuple(files), digest.hexdigest(), tuple(problems))
+    return FolderSnapshot(tuple(files), digest.hexdigest(), tuple(problems), tuple(cases))
 
 
 def _read_text(path: Path, shown: str) -> tuple[str, Problem | None]:

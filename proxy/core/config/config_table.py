@@ -14,6 +14,7 @@ from proxy.core.config.settings import (
     Durability,
     LogFormat,
     LogLevel,
+    PolicyCases,
     ProviderKind,
     WhenFull,
 )
@@ -260,6 +261,13 @@ CONFIG = Table(
         VERSION,
         Key("server", _SERVER, "The two ports and their limits.", "{}", "{max_body: 32MiB}"),
         Key("policies", PathText(), "Folder of the policy files.", "policies", "policies/"),
+        Key(
+            "policy_cases",
+            Choice(tuple(PolicyCases)),
+            "What a case of policies/*.cases.yaml that does not hold does to the edit it came with.",
+            PolicyCases.REFUSE.value,
+            PolicyCases.WARN.value,
+        ),
         Key(
             "providers",
             MapOf(_PROVIDER, "a map of name: provider", parse_name),

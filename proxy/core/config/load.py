@@ -27,6 +27,7 @@ from proxy.core.config.settings import (
     LogFormat,
     LogLevel,
     LogSettings,
+    PolicyCases,
     ProviderKind,
     ProviderSettings,
     SecretRef,
@@ -175,6 +176,7 @@ def _settings(top: Section, base_dir: Path) -> Settings:
     return Settings(
         server=_server(top["server"]),
         policies=base_dir / top["policies"],
+        policy_cases=PolicyCases(top["policy_cases"]),
         providers={name: _provider(name, section, base_dir) for name, section in top["providers"].values.items()},
         default_provider=top["default_provider"],
         budgets=_budgets(top["budgets"], base_dir),

@@ -138,6 +138,17 @@ class Durability(StrEnum):
     """Loss of power, too; costs a disk flush shared by the records of a few milliseconds."""
 
 
+class PolicyCases(StrEnum):
+    """What a case beside the policies that does not hold does to the edit it came with."""
+
+    REFUSE = "refuse"
+    """The edit is refused; the last good policies stay."""
+    WARN = "warn"
+    """The edit is taken; the log says which cases do not hold."""
+    OFF = "off"
+    """Cases are not played."""
+
+
 class WhenFull(StrEnum):
     """What happens when the spool's disk limit is reached."""
 
@@ -217,6 +228,7 @@ class Settings:
     server: ServerSettings
     policies: Path
     providers: dict[str, ProviderSettings]
+    policy_cases: PolicyCases = PolicyCases.REFUSE
     default_provider: str | None = None
     """Takes exchanges that no route matches; None: they are refused."""
     budgets: BudgetStoreSettings = BudgetStoreSettings()
