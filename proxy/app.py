@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ from proxy.flow.drain import drain
 from proxy.flow.fleet import Fleet
 from proxy.flow.heartbeat import Heartbeat
 from proxy.flow.outbox import Outbox
+from proxy.flow.people import people_routes
 from proxy.flow.relay import Relay
 from proxy.flow.reload import compile_snapshot, put_in_force
 from proxy.flow.self_test import CASE_FAILED, prove
@@ -56,6 +58,7 @@ from proxy.sources.secrets import Secrets, references, usable_providers
 from proxy.stores.audit_reader import readers
 from proxy.stores.audit_stores import dead_letters, make_signer, make_sink, open_spool
 from proxy.stores.memory import MemorySpool
+from proxy.stores.people import open_people
 from proxy.stores.stdout_sink import plain_record
 from proxy.telemetry.log import set_up
 from proxy.telemetry.metrics import Metrics, Sample
@@ -318,10 +321,13 @@ class App:
 
     def _admin_routes(self) -> list[AdminRoute]:
         """The calls of the admin API; each owner of a state brings its own."""
-        return [
+        routes = [
             *breaker_routes(self.fleet, self.vitals.deployments, self.witness, time.monotonic),
             *AuditCalls(readers(self._store_url, QUERY_S), self.clock).routes(),
         ]
+        with suppress(ValueError):  # rows on standard output are whoever's who collects them
+            routes += people_routes(open_people(self._store_url), self.clock.unix_ms)
+        return routes
 
     def _note_write(self, write: AdminWrite) -> None:
         """Every admin call that was to change something leaves a trace."""

@@ -19,7 +19,7 @@ VERBS: Final = {
     "check": "check config.yaml and the policies, with file:line:column for every problem",
     "test": "play the cases beside the policies (*.cases.yaml) and say which hold",
     "schema": "print the JSON Schema of config.yaml or of a policy file, for editors",
-    "audit": "read and prove the audit store: tail, query, stats, export, verify, migrate",
+    "audit": "read and prove the audit store: tail, query, stats, export, verify, erase, migrate",
     "breakers": "list the breakers of a running sidecar, or reset one",
     "simulate": "run the simulated provider",
     "probe": "ask a running sidecar how it is (for health checks without curl)",
