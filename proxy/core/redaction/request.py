@@ -99,6 +99,16 @@ class RequestRedactor:
         self._allow = Allowlist(plan.request)
         self._is_active = plan.request.is_active or plan.unscanned is Unscanned.REFUSE
 
+    @property
+    def refuses_unscanned(self) -> bool:
+        """True when content that cannot be read must not leave."""
+        return self._unscanned is Unscanned.REFUSE and not self._observe_only
+
+    @property
+    def is_observing(self) -> bool:
+        """True when nothing is ever changed."""
+        return self._observe_only
+
     def redact(self, body: bytes, dialect: Dialect, document: Any = None) -> Verdict:
         """Decide what may leave in place of ``body``.
 
@@ -166,7 +176,7 @@ class RequestRedactor:
         for site in keys:  # last, because the other sites know their places by the old names
             self._apply(site, makes, sanitized)
         document = holder[0]
-        if not sanitized and not (is_suspect and _has_repeated_keys(body, document)):
+        if not sanitized and not (is_suspect and has_repeated_keys(body, document)):
             return Untouched(findings, document, scan.unscanned_bytes)
         return Redacted(dumps(document), document, vault, findings, count_kinds(sanitized), scan.unscanned_bytes)
 
@@ -210,7 +220,7 @@ class RequestRedactor:
         return spelled.removeprefix(".")
 
 
-def _has_repeated_keys(body: bytes, document: Any) -> bool:
+def has_repeated_keys(body: bytes, document: Any) -> bool:
     """Tell whether some object of the body names a member twice, so that parsers may disagree about it."""
     if body == dumps(document):
         return False
