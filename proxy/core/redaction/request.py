@@ -1,7 +1,8 @@
 """Redacts one request: gate, walk, actions, and the vault that takes the originals.
 
 Owns the order of these steps and the four possible answers. Does not know patterns, sockets or policies' files.
-Everything here is free of shared state: one redactor may serve any number of threads.
+Everything here is free of shared state but for what a detector has said before: one redactor may serve any number of
+threads.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from proxy.core.redaction.edits import apply_edits
 from proxy.core.redaction.jsonio import dumps, loads
 from proxy.core.redaction.normal import Allowlist
 from proxy.core.redaction.scan import Blind, Detector, Scan, Site, TooDeep, count_kinds, distinct
+from proxy.core.redaction.seen import Remembering
 from proxy.core.redaction.vault import Vault, folded_tags
 from proxy.terms.errors import ProxyError, RedactionFault
 from proxy.terms.redaction import Action, DirectionPlan, RedactionPlan, Unscanned
@@ -74,10 +76,23 @@ class Unreadable:
 Verdict = Untouched | Redacted | Blocked | Unreadable
 
 
+_NOTHING = Untouched()
+
+
 class RequestRedactor:
     """The request side of one route's redaction plan, compiled once."""
 
-    __slots__ = ("_actions", "_allow", "_detector", "_hash_key", "_is_active", "_observe_only", "_plan", "_unscanned")
+    __slots__ = (
+        "_actions",
+        "_allow",
+        "_detector",
+        "_hash_key",
+        "_is_active",
+        "_observe_only",
+        "_plan",
+        "_replaces_all",
+        "_unscanned",
+    )
 
     def __init__(self, plan: RedactionPlan, detector: Detector, *, hash_key: bytes = b"") -> None:
         """Compile the plan.
@@ -91,8 +106,9 @@ class RequestRedactor:
         self._actions = frozenset({plan.request.default, *plan.request.actions.values()})
         if Action.HASH in self._actions and not hash_key:
             raise ValueError("action 'hash' needs a key")
+        self._replaces_all = not self._actions & {Action.BLOCK, Action.OBSERVE, Action.OFF}
         self._plan: DirectionPlan = plan.request
-        self._detector = detector
+        self._detector = Remembering(detector)
         self._hash_key = hash_key
         self._observe_only = plan.observe_only
         self._unscanned = plan.unscanned
@@ -134,7 +150,7 @@ class RequestRedactor:
         is_escaped = has_opaque = False
         if not fired:
             if fields.SECOND_LOOK(body)(0)[0] < 0:
-                return Untouched()
+                return _NOTHING
             is_escaped = b"\\u" in body or b"\\/" in body
             has_opaque = True
         if document is None:
@@ -178,7 +194,8 @@ class RequestRedactor:
         document = holder[0]
         if not sanitized and not (is_suspect and has_repeated_keys(body, document)):
             return Untouched(findings, document, scan.unscanned_bytes)
-        return Redacted(dumps(document), document, vault, findings, count_kinds(sanitized), scan.unscanned_bytes)
+        counts = findings if self._replaces_all else count_kinds(sanitized)
+        return Redacted(dumps(document), document, vault, findings, counts, scan.unscanned_bytes)
 
     def _blocked(self, scan: Scan, findings: dict[str, int]) -> Blocked | None:
         kinds: list[str] = []

@@ -15,7 +15,7 @@ from proxy.core.redaction.detect.custom import CustomTypes
 from proxy.core.redaction.detect.digits import DIGIT_RUN, PLAIN_DATES, SHAPE, DigitRuns, Handler
 from proxy.core.redaction.detect.engine import compile_union
 from proxy.core.redaction.detect.fold import is_escape, plain_view, to_bytes
-from proxy.core.redaction.detect.gate import GateContext, may_contain, without_limits
+from proxy.core.redaction.detect.gate import GateContext, is_open, may_contain, without_limits
 from proxy.core.redaction.detect.kinds import CustomType
 from proxy.core.redaction.detect.labels import NEGATIVE, LabelIndex
 from proxy.core.redaction.detect.live import live_start
@@ -227,9 +227,24 @@ class Detector:
     def may_contain(self, raw: bytes) -> bool:
         """Return False only when no string of this JSON body can hold a finding of any kind."""
         raw = without_limits(raw)
-        if not self._has_more and b"\\" not in raw and b"%" not in raw and raw.isascii() and self._scan(raw)(0)[0] < 0:
-            return False
+        if not self._has_more and b"\\" not in raw and b"%" not in raw and raw.isascii():
+            return self._opens(raw)
         return may_contain(raw, self._labels, self._walk)
+
+    def _opens(self, raw: bytes) -> bool:
+        """The gate over a body that reads as it is written: one scan, stopped at the first value."""
+        next_from = self._scan(raw)
+        start, end = next_from(0)
+        if start < 0:
+            return False
+        ctx = GateContext("", raw, self._labels)
+        handlers = self._handlers
+        while start >= 0:
+            resume = handlers[raw[start]](ctx, start, end)
+            if ctx.fired:
+                return True
+            start, end = next_from(resume)
+        return is_open(ctx)
 
     def _walk(self, ctx: GateContext) -> None:
         """Run the families over a gate's context until one has fired."""
