@@ -130,8 +130,7 @@ class Vault:
         tag = f"[{inside}]"
         self._by_value[kind, value] = tag
         self._by_folded[inside.replace("-", "").upper()] = value
-        if len(inside) + SLACK > self._max_body:
-            self._max_body = len(inside) + SLACK
+        self._max_body = max(self._max_body, len(inside) + SLACK)
         self._sorted = None
         if not value.isprintable() or '"' in value or "\\" in value:
             self.needs_escaping = True
