@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxy.core.dialect import Dialect
 from proxy.core.redaction import fields
@@ -79,6 +79,14 @@ Verdict = Untouched | Redacted | Blocked | Unreadable
 _NOTHING = Untouched()
 
 
+class Sighting(NamedTuple):
+    """One finding as it may be shown: what, where and what is done with it; never the value."""
+
+    kind: str
+    place: str
+    action: Action
+
+
 class RequestRedactor:
     """The request side of one route's redaction plan, compiled once."""
 
@@ -142,6 +150,21 @@ class RequestRedactor:
             raise
         except Exception as exc:
             raise RedactionFault(f"redacting a request failed: {type(exc).__name__}") from exc
+
+    def sightings(self, body: bytes) -> list[Sighting]:
+        """Return what would be found in a JSON body and where, for people who ask why. Not for the request path.
+
+        Raises:
+            ValueError: The body is not JSON in UTF-8.
+        """
+        scan = Scan(self._detector, self._plan, self._allow)
+        scan.request([loads(body)])
+        return [
+            Sighting(edit.kind, self._place(site), self._plan.action_for(edit.kind))
+            for site in scan.sites
+            for edit in site.edits
+            if not edit.is_rest
+        ]
 
     def _decide(self, body: bytes, dialect: Dialect, document: Any) -> Verdict:
         if not self._is_active:
