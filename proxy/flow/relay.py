@@ -11,7 +11,6 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 
-from proxy.core.budget.estimate import estimate_tokens, output_tokens
 from proxy.core.dialect import Dialect
 from proxy.core.policy.model import NoRoute, NoRouteReason
 from proxy.core.redaction import Blocked, Redacted, Unreadable, Untouched, Verdict
@@ -19,7 +18,6 @@ from proxy.core.redaction.form import redact_form
 from proxy.core.redaction.request import UNSCANNED_KIND
 from proxy.core.routing.problems import Code, Problem, problem, problem_of_fault
 from proxy.flow.attempts import Attempts
-from proxy.flow.booking import Plan
 from proxy.flow.callers import CallerBook
 from proxy.flow.catalog import Catalog, Route, Snapshot
 from proxy.flow.delivering import DRAINING
@@ -32,13 +30,13 @@ from proxy.flow.intake import (
     model_in_multipart,
     read_json,
 )
+from proxy.flow.metering import plan_of
 from proxy.flow.models import list_models
 from proxy.flow.outbox import Outbox, Refused
 from proxy.flow.ports import BodySource, Clock, Inbound, Offload, Responder, Witness
 from proxy.flow.synced_tail import SyncedTail
 from proxy.flow.texts import unwrap, wrap
 from proxy.flow.uploads import gather
-from proxy.flow.verdicts import Who
 from proxy.terms.errors import ProxyError
 from proxy.terms.http import RequestHead
 from proxy.terms.outcomes import Outcome
@@ -131,7 +129,7 @@ class Relay:
             exchange.forgo_row()
             return problem(Code(admission.code))
         exchange.mark_begun()
-        plan = _plan(exchange, route, request)
+        plan = plan_of(exchange, route, request)
         return await self.attempts.walk(exchange, plan)
 
     async def _read(self, exchange: Exchange) -> Request | Problem:
@@ -273,24 +271,6 @@ class _Nowhere:
 
 
 _NOWHERE = _Nowhere()
-
-
-def _plan(exchange: Exchange, route: Route, request: Request) -> Plan:
-    """Settle what every attempt of this exchange shares."""
-    source = request.upload if request.upload is not None else exchange.inbound.body
-    body = request.body if request.body or type(source) is bytes else source
-    size = len(request.body) if type(body) is bytes else exchange.inbound.head.content_length or 0
-    tokens = 0
-    is_explicit = False
-    if route.budgets and exchange.dialect is not Dialect.OTHER:
-        estimate = estimate_tokens(size, request.messages, request.max_tokens, choices=request.choices)
-        tokens, is_explicit = estimate.tokens, estimate.is_explicit
-    plan = Plan(route, request, body, tokens, is_explicit)
-    if route.knows_who:
-        plan.who = Who("", route.plan.name, exchange.facts.app, exchange.facts.caller, exchange.facts.user)
-    if route.counts_apart:
-        plan.output_tokens = output_tokens(request.max_tokens, choices=request.choices)
-    return plan
 
 
 def _no_route(answer: NoRoute, model: str | None) -> Problem:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.core.config.load import ConfigResult, parse_settings
+from proxy.core.config.price_table import PriceResult, parse_prices
 from proxy.core.config.problem import Mark, Problem, error, in_order, lint
 from proxy.core.config.settings import Settings
 from proxy.core.config.yaml_text import MAX_BYTES
@@ -53,6 +54,26 @@ def read_config(path: Path) -> ConfigResult:
     if not missing:
         return result
     return ConfigResult(None, in_order([*result.problems, *missing]), result.provider_marks)
+
+
+def read_prices(path: Path) -> PriceResult:
+    """Read and parse the price table."""
+    shown = _shown(path)
+    text, problem = _read_text(path, shown)
+    if problem is not None:
+        return PriceResult(None, (problem,))
+    return parse_prices(text, shown)
+
+
+async def watch_prices(path: Path, every_s: float) -> AsyncIterator[PriceResult]:
+    """Yield the table whenever it means something else than before; the text it has now is known already."""
+    known = await asyncio.to_thread(read_prices, path)
+    while True:
+        await asyncio.sleep(every_s)
+        found = await asyncio.to_thread(read_prices, path)
+        if (found.table and found.table.state, found.problems) != (known.table and known.table.state, known.problems):
+            known = found
+            yield found
 
 
 def missing_files(settings: Settings, provider_marks: Mapping[str, Mark]) -> list[Problem]:

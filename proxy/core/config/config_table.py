@@ -16,6 +16,7 @@ from proxy.core.config.settings import (
     LogLevel,
     PolicyCases,
     ProviderKind,
+    StreamUsage,
     WhenFull,
 )
 from proxy.core.config.texts import (
@@ -146,6 +147,13 @@ _PROVIDER = Table(
             "A forward proxy to go through.",
             None,
             "http://proxy.internal:3128",
+        ),
+        Key(
+            "stream_usage",
+            Choice(tuple(StreamUsage)),
+            "ask: streams under a budget of tokens or cost carry stream_options.include_usage; leave: never add it.",
+            "ask",
+            "leave",
         ),
     ),
     homes={"timeouts": "routes of a policy", "model": "routes of a policy", "models": "routes of a policy"},

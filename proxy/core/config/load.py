@@ -33,6 +33,7 @@ from proxy.core.config.settings import (
     SecretRef,
     ServerSettings,
     Settings,
+    StreamUsage,
     WhenFull,
 )
 from proxy.core.config.texts import is_loopback, parse_store_url
@@ -227,6 +228,7 @@ def _provider(name: str, section: Section, base_dir: Path) -> ProviderSettings:
         keepalive_s=section["keepalive"],
         max_connections=section["max_connections"],
         egress_proxy=section["egress_proxy"],
+        stream_usage=StreamUsage(section["stream_usage"]),
     )
 
 

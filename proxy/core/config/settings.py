@@ -82,6 +82,14 @@ class ProviderKind(StrEnum):
     ANTHROPIC = "anthropic"
 
 
+class StreamUsage(StrEnum):
+    """Whether a provider may be asked to report usage in streams, where a budget counts tokens."""
+
+    ASK = "ask"
+    LEAVE = "leave"
+    """For servers that refuse ``stream_options``: what passes is counted instead."""
+
+
 @dataclass(frozen=True, slots=True)
 class AuthHeader:
     """How the key is sent: header ``name`` (lower case) with the value ``prefix + key``."""
@@ -113,6 +121,7 @@ class ProviderSettings:
     max_connections: int = 1024
     egress_proxy: str | None = None
     """URL of a forward proxy, without credentials."""
+    stream_usage: StreamUsage = StreamUsage.ASK
 
 
 @dataclass(frozen=True, slots=True)
