@@ -1,6 +1,6 @@
-"""``readygate simulate``: the simulated provider as a process.
+"""``readygate simulate``: the simulated provider as a process, and budgets on virtual time.
 
-Owns its options and its messages. Knows nothing of the sidecar.
+Owns the options and messages of the provider; ``simulate_budgets`` those of the other. Knows nothing of the sidecar.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from proxy.cli import simulate_budgets
 from proxy.simulator import BadSetting, Settings, SimulatedProvider, Speech, parse_fault
 from proxy.simulator.faults import CATALOGUE
 from proxy.simulator.settings import DEFAULT_MODELS, parse_duration, speech_with
@@ -37,7 +38,7 @@ model sim/FAULT; tests in other processes use /__sim__/journal, script, faults, 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the verb and what can be simulated."""
-    verb = subparsers.add_parser("simulate", help="run the simulated provider",
+    verb = subparsers.add_parser("simulate", help="run the simulated provider, or budgets of many sidecars",
                                  description="Run a simulation of something Readygate stands in front of.")  # fmt: skip
     kinds = verb.add_subparsers(dest="simulated", metavar="WHAT", title="what to simulate", required=True)
     parser = kinds.add_parser(
@@ -50,6 +51,14 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     _add_places(parser)
     _add_speech(parser)
     _add_behaviour(parser)
+    budgets = kinds.add_parser(
+        "budgets",
+        help="what many sidecars with one budget admit when things break, on virtual time",
+        description="Play what a fleet of sidecars admits under one budget, with the code that decides in the sidecar.",
+        epilog=simulate_budgets.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    simulate_budgets.add_options(budgets)
 
 
 def _add_places(parser: argparse.ArgumentParser) -> None:
@@ -130,6 +139,8 @@ def _speech_pair(text: str) -> tuple[str, str]:
 
 def run(args: argparse.Namespace) -> int:
     """Run until SIGINT or SIGTERM; 2 when the port is taken or a file cannot be written."""
+    if args.simulated == "budgets":
+        return simulate_budgets.run(args)
     if args.list_faults:
         for name, (what, arguments) in CATALOGUE.items():
             print(f"{name:15} {what}" + (f"  [{', '.join(sorted(arguments))}]" if arguments else ""))

@@ -260,22 +260,24 @@ class Budgets:
         """Try this sidecar's own slice; when it is empty too, the sooner of both is the wait."""
         account = binding.account
         assert account is not None
-        if all(
+        could_ever = all(
             amount_of(line.meter.dimension, line.limit, tokens, amounts) <= line.meter.counter.limit
             for line in binding.lines
-        ):
+        )
+        if could_ever:
             reservation = self._ledger.acquire(account, tokens, now_s, rid, amounts)
             if reservation is not None:
                 return _granted(reservation, account, now_s)
         denied = self._denial(binding, account, tokens, now_s, amounts)
         if answer is None:
             return denied._replace(why="store_away")
+        wait_s = min(denied.retry_after_s, answer.wait_s) if could_ever else answer.wait_s
         line = binding.lines[answer.short] if answer.short >= 0 else None
         if answer.why or line is None:
-            return denied._replace(retry_after_s=min(denied.retry_after_s, answer.wait_s), why=answer.why)
+            return denied._replace(retry_after_s=wait_s, why=answer.why)
         budget_id, dimension = line.meter.budget_id, line.meter.dimension
         return Denied(
-            budget_id, dimension, min(denied.retry_after_s, answer.wait_s), dimension in QUOTAS,
+            budget_id, dimension, wait_s, dimension in QUOTAS,
             binding.when[budget_id], line.limit,
         )  # fmt: skip
 

@@ -20,10 +20,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from proxy.core.config.settings import Listen
-from proxy.server.admin_access import Access, Rejected
-from proxy.server.admin_api import ACTOR, CALL_ID, SECURITY_HEADERS, AdminApi, document, error, rejection
+from proxy.server.admin_access import Access, Rejected, refuse_role
+from proxy.server.admin_api import ACTOR, CALL_ID, PREFIX, SECURITY_HEADERS, AdminApi, document, error, rejection
 from proxy.server.gate import allowed_host_names, host_name, is_allowed_host
 from proxy.server.probes import PROBES, ProbeDoor
+from proxy.terms.admin import Role
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -134,6 +135,9 @@ class AdminDoor:
             actor = self._access.identify(request.headers.get("Authorization", ""), request.remote or "")
             if isinstance(actor, Rejected):
                 return rejection(actor, request)
+            refused = None if request.path.startswith(PREFIX) else refuse_role(actor, Role.VIEWER)
+            if refused is not None:
+                return rejection(refused, request)
             request[ACTOR] = actor
         try:
             return await handler(request)

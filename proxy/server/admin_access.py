@@ -75,6 +75,8 @@ class Access:
     """The door listens on loopback only."""
     now_s: Callable[[], float]
     """Monotonic seconds."""
+    caller_of: Callable[[str], tuple[str, str] | None] = field(default=lambda _: None)
+    """The name and the app of the caller key with this SHA-256 (64 hex digits), or None."""
     _failures: Allowance = field(init=False, default_factory=lambda: Allowance(FAILURES_AT_ONCE, FAILURES_PER_S))
     _calls: Allowance = field(init=False, default_factory=lambda: Allowance(CALLS_AT_ONCE, CALLS_PER_S))
 
@@ -82,6 +84,10 @@ class Access:
         """Say who presents this ``Authorization`` header from this address, or why nobody does."""
         known = self.credentials()
         if not known:
+            # A caller key asks for what its app may see, also where nobody needs a token to see everything.
+            app = self._caller(authorization)
+            if app is not None:
+                return app
             return Actor("local", Role.ADMIN, False) if self.is_loopback else Actor("anyone", Role.VIEWER, False)
         now_s = self.now_s()
         wait_s = self._failures.wait_s(peer, now_s)
@@ -90,11 +96,19 @@ class Access:
         scheme, _, presented = authorization.partition(" ")
         if scheme.lower() != "bearer" or not presented.strip():
             return Rejected(401, "invalid_admin_token", "This needs an admin token: Authorization: Bearer …")
-        actor = _match(presented.strip(), known)
+        actor = _match(presented.strip(), known) or self._caller(authorization)
         if actor is None:
             self._failures.spend(peer, now_s)
             return Rejected(401, "invalid_admin_token", "This is not an admin token.")
         return actor
+
+    def _caller(self, authorization: str) -> Actor | None:
+        scheme, _, presented = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not presented.strip():
+            return None
+        digest = hashlib.sha256(presented.strip().encode("utf-8", "surrogatepass")).hexdigest()
+        found = self.caller_of(digest)
+        return None if found is None else Actor(found[0], Role.CALLER, app=found[1])
 
     def count_call(self, actor: Actor, peer: str) -> Rejected | None:
         """Count one API call of an actor; a rejection when there were too many."""

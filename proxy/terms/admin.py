@@ -13,8 +13,10 @@ from typing import Any
 
 
 class Role(StrEnum):
-    """What a holder of an admin token may do; each role may do what those before it may."""
+    """What a caller of the admin door may do; each role may do what those before it may."""
 
+    CALLER = "caller"
+    """An app with its caller key: see what concerns that app alone. No admin token has this role."""
     VIEWER = "viewer"
     """Look at states, counts and metrics."""
     OPERATOR = "operator"
@@ -27,7 +29,10 @@ class Role(StrEnum):
         return _RANK[self] >= _RANK[needed]
 
 
-_RANK = {Role.VIEWER: 0, Role.OPERATOR: 1, Role.ADMIN: 2}
+ADMIN_ROLES = (Role.VIEWER, Role.OPERATOR, Role.ADMIN)
+"""What an admin token may be given."""
+
+_RANK = {Role.CALLER: -1, Role.VIEWER: 0, Role.OPERATOR: 1, Role.ADMIN: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,8 @@ class Actor:
     name: str
     role: Role
     is_named: bool = True
+    app: str = ""
+    """The app whose caller key was presented, with the role ``CALLER``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,10 +128,11 @@ class FaultProxy:
         self._line = Line.REFUSE
         if self._server is not None:
             self._server.close()
+        self._moves.set()
         self._reset_all()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.sleep(0)
+        # Not cancelled: the streams of Python 3.11 report a cancelled handler as an error.
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=5)
 
     def _call(self, change: Callable[[], object]) -> None:
         async def act() -> None:
@@ -176,6 +177,8 @@ class FaultProxy:
         far: asyncio.StreamWriter | None = None
         try:
             await self._moves.wait()
+            if self._line is Line.REFUSE:
+                raise ConnectionResetError
             far_reader, far = await asyncio.open_connection(*self._target, limit=_PIECE_BYTES)
             self._open.add(far)
             async with asyncio.TaskGroup() as pumps:

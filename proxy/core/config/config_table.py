@@ -14,9 +14,7 @@ from proxy.core.config.settings import (
     Durability,
     LogFormat,
     LogLevel,
-    PolicyCases,
     ProviderKind,
-    StreamUsage,
     WhenFull,
 )
 from proxy.core.config.texts import (
@@ -36,7 +34,7 @@ from proxy.core.config.texts import (
     parse_proxy_url,
     parse_sha256,
 )
-from proxy.terms.admin import Role
+from proxy.terms.admin import ADMIN_ROLES
 
 _NOT_YET = "is not available in this version; it would be ignored, so it is refused"
 
@@ -148,13 +146,6 @@ _PROVIDER = Table(
             None,
             "http://proxy.internal:3128",
         ),
-        Key(
-            "stream_usage",
-            Choice(tuple(StreamUsage)),
-            "ask: streams under a budget of tokens or cost carry stream_options.include_usage; leave: never add it.",
-            "ask",
-            "leave",
-        ),
     ),
     homes={"timeouts": "routes of a policy", "model": "routes of a policy", "models": "routes of a policy"},
 )
@@ -241,7 +232,7 @@ _ADMIN_TOKEN = Table(
         Key("name", Text("a name", parse_name), "What records call its holder.", is_required=True, example="grafana"),
         Key(
             "role",
-            Choice(tuple(Role)),
+            Choice(ADMIN_ROLES),
             "viewer looks, operator also resets and rehearses, admin may do everything.",
             "viewer",
             "operator",
@@ -269,13 +260,6 @@ CONFIG = Table(
         VERSION,
         Key("server", _SERVER, "The two ports and their limits.", "{}", "{max_body: 32MiB}"),
         Key("policies", PathText(), "Folder of the policy files.", "policies", "policies/"),
-        Key(
-            "policy_cases",
-            Choice(tuple(PolicyCases)),
-            "What a case of policies/*.cases.yaml that does not hold does to the edit it came with.",
-            PolicyCases.REFUSE.value,
-            PolicyCases.WARN.value,
-        ),
         Key(
             "providers",
             MapOf(_PROVIDER, "a map of name: provider", parse_name),

@@ -19,7 +19,6 @@ from proxy.core.config.settings import (
     ProviderSettings,
     SecretRef,
     ServerSettings,
-    StreamUsage,
     WhenFull,
 )
 from proxy.core.config.yaml_text import Map, Node, Sequence, parse_yaml
@@ -96,7 +95,6 @@ def test_every_key_arrives_in_its_setting() -> None:
             3.0,
             64,
             "http://127.0.0.1:3128",
-            StreamUsage.LEAVE,
         )
         == settings.providers["azure"]
     )
