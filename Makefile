@@ -106,8 +106,9 @@ test-slow: $(VENV)/.stamp-dev ## the long tests that `make test` leaves out
 	$(PYTEST) -m 'slow and not image' --ignore=tests/e2e $(ARGS)
 
 .PHONY: test-policies
-test-policies: $(VENV)/.stamp-run ## config.yaml and policies/ load without an error
+test-policies: $(VENV)/.stamp-run ## config.yaml and policies/ load without an error, their cases hold
 	$(BIN)/readygate check -c $(CONFIG)
+	$(BIN)/readygate test -c $(CONFIG) --require-coverage
 
 .PHONY: test-own
 test-own: $(VENV)/.stamp-dev ## each core module covered by its own test file alone

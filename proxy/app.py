@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,11 @@ from prometheus_client import CollectorRegistry
 
 from proxy.core.audit.records import CHECKPOINT, Record
 from proxy.core.budget.calendar import WallClock
+from proxy.core.budget.prices import PriceTable
 from proxy.core.config.budget_store import MEMORY_STORE, parse_budget_store
 from proxy.core.config.load import MAIN_ADMIN
-from proxy.core.config.problem import Problem
+from proxy.core.config.price_table import PriceResult
+from proxy.core.config.problem import Problem, has_errors
 from proxy.core.config.settings import AdminToken, Durability, SecretRef, Settings
 from proxy.core.dialect import Dialect
 from proxy.core.redaction import AnswerRedactor, RequestRedactor
@@ -42,18 +45,23 @@ from proxy.flow.drain import drain
 from proxy.flow.fleet import Fleet
 from proxy.flow.heartbeat import Heartbeat
 from proxy.flow.outbox import Outbox
+from proxy.flow.people import people_routes
+from proxy.flow.pricing import Pricing
 from proxy.flow.relay import Relay
 from proxy.flow.reload import compile_snapshot, put_in_force
+from proxy.flow.self_test import CASE_FAILED, prove
 from proxy.flow.vitals import Vitals
 from proxy.server.admin import AdminDoor
 from proxy.server.admin_access import Access, Credential, is_loopback_host
 from proxy.server.admin_api import AdminApi
 from proxy.server.door import DataDoor
 from proxy.server.probes import ProbeDoor, Published
-from proxy.sources.files import FolderSnapshot, watch_policies
+from proxy.sources.files import FolderSnapshot, read_prices, watch_policies, watch_prices
 from proxy.sources.secrets import Secrets, references, usable_providers
 from proxy.stores.audit_reader import readers
 from proxy.stores.audit_stores import dead_letters, make_signer, make_sink, open_spool
+from proxy.stores.memory import MemorySpool
+from proxy.stores.people import open_people
 from proxy.stores.stdout_sink import plain_record
 from proxy.telemetry.log import set_up
 from proxy.telemetry.metrics import Metrics, Sample
@@ -70,6 +78,7 @@ WARM_UP = (
     b'{"model":"m","messages":[{"role":"user","content":"ana@example.com +55 11 98765-4321 529.982.247-25 token: x"}]}'
 )
 SECRET_LOOK_EVERY_S = 5.0
+WALL_CLOCK_STEP_S = 0.5
 MAX_DETECTORS = 32
 BACKGROUND_PAUSE_S = 1.0
 
@@ -223,6 +232,8 @@ class App:
             settings.server.max_body_bytes,
             offload,
         )
+        self.pricing = Pricing(PriceTable()) if settings.prices is not None else None
+        self._load_prices()
         self.attempts = Attempts(
             self.fleet,
             self.budgets,
@@ -232,6 +243,7 @@ class App:
             witness,
             random.random,
             settings.server.max_body_bytes,
+            self.pricing,
         )
         relay = Relay(
             self.catalog,
@@ -258,6 +270,7 @@ class App:
         )
         self.vitals.simulated = self._simulated
         self.vitals.budget_store = self.budget_store
+        self.vitals.pricing = self.pricing
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self.metrics)
         self._add_gauges()
@@ -270,6 +283,25 @@ class App:
         )
         self.admin = AdminDoor(settings.server.admin, self.probes, self.vitals, self._registry, access, api)
         self._redactors = Redactors(os.urandom(32))
+
+    def _load_prices(self) -> None:
+        """Read the price table for the first time; what is wrong with it is said, and nothing has a price then."""
+        if self.pricing is not None and self._settings.prices is not None:
+            self._accept_prices(read_prices(self._settings.prices))
+
+    def _accept_prices(self, result: PriceResult) -> None:
+        assert self.pricing is not None
+        if result.table is None:
+            self.witness.notice("prices_refused", problems=[str(p) for p in result.problems if p.is_error][:5])
+        else:
+            self.pricing.accept(result.table)
+            self.witness.notice("prices_in_force", revision=result.table.revision, rows=len(result.table.rows))
+
+    async def _watch_prices(self) -> None:
+        path = self._settings.prices
+        assert path is not None
+        async for result in watch_prices(path, POLICY_LOOK_EVERY_S):
+            self._accept_prices(result)
 
     def _budget_store(self) -> RedisBudgets | None:
         """Return the shared counters, when config.yaml names a store for them."""
@@ -316,10 +348,13 @@ class App:
 
     def _admin_routes(self) -> list[AdminRoute]:
         """The calls of the admin API; each owner of a state brings its own."""
-        return [
+        routes = [
             *breaker_routes(self.fleet, self.vitals.deployments, self.witness, time.monotonic),
             *AuditCalls(readers(self._store_url, QUERY_S), self.clock).routes(),
         ]
+        with suppress(ValueError):  # rows on standard output are whoever's who collects them
+            routes += people_routes(open_people(self._store_url), self.clock.unix_ms)
+        return routes
 
     def _note_write(self, write: AdminWrite) -> None:
         """Every admin call that was to change something leaves a trace."""
@@ -402,6 +437,8 @@ class App:
         unpriced, unbounded = one(lambda: budgets.unpriced), one(lambda: budgets.unbounded)
         add("budget_unpriced", "Attempts without a price, under a limit of cost.", (), unpriced, is_counter=True)
         add("budget_unbounded", "Attempts let pass uncounted in an outage.", (), unbounded, is_counter=True)
+        if self.pricing is not None:
+            self._add_price_gauges(self.pricing)
         if store is None:
             return
         add("budget_store_members", "Sidecars that share the budgets.", (), one(lambda: store.members))
@@ -409,6 +446,18 @@ class App:
         add("budget_store_round_trips", "Commands sent.", (), one(lambda: store.round_trips), is_counter=True)
         add("budget_store_operations", "Operations in them.", (), one(lambda: store.operations), is_counter=True)
         add("budget_store_failures", "Commands without an answer.", (), one(lambda: store.failures), is_counter=True)
+
+    def _add_price_gauges(self, pricing: Pricing) -> None:
+        add = self.metrics.add_gauges
+        labels = ("provider",)
+        add(
+            "spent_usd", "US dollars spent, by the price table.", labels,
+            lambda: [((name,), pricing.spent_usd(name)) for name in pricing.spent], is_counter=True,
+        )  # fmt: skip
+        add(
+            "unknown_price", "Attempts whose model has no price.", labels,
+            lambda: [((name,), float(count)) for name, count in pricing.unknown.items()], is_counter=True,
+        )  # fmt: skip
 
     def _component_samples(self) -> list[Sample]:
         components = self.vitals.health()["components"]
@@ -427,12 +476,20 @@ class App:
             return problems
         put_in_force(snapshot, self.catalog, self.budgets, self.fleet)
         self.vitals.policy_trouble = ""
+        failed = [str(problem) for problem in problems if problem.code == CASE_FAILED]
+        if failed:
+            self.witness.notice("policy_case_failed", problems=failed[:5], more=max(0, len(failed) - 5))
         self.witness.notice("policy_in_force", revision=snapshot.revision, generation=self.catalog.generation)
         return problems
 
     def _compile(self, folder: FolderSnapshot) -> tuple[Snapshot | None, list[Problem]]:
-        build, build_answers = self._redactors.build, self._redactors.build_answers
-        return compile_snapshot(folder.files, folder.problems, self._settings, KNOWN_KINDS, build, build_answers)
+        settings, made = self._settings, self._redactors
+        snapshot, problems = compile_snapshot(
+            folder.files, folder.problems, settings, KNOWN_KINDS, made.build, made.build_answers
+        )
+        if snapshot is not None:
+            problems += prove(settings, snapshot, folder.cases, MemorySpool)
+        return (None if has_errors(problems) else snapshot), problems
 
     async def run(self) -> None:
         """Serve until a signal, then drain. Raises OSError when an address cannot be bound."""
@@ -462,6 +519,10 @@ class App:
                     tasks.create_task(self._keep_up("policy_watch", self._watch_policies), name="policy-watch"),
                     tasks.create_task(self._keep_up("secret_watch", self._watch_secrets), name="secret-watch"),
                 ]
+                if self.pricing is not None:
+                    background.append(
+                        tasks.create_task(self._keep_up("price_watch", self._watch_prices), name="price-watch")
+                    )
                 await self._stop.wait()
                 for task in background:
                     task.cancel()
@@ -529,6 +590,9 @@ class App:
         self._secrets.load(references(self._settings), time.monotonic())
         while True:
             await asyncio.sleep(SECRET_LOOK_EVERY_S)
+            offset_s = time.time() - time.monotonic()  # noqa: TID251 - this is its one owner
+            if abs(offset_s - self.wall.offset_s) > WALL_CLOCK_STEP_S:
+                self.wall.offset_s = offset_s
             changed = await asyncio.to_thread(self._secrets.poll, time.monotonic())
             if changed:
                 self._keys.forget()

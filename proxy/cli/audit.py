@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from proxy.cli import audit_verify
+from proxy.cli import audit_people, audit_verify
 from proxy.cli.audit_output import FORMATS, Printer, Progress, open_export, write_sums
 from proxy.cli.audit_store import EXIT_FINDING, EXIT_GOOD, EXIT_UNUSABLE, Unusable, find_store
 from proxy.core.audit.query import (
@@ -40,8 +40,8 @@ _FOLLOW_ROWS: Final = 1000
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
-        "audit", help="read the audit store: tail, query, stats, export, verify, migrate",
-        description="Read the audit store that config.yaml names. Exit code: 0 done, 1 a finding or no store, "
+        "audit", help="read the audit store: tail, query, stats, export, verify, erase, migrate",
+        description="Read, prove and keep the audit store that config.yaml names. Exit code: 0 done, 1 a finding or no store, "
         "2 wrong usage or configuration.",
     )  # fmt: skip
     verbs = parser.add_subparsers(dest="audit_verb", metavar="VERB", required=True)
@@ -57,22 +57,28 @@ def add_parser(subparsers: Any) -> None:
     )
     export = _verb(verbs, "export", "write every row that matches, oldest first", default="jsonl")
     export.add_argument("-o", "--output", metavar="FILE", help="instead of standard output; .gz compresses")
+    export.add_argument(
+        "--proof", action="store_true", help="with JSON lines: add gaps and checkpoints, for `verify --file`"
+    )
     for reading in (tail, query, stats, export):
         _add_filters(reading)
     migrate = verbs.add_parser("migrate", help="make or update the tables of the store")
     migrate.add_argument("-c", "--config", default="config.yaml", metavar="PATH", help="config file (%(default)s)")
     audit_verify.add_verb(verbs)
+    audit_people.add_verb(verbs)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run one audit verb; return the exit code."""
     try:
-        if args.audit_verb == "verify":
-            return audit_verify.run(args)
+        if args.audit_verb in _OWN_STORES:
+            return _OWN_STORES[args.audit_verb](args)
         store_url = find_store(Path(args.config))
         if args.audit_verb == "migrate":
             return asyncio.run(_migrate(store_url))
+        if args.audit_verb == "export":
+            asyncio.run(audit_people.note_export(store_url, args.filter_user))
         return asyncio.run(_read(args, store_url))
     except Unusable as exc:
         print(f"readygate audit: {exc}", file=sys.stderr)
@@ -209,9 +215,11 @@ async def _export(args: argparse.Namespace, reader: AuditReader) -> None:
     total = await reader.count(wanted)
     bar = Progress(total, sys.stderr, time.monotonic)
     try:
+        proof = await audit_verify.proof_lines(args) if args.proof else []
         with open_export(args.output) as out:
             printer = Printer(args.format, out)
             done = 0
+            out.writelines(proof)
             async for page in pages(reader, wanted, oldest_first=True):
                 printer.rows(page)
                 done += len(page)
@@ -223,6 +231,10 @@ async def _export(args: argparse.Namespace, reader: AuditReader) -> None:
     if args.output:
         print(f"{done} rows in {args.output}", file=sys.stderr)
 
+
+_OWN_STORES: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
+    "verify": audit_verify.run, "erase": audit_people.run,
+}  # fmt: skip
 
 _READINGS: Final[dict[str, Callable[[argparse.Namespace, AuditReader], Coroutine[Any, Any, None]]]] = {
     "tail": _tail, "query": _query, "stats": _stats, "export": _export,

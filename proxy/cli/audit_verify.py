@@ -22,6 +22,7 @@ from proxy.core.audit.render import json_line
 from proxy.core.audit.verify import Finding, IsSigned, Report, Verifier
 from proxy.stores.audit_keys import AuditKeys, HmacKeys, TrustedKeys
 from proxy.stores.chain_scan import ChainSource, ExportedChains, open_source, records_in
+from proxy.stores.stdout_sink import plain_gap, plain_record
 
 _SIGNED_WITHIN_MS: Final = 3_600_000
 """A chain whose newest row is older must have a checkpoint."""
@@ -95,6 +96,19 @@ async def walk(source: ChainSource, trusted: TrustedKeys | None, elsewhere: list
         return verifier.finish()
     finally:
         await source.close()
+
+
+async def proof_lines(args: argparse.Namespace) -> list[str]:
+    """Return gaps and signed records of the store as lines for an export. Raises Unusable, SinkUnavailable."""
+    if args.format not in {"json", "jsonl"}:
+        raise Unusable("--proof: expected --format jsonl")
+    source = open_source(find_store(Path(args.config)))
+    try:
+        chains = await source.chains()
+    finally:
+        await source.close()
+    lines = [json_line({"audit_gap": plain_gap(gap)}) for gap in chains.gaps]
+    return lines + [json_line({"audit_checkpoint": plain_record(record)}) for record in chains.records]
 
 
 def _trusted(args: argparse.Namespace) -> TrustedKeys | None:

@@ -17,9 +17,10 @@ from urllib.parse import quote
 
 from proxy import __version__
 from proxy.core.config.problem import Problem, Severity, in_order
+from proxy.core.policy.cases import parse_cases
 from proxy.core.policy.load import parse_policies
 from proxy.core.redaction.detect import KNOWN_KINDS
-from proxy.sources.files import read_config, read_policies
+from proxy.sources.files import read_config, read_policies, read_prices
 from proxy.sources.secrets import Secrets, references, secret_problems
 
 EXIT_GOOD, EXIT_FINDING, EXIT_UNUSABLE = 0, 1, 2
@@ -78,8 +79,11 @@ def find_problems(config: Path) -> tuple[tuple[Problem, ...], bool]:
         replace(p, severity=Severity.LINT) if p.code == "no-usable-provider" else p
         for p in secret_problems(result.settings, secrets)
     ]
+    if result.settings.prices is not None:
+        problems += read_prices(result.settings.prices).problems
     folder = read_policies(result.settings.policies)
     problems += folder.problems
+    problems += parse_cases(folder.cases)[1]
     if folder.files:
         problems += parse_policies(folder.files, result.settings, KNOWN_KINDS, everyday_lines(folder.files)).problems
     return in_order(problems), True

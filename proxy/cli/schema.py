@@ -1,4 +1,4 @@
-"""``readygate schema``: the JSON Schema of config.yaml or of a policy file, for editors and other checkers.
+"""``readygate schema``: the JSON Schema of config.yaml, a policy file or a case file, for editors and other checkers.
 
 Owns the verb's output. The schema is made from the tables that read the files, so it cannot know a key that they do
 not. It says less than they do: `readygate check` also knows cross-references and what can never act.
@@ -14,10 +14,11 @@ from typing import Any, Final
 
 from proxy.core.config.config_table import CONFIG
 from proxy.core.config.schema import Table
+from proxy.core.policy.cases import CASES
 from proxy.core.policy.policy_table import POLICY
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-_TABLES: Final[dict[str, Table]] = {"config": CONFIG, "policy": POLICY}
+_TABLES: Final[dict[str, Table]] = {"config": CONFIG, "policy": POLICY, "cases": CASES}
 
 
 def add_parser(subparsers: Any) -> None:
@@ -48,5 +49,5 @@ def run(args: argparse.Namespace) -> int:
 
 
 def schema_of(kind: str) -> dict[str, Any]:
-    """Return the JSON Schema of ``config`` or ``policy`` files."""
+    """Return the JSON Schema of ``config``, ``policy`` or ``cases`` files."""
     return {"$schema": DIALECT, "title": f"Readygate {kind}", **_TABLES[kind].json_schema()}

@@ -29,6 +29,7 @@ from proxy.flow.exchange import Exchange
 from proxy.flow.fleet import Fleet
 from proxy.flow.intake import with_model
 from proxy.flow.ports import Answer, AttemptFailed, Call, Clock, Upstream, Witness
+from proxy.flow.pricing import Pricing
 from proxy.flow.verdicts import NOBODY, Verdict
 from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import Fault, Outcome, Status
@@ -78,6 +79,7 @@ class Attempts:
     witness: Witness
     jitter: Callable[[], float]
     collect_max_bytes: int
+    pricing: Pricing | None = None
 
     async def walk(self, exchange: Exchange, plan: Plan) -> Problem | None:
         """Try deployments until one answers; return a refusal, or None when the caller was answered."""
@@ -157,7 +159,7 @@ class Attempts:
         if route.knows_who:
             who = plan.who._replace(model=deployment.model or plan.request.model or "")
         if route.counts_apart:
-            amounts = Amounts(plan.tokens - plan.output_tokens, plan.output_tokens)
+            amounts = self._amounts(plan, deployment)
         return self.budgets.reserve(
             route.budgets,
             deployment.provider,
@@ -168,6 +170,16 @@ class Attempts:
             who=who,
             amounts=amounts,
         )
+
+    def _amounts(self, plan: Plan, deployment: Deployment) -> Amounts:
+        """Bound what an attempt uses of what is counted apart; a cost below zero is unknown."""
+        output = plan.output_tokens
+        cost = 0
+        if plan.route.counts_cost:
+            model = deployment.model or plan.request.model or ""
+            prompt = plan.tokens - output
+            cost = -1 if self.pricing is None else self.pricing.at_most(deployment.provider, model, prompt, output)
+        return Amounts(plan.tokens - output, output, cost)
 
     async def _find_room(
         self, exchange: Exchange, plan: Plan, deployment: Deployment, verdict: Verdict | Ask, deadline_s: float
@@ -207,7 +219,9 @@ class Attempts:
             exchange.named = header_lines.naming_lines(facts.policy_revision, deployment.provider, model)
             if len(deployment.lines) < NAMES_MAX:
                 deployment.lines[model] = exchange.named
-        return Booking(self, exchange, deployment, attempt, verdict.reservation, admission, variant)
+        return Booking(
+            self, exchange, deployment, attempt, verdict.reservation, admission, variant, plan.route.counts_apart
+        )
 
     def _judge(self, exchange: Exchange, plan: Plan, booking: Booking, answer: Answer) -> _Result:
         """Name what came; only an answer named OK goes to the caller as a success."""

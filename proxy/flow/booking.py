@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from proxy.core.budget.dimensions import NANO_USD
+from proxy.core.budget.ledger import NO_AMOUNTS, Amounts
 from proxy.core.dialect import Dialect
 from proxy.core.health.breaker import Admission
 from proxy.flow.catalog import Deployment, Route
@@ -15,7 +17,7 @@ from proxy.flow.exchange import Exchange
 from proxy.flow.intake import Request
 from proxy.flow.ports import BodySource
 from proxy.flow.verdicts import NOBODY, Held, Who
-from proxy.terms.exchange import AttemptFacts
+from proxy.terms.exchange import AttemptFacts, Usage
 from proxy.terms.outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -56,7 +58,17 @@ class Plan:
 class Booking:
     """What one attempt holds with budgets and fleet, given back exactly once by ``close``."""
 
-    __slots__ = ("_attempts", "_exchange", "_is_open", "admission", "deployment", "facts", "reservation", "variant")
+    __slots__ = (
+        "_attempts",
+        "_exchange",
+        "_is_open",
+        "admission",
+        "counts_apart",
+        "deployment",
+        "facts",
+        "reservation",
+        "variant",
+    )
 
     def __init__(
         self,
@@ -67,6 +79,7 @@ class Booking:
         reservation: Held,
         admission: Admission,
         variant: str,
+        counts_apart: bool,
     ) -> None:
         self._attempts = attempts
         self._exchange = exchange
@@ -75,6 +88,7 @@ class Booking:
         self.facts = facts
         self.reservation = reservation
         self.admission = admission
+        self.counts_apart = counts_apart
         self.variant = variant
 
     def close(self, outcome: Outcome, http_status: int = 0, retry_after_s: float | None = None) -> None:
@@ -106,10 +120,23 @@ class Booking:
             owner.budgets.cancel(self.reservation, now_s)
             return
         usage = exchange.facts.usage
-        spent = usage.input_tokens + usage.output_tokens if usage is not None else None
-        if spent is None and 400 <= http_status < 500:
-            spent = 0
-        owner.budgets.settle(self.reservation, spent, now_s)
+        if usage is not None:
+            amounts = self._amounts(usage) if owner.pricing is not None or self.counts_apart else None
+            owner.budgets.settle(self.reservation, usage.input_tokens + usage.output_tokens, now_s, amounts)
+        elif 400 <= http_status < 500:
+            owner.budgets.settle(self.reservation, 0, now_s, NO_AMOUNTS)
+        else:
+            owner.budgets.settle(self.reservation, None, now_s)
+
+    def _amounts(self, usage: Usage) -> Amounts:
+        """Return what the attempt used apart from its sum of tokens, with its cost, which the facts get, too."""
+        pricing, facts = self._attempts.pricing, self._exchange.facts
+        cost = None
+        if pricing is not None:
+            cost = pricing.charge(self.facts.provider, self.facts.model, usage)
+        if cost is not None:
+            facts.cost_usd = (facts.cost_usd or 0.0) + cost / NANO_USD
+        return Amounts(usage.input_tokens, usage.output_tokens, cost or 0)
 
 
 _CHAT_LIKE: Final = frozenset({Dialect.CHAT, Dialect.COMPLETIONS, Dialect.RESPONSES, Dialect.MESSAGES})

@@ -51,6 +51,11 @@ class CallerBook:
         """True when caller keys are configured: then every request needs one."""
         return bool(self._by_digest)
 
+    def named(self, app: str, user: str, conversation: str) -> Caller:
+        """Return the caller that somebody with a key of this app would be; for rehearsals, which hold no keys."""
+        key_name = next((key.name for key in self._by_digest.values() if key.app == app), "")
+        return Caller(app, user, conversation, key_name)
+
     def holder(self, sha256: str) -> tuple[str, str] | None:
         """Return the name and the app of the key with this digest, or None."""
         key = self._by_digest.get(sha256)

@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from proxy.core.budget.dimensions import Unit
-from proxy.core.config.settings import ProviderSettings
+from proxy.core.config.settings import ProviderSettings, StreamUsage
 from proxy.core.policy.model import BudgetRule, NoRoute, RoutePlan, Target, Timeouts
 from proxy.core.policy.policy_set import PolicySet
 from proxy.core.redaction import AnswerRedactor, RequestRedactor
 from proxy.flow.budget_lines import asks_who
 from proxy.terms.redaction import RedactionPlan
+
+_APART = (Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.COST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,9 @@ class Route:
     """Some budget depends on app, user, caller key, route or model."""
     counts_apart: bool = False
     """Some budget counts input tokens, output tokens or cost."""
+    counts_cost: bool = False
+    asks_usage: bool = False
+    """A budget counts tokens or cost, and every provider of the chain may be asked to report them in streams."""
     passes_caller_key: bool = False
     """No target takes a key of ours: the caller's own goes on, as if the sidecar were not there. A chain that mixes
     both kinds passes it to nobody, or one vendor's key would reach another."""
@@ -93,8 +98,23 @@ class Snapshot:
         answers = self._answers_for(plan.redaction)
         passes = all(self._providers[target.provider].api_key is None for target in plan.chain)
         rules = plan.budgets
-        counts_apart = any(rule.counts(Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.COST) for rule in rules)
-        return Route(plan, redactor, deployments, rules, answers, any(map(asks_who, rules)), counts_apart, passes)
+        counts_apart = any(rule.counts(*_APART) for rule in rules)
+        counts_cost = any(rule.counts(Unit.COST) for rule in rules)
+        asks_usage = any(rule.counts(Unit.TOKENS, *_APART) for rule in rules) and all(
+            self._providers[target.provider].stream_usage is StreamUsage.ASK for target in plan.chain
+        )
+        return Route(
+            plan,
+            redactor,
+            deployments,
+            rules,
+            answers,
+            knows_who=any(map(asks_who, rules)),
+            counts_apart=counts_apart,
+            counts_cost=counts_cost,
+            asks_usage=asks_usage,
+            passes_caller_key=passes,
+        )
 
     def route(self, app: str, model: str | None, path: str) -> Route | NoRoute:
         """Choose the route of an exchange; ``path`` is what follows ``/v1``."""

@@ -27,6 +27,7 @@ from proxy.flow.catalog import Route
 from proxy.flow.coding import Inflater, InflateTooLarge, is_inflatable
 from proxy.flow.exchange import Exchange, error_dialect
 from proxy.flow.intake import Request, rename_model
+from proxy.flow.metering import estimated_whole
 from proxy.flow.outbox import Outbox
 from proxy.flow.ports import Answer, LiveBody, Offload, Upstream
 from proxy.flow.rescue import Share
@@ -117,6 +118,8 @@ class Delivery:
             body = rename_model(body, asked)
         if exchange.dialect is not Dialect.OTHER and b'"usage"' in body and len(body) <= _USAGE_MAX_BYTES:
             facts.usage = _usage_of(body)
+        if facts.usage is None and exchange.dialect is not Dialect.OTHER and route.budgets:
+            facts.usage = estimated_whole(exchange, body)
         facts.response_bytes = len(body)
         ended(Outcome.OK)
         exchange.seal()

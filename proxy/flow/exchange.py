@@ -54,6 +54,7 @@ class Exchange:
         "facts",
         "first_token_by_s",
         "granted",
+        "hides_usage",
         "inbound",
         "is_own_key",
         "marks",
@@ -80,6 +81,8 @@ class Exchange:
         """Another target may still be tried after the attempt at hand."""
         self.first_token_by_s: float | None = None
         """When the attempt at hand must have brought content; monotonic."""
+        self.hides_usage = False
+        """The usage at the end of the stream was asked for by us; the caller does not get it."""
         self.is_own_key = False
         """The last attempt used a key of ours: headers that name its account stay here."""
         self.denied: Denied | TooLarge | None = None

@@ -16,6 +16,7 @@ import orjson
 
 from proxy.core.dialect import Dialect
 from proxy.core.routing.problems import Code, Problem, problem
+from proxy.flow.ports import BodySource
 
 OFFLOAD_ABOVE_BYTES: Final = 256 * 1024
 """Bodies above this are read in a worker thread, so that the event loop does not stand still."""
@@ -44,6 +45,8 @@ class Request:
     max_tokens: int | None = None
     choices: int = 1
     user: str = ""
+    upload: BodySource | None = None
+    """What is left of a body that was looked into and is too large to be gathered."""
 
 
 def read_json(body: bytes, dialect: Dialect) -> Request | Problem:
@@ -155,6 +158,9 @@ def with_model(body: bytes, document: Any, model: str) -> bytes:
     Only when the one ``"model"`` in the bytes cannot be told for sure to be the top-level key is the parsed
     document written anew.
     """
+    if document is None:  # a form that was gathered
+        field = _MULTIPART_MODEL.search(body[:MULTIPART_PEEK_BYTES])
+        return body if field is None else body[: field.start(1)] + model.encode() + body[field.end(1) :]
     if body.count(_MODEL_KEY) == 1 and b"\\u" not in body and _SPLICEABLE.fullmatch(model):
         found = _MODEL_VALUE.search(body)
         if found is not None:

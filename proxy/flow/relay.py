@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
-from proxy.core.budget.estimate import estimate_tokens, output_tokens
 from proxy.core.dialect import Dialect
 from proxy.core.policy.model import NoRoute, NoRouteReason
 from proxy.core.redaction import Blocked, Redacted, Unreadable, Untouched, Verdict
+from proxy.core.redaction.form import redact_form
 from proxy.core.redaction.request import UNSCANNED_KIND
 from proxy.core.routing.problems import Code, Problem, problem, problem_of_fault
 from proxy.flow.attempts import Attempts
-from proxy.flow.booking import Plan
 from proxy.flow.callers import CallerBook
 from proxy.flow.catalog import Catalog, Route, Snapshot
 from proxy.flow.delivering import DRAINING
@@ -30,12 +30,13 @@ from proxy.flow.intake import (
     model_in_multipart,
     read_json,
 )
+from proxy.flow.metering import plan_of
 from proxy.flow.models import list_models
 from proxy.flow.outbox import Outbox, Refused
 from proxy.flow.ports import BodySource, Clock, Inbound, Offload, Responder, Witness
 from proxy.flow.synced_tail import SyncedTail
 from proxy.flow.texts import unwrap, wrap
-from proxy.flow.verdicts import Who
+from proxy.flow.uploads import gather
 from proxy.terms.errors import ProxyError
 from proxy.terms.http import RequestHead
 from proxy.terms.outcomes import Outcome
@@ -128,7 +129,7 @@ class Relay:
             exchange.forgo_row()
             return problem(Code(admission.code))
         exchange.mark_begun()
-        plan = _plan(exchange, route, request)
+        plan = plan_of(exchange, route, request)
         return await self.attempts.walk(exchange, plan)
 
     async def _read(self, exchange: Exchange) -> Request | Problem:
@@ -167,41 +168,45 @@ class Relay:
         redactor = route.redactor
         if redactor is None:
             return None
-        facts = exchange.facts
-        if type(exchange.inbound.body) is not bytes or exchange.inbound.head.is_websocket:
+        content_type = exchange.inbound.head.fields.get(b"content-type", b"")
+        is_form = exchange.dialect is Dialect.OTHER and content_type[:20].lower().startswith(b"multipart/form-data")
+        source = exchange.inbound.body
+        if is_form and not isinstance(source, bytes):
+            refusal = await self._gather(exchange.inbound, source, request)
+            if refusal is not None:
+                return refusal
+        elif type(source) is not bytes or exchange.inbound.head.is_websocket:
             return _unscanned(exchange, route)
         body = request.body
         if not body:
-            return None
+            return _unscanned(exchange, route) if request.upload is not None else None
+        if is_form:
+            files = route.plan.redaction.files
+            form = partial(redact_form, redactor, body, content_type, files)
+            result = await self.offload(form) if len(body) > OFFLOAD_ABOVE_BYTES else form()
+            return _settle(exchange, route, request, result, is_wrapped=False)
         document, is_wrapped = request.document, False
-        content_type = exchange.inbound.head.fields.get(b"content-type", b"")
         if exchange.dialect is Dialect.OTHER and b"json" not in content_type.lower():
             wrapped = wrap(body, content_type)
             if wrapped is None:
                 return _unscanned(exchange, route)
             body, document, is_wrapped = wrapped, None, True
-        result: Verdict
         if len(body) > OFFLOAD_ABOVE_BYTES:
             result = await self.offload(lambda: redactor.redact(body, exchange.dialect, document))
         else:
             result = redactor.redact(body, exchange.dialect, document)
-        match result:
-            case Untouched():
-                facts.findings = dict(result.findings)
-                facts.unscanned_bytes = result.unscanned_bytes
-            case Redacted():
-                facts.findings, facts.sanitized = result.findings, result.sanitized
-                facts.unscanned_bytes = result.unscanned_bytes
-                request.body = unwrap(result.document) if is_wrapped else result.body
-                request.document = result.document
-                exchange.vault = result.vault
-            case Blocked():
-                facts.findings = dict.fromkeys(result.kinds, 1)
-                return _blocked(result)
-            case Unreadable():
-                return problem(Code.BODY_UNREADABLE)
-        if facts.unscanned_bytes:
-            return _unscanned(exchange, route)
+        return _settle(exchange, route, request, result, is_wrapped=is_wrapped)
+
+    async def _gather(self, inbound: Inbound, source: BodySource, request: Request) -> Problem | None:
+        """Hold an upload that policy wants to read; one that is too large passes unread."""
+        try:
+            body = await gather(source, inbound.head.content_length, self.attempts.collect_max_bytes)
+        except ConnectionError:
+            return source.refusal or problem(Code.CLIENT_CLOSED_REQUEST)
+        if isinstance(body, bytes):
+            request.body = body
+        else:
+            request.upload = body
         return None
 
     # --- before an exchange -----------------------------------------------------------------------
@@ -268,23 +273,6 @@ class _Nowhere:
 _NOWHERE = _Nowhere()
 
 
-def _plan(exchange: Exchange, route: Route, request: Request) -> Plan:
-    """Settle what every attempt of this exchange shares."""
-    body = exchange.inbound.body if type(exchange.inbound.body) is not bytes else request.body
-    size = len(request.body) if type(body) is bytes else exchange.inbound.head.content_length or 0
-    tokens = 0
-    is_explicit = False
-    if route.budgets and exchange.dialect is not Dialect.OTHER:
-        estimate = estimate_tokens(size, request.messages, request.max_tokens, choices=request.choices)
-        tokens, is_explicit = estimate.tokens, estimate.is_explicit
-    plan = Plan(route, request, body, tokens, is_explicit)
-    if route.knows_who:
-        plan.who = Who("", route.plan.name, exchange.facts.app, exchange.facts.caller, exchange.facts.user)
-    if route.counts_apart:
-        plan.output_tokens = output_tokens(request.max_tokens, choices=request.choices)
-    return plan
-
-
 def _no_route(answer: NoRoute, model: str | None) -> Problem:
     match answer.reason:
         case NoRouteReason.NO_POLICY:
@@ -298,6 +286,29 @@ def _no_route(answer: NoRoute, model: str | None) -> Problem:
                 f"No route takes the model {(model or '')[:100]!r}. Known models: {known or 'none'}.",
                 param="model",
             )
+
+
+def _settle(exchange: Exchange, route: Route, request: Request, result: Verdict, *, is_wrapped: bool) -> Problem | None:
+    """Put a verdict into the request and the facts; return the refusal it comes to."""
+    facts = exchange.facts
+    match result:
+        case Untouched():
+            facts.findings = dict(result.findings)
+            facts.unscanned_bytes = result.unscanned_bytes
+        case Redacted():
+            facts.findings, facts.sanitized = result.findings, result.sanitized
+            facts.unscanned_bytes = result.unscanned_bytes
+            request.body = unwrap(result.document) if is_wrapped else result.body
+            request.document = result.document
+            exchange.vault = result.vault
+        case Blocked():
+            facts.findings = dict.fromkeys(result.kinds, 1)
+            return _blocked(result)
+        case Unreadable():
+            return problem(Code.BODY_UNREADABLE)
+    if facts.unscanned_bytes:
+        return _unscanned(exchange, route)
+    return None
 
 
 def _blocked(result: Blocked) -> Problem:

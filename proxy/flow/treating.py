@@ -13,6 +13,7 @@ from proxy.core.redaction import AnswerRedactor, StreamObserver, StreamRestorer,
 from proxy.flow.catalog import Route
 from proxy.flow.exchange import Exchange
 from proxy.flow.intake import OFFLOAD_ABOVE_BYTES, ModelRenamer
+from proxy.flow.metering import UsageHider
 from proxy.flow.ports import Offload
 from proxy.flow.streaming import Transform
 from proxy.terms.errors import AnswerBlocked, RedactionFault
@@ -77,4 +78,6 @@ def transforms_for(exchange: Exchange, route: Route, asked: str | None) -> tuple
         transforms.append(StreamRestorer(vault, exchange.dialect))
     if asked is not None:
         transforms.append(ModelRenamer(asked))
+    if exchange.hides_usage:
+        transforms.append(UsageHider())
     return tuple(transforms)

@@ -20,6 +20,7 @@ from proxy.flow.catalog import Catalog, Snapshot
 from proxy.flow.fleet import Fleet
 from proxy.flow.heartbeat import TOLD_FROM_S, Heartbeat
 from proxy.flow.outbox import Outbox
+from proxy.flow.pricing import Pricing
 
 _WORSE = {"ok": 0, "degraded": 1, "failed": 2}
 
@@ -55,6 +56,7 @@ class Vitals:
         """Why the newest policy text was refused; empty when it is in force."""
         self.unusable: dict[str, str] = {}
         """Provider -> why it cannot be used (an unset key)."""
+        self.pricing: Pricing | None = None
         self.budget_store: BudgetStore | None = None
         """The store that shared budgets are kept in; None: they are counted in process."""
         self.simulated: frozenset[str] = frozenset()
@@ -245,6 +247,7 @@ class Vitals:
                 "last_outcome": busiest["last_outcome"] if busiest else None,
                 "deployments": own,
                 "budgets": budgets.get(name, []),
+                "spent_usd": round(self.pricing.spent_usd(name), 6) if self.pricing is not None else None,
             }
             if name in self.unusable:
                 rows[name]["reason"] = self.unusable[name]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.core.config.load import ConfigResult, parse_settings
+from proxy.core.config.price_table import PriceResult, parse_prices
 from proxy.core.config.problem import Mark, Problem, error, in_order, lint
 from proxy.core.config.settings import Settings
 from proxy.core.config.yaml_text import MAX_BYTES
@@ -36,6 +37,8 @@ class FolderSnapshot:
     """Changes when, and only when, a name, a text or a problem does."""
     problems: tuple[Problem, ...]
     """What could not be read."""
+    cases: tuple[tuple[str, str], ...] = ()
+    """The same of the ``*.cases.yaml`` files."""
 
 
 def read_config(path: Path) -> ConfigResult:
@@ -53,6 +56,26 @@ def read_config(path: Path) -> ConfigResult:
     return ConfigResult(None, in_order([*result.problems, *missing]), result.provider_marks)
 
 
+def read_prices(path: Path) -> PriceResult:
+    """Read and parse the price table."""
+    shown = _shown(path)
+    text, problem = _read_text(path, shown)
+    if problem is not None:
+        return PriceResult(None, (problem,))
+    return parse_prices(text, shown)
+
+
+async def watch_prices(path: Path, every_s: float) -> AsyncIterator[PriceResult]:
+    """Yield the table whenever it means something else than before; the text it has now is known already."""
+    known = await asyncio.to_thread(read_prices, path)
+    while True:
+        await asyncio.sleep(every_s)
+        found = await asyncio.to_thread(read_prices, path)
+        if (found.table and found.table.state, found.problems) != (known.table and known.table.state, known.problems):
+            known = found
+            yield found
+
+
 def missing_files(settings: Settings, provider_marks: Mapping[str, Mark]) -> list[Problem]:
     """Return a problem for each file the settings name that cannot be read (not secrets: they may come later)."""
     found: list[Problem] = []
@@ -65,17 +88,18 @@ def missing_files(settings: Settings, provider_marks: Mapping[str, Mark]) -> lis
 
 
 def read_policies(folder: Path) -> FolderSnapshot:
-    """Read every ``*.yaml`` of the folder except ``*.cases.yaml``. Never raises for what it finds there."""
+    """Read every ``*.yaml`` of the folder; ``*.cases.yaml`` apart. Never raises for what it finds there."""
     shown = _shown(folder)
     try:
         names = sorted(os.listdir(folder))
     except OSError as exc:
-        return _snapshot([], [_folder_problem(folder, shown, exc)])
+        return _snapshot([], [_folder_problem(folder, shown, exc)], [])
     files: list[tuple[str, str]] = []
+    cases: list[tuple[str, str]] = []
     problems: list[Problem] = []
     for name in names:
         path = folder / name
-        if name.startswith((".", "#")) or name.endswith((CASES_SUFFIX, "~")):
+        if name.startswith((".", "#")) or name.endswith("~"):
             continue
         at = f"{shown}/{name}"
         if not name.endswith(".yaml"):
@@ -86,13 +110,13 @@ def read_policies(folder: Path) -> FolderSnapshot:
         if problem is not None:
             problems.append(problem)
         else:
-            files.append((at, text))
+            (cases if name.endswith(CASES_SUFFIX) else files).append((at, text))
     if not files and not problems:
         text = "the policy folder holds no *.yaml file, and without a policy nothing may pass"
         problems.append(error(Mark(shown), "no-policy", text, "add a policy such as default.yaml"))
     if len(files) > MAX_FILES:
         problems.append(error(Mark(shown), "too-many-files", f"more than {MAX_FILES} policy files"))
-    return _snapshot(files, problems)
+    return _snapshot(files, problems, cases)
 
 
 async def watch_policies(folder: Path, interval_s: float, seen: str = "") -> AsyncIterator[FolderSnapshot]:
@@ -114,15 +138,15 @@ async def watch_policies(folder: Path, interval_s: float, seen: str = "") -> Asy
         await asyncio.sleep(interval_s)
 
 
-def _snapshot(files: list[tuple[str, str]], problems: list[Problem]) -> FolderSnapshot:
+def _snapshot(files: list[tuple[str, str]], problems: list[Problem], cases: list[tuple[str, str]]) -> FolderSnapshot:
     digest = hashlib.sha256()
-    for name, text in files:
+    for name, text in (*files, *cases):
         for part in (name, text):
             data = part.encode("utf-8", "surrogatepass")
             digest.update(len(data).to_bytes(8, "big") + data)
     for problem in problems:
         digest.update(str(problem).encode("utf-8", "surrogatepass"))
-    return FolderSnapshot(tuple(files), digest.hexdigest(), tuple(problems))
+    return FolderSnapshot(tuple(files), digest.hexdigest(), tuple(problems), tuple(cases))
 
 
 def _read_text(path: Path, shown: str) -> tuple[str, Problem | None]:

@@ -126,7 +126,7 @@ class PostgresChains:
     async def rows(self) -> AsyncIterator[list[Row]]:
         cursor = await self._connection.cursor(_ORDERED)
         while found := await cursor.fetch(_AT_ONCE):
-            yield [_from_postgres(values) for values in found]
+            yield [from_postgres(values) for values in found]
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -240,7 +240,8 @@ def _record_of(said: dict[str, Any]) -> Record:
     return Record(**{name: values[name] for name in Record._fields})
 
 
-def _from_postgres(values: Any) -> Row:
+def from_postgres(values: Any) -> Row:
+    """Return the row of a database record, JSON columns as they were bound."""
     columns = list(values)
     columns[0], columns[1], columns[2] = str(columns[0]), _milliseconds(columns[1]), str(columns[2])
     for index in _JSON:

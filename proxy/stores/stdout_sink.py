@@ -30,7 +30,7 @@ class StdoutSink:
 
     async def insert(self, rows: Sequence[Row], gaps: Sequence[Gap] = (), records: Sequence[Record] = ()) -> None:
         """Write and flush all lines in one piece. Raises SinkUnavailable."""
-        lines = [orjson.dumps({"audit": _plain(row)}, option=_OPTIONS) for row in rows]
+        lines = [orjson.dumps({"audit": plain_row(row)}, option=_OPTIONS) for row in rows]
         lines += [orjson.dumps({"audit_gap": plain_gap(gap)}, option=_OPTIONS) for gap in gaps]
         lines += [orjson.dumps({"audit_checkpoint": plain_record(record)}, option=_OPTIONS) for record in records]
         try:
@@ -47,7 +47,8 @@ class StdoutSink:
         """Leave the stream as it is."""
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def plain_row(row: Row) -> dict[str, Any]:
+    """Return a row as JSON takes it; ``verify`` reads it back."""
     columns: dict[str, Any] = row._asdict()
     columns["hash"] = _hex(row.hash)
     columns["seal"] = _hex(row.seal)

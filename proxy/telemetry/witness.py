@@ -13,7 +13,15 @@ from proxy.terms.exchange import ExchangeFacts
 from proxy.terms.outcomes import Fault
 
 _LEVELS = dict.fromkeys(
-    ("policy_refused", "breaker_open", "breaker_alarm", "budget_store_away", "members_exceed_max", "budget_slots_lost"),
+    (
+        "policy_refused",
+        "breaker_open",
+        "breaker_alarm",
+        "budget_store_away",
+        "members_exceed_max",
+        "budget_slots_lost",
+        "policy_case_failed",
+    ),
     logging.WARNING,
 )
 """Notices that somebody should look at; the rest is information."""

@@ -36,6 +36,15 @@ class Unscanned(StrEnum):
     REFUSE = "refuse"
 
 
+class FileTypes(StrEnum):
+    """Which files of an upload are read, besides the text fields beside them."""
+
+    LINES = "jsonl"
+    """Batches and training data: every line is read like a request."""
+    TEXT = "text"
+    """Those, and files of text by their type or name."""
+
+
 class StreamMode(StrEnum):
     """How long a streamed answer waits for a value that may be coming."""
 
@@ -115,6 +124,7 @@ class RedactionPlan:
     response: DirectionPlan = DirectionPlan()
     unscanned: Unscanned = Unscanned.PASS
     stream_mode: StreamMode = StreamMode.STRICT
+    files: FileTypes = FileTypes.LINES
     observe_only: bool = False
     """``mode: observe`` of the policy: decide and count, change nothing."""
     custom: tuple[CustomType, ...] = ()

@@ -157,7 +157,7 @@ if __name__ == "__main__":
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(render())
     print(f"{PAGE.relative_to(ROOT)}: {len(render().splitlines())} lines")
-    for kind in ("config", "policy"):
+    for kind in ("config", "policy", "cases"):
         schema = ROOT / "docs/schema" / f"{kind}.schema.json"
         schema.parent.mkdir(exist_ok=True)
         schema.write_text(json.dumps(schema_of(kind), indent=2) + "\n")

@@ -109,14 +109,17 @@ def seal_alone(row: Row, secret: bytes) -> Row:
 
 def commitment(row: Row) -> bytes | None:
     """Return what binds the personal columns of a row; None when its seal is none of ours."""
-    seal = row.seal
-    if seal is None:
-        return None
-    if len(seal) == _ERASED_SEAL:
-        return seal[9:]
+    sealed = erased_seal(row.seal, row.user_id, row.conversation, row.error_message, row.metadata)
+    return None if sealed is None else sealed[9:]
+
+
+def erased_seal(seal: bytes | None, user_id: str, conversation: str, error_message: str, metadata: str) -> bytes | None:
+    """Return the seal that is left when these columns are erased; None when ``seal`` is none of ours."""
+    if seal is None or len(seal) == _ERASED_SEAL:
+        return seal
     if len(seal) != _SALTED_SEAL:
         return None
-    return sha256(seal[9:] + _dumps((row.user_id, row.conversation, row.error_message, row.metadata))).digest()
+    return seal[:9] + sha256(seal[9:] + _dumps((user_id, conversation, error_message, metadata))).digest()
 
 
 def hash_of(row: Row, before: bytes) -> bytes | None:
@@ -134,14 +137,8 @@ def gap_hash(before: bytes, position: int, gap: Gap) -> bytes:
 
 def erase(row: Row) -> Row:
     """Return the row without what may name a person; its hash stays provable."""
-    bound = commitment(row)
-    seal = None if bound is None or row.seal is None else row.seal[:9] + bound
+    seal = erased_seal(row.seal, row.user_id, row.conversation, row.error_message, row.metadata)
     return row._replace(**ERASED, seal=seal)
-
-
-def erased_seal(row: Row) -> bytes | None:
-    """Return the seal the row has once erased, None when it has none to keep."""
-    return erase(row).seal
 
 
 def is_erased(row: Row) -> bool:

@@ -14,7 +14,9 @@ from proxy.core.config.settings import (
     Durability,
     LogFormat,
     LogLevel,
+    PolicyCases,
     ProviderKind,
+    StreamUsage,
     WhenFull,
 )
 from proxy.core.config.texts import (
@@ -146,6 +148,13 @@ _PROVIDER = Table(
             None,
             "http://proxy.internal:3128",
         ),
+        Key(
+            "stream_usage",
+            Choice(tuple(StreamUsage)),
+            "ask: streams under a budget of tokens or cost carry stream_options.include_usage; leave: never add it.",
+            "ask",
+            "leave",
+        ),
     ),
     homes={"timeouts": "routes of a policy", "model": "routes of a policy", "models": "routes of a policy"},
 )
@@ -260,6 +269,13 @@ CONFIG = Table(
         VERSION,
         Key("server", _SERVER, "The two ports and their limits.", "{}", "{max_body: 32MiB}"),
         Key("policies", PathText(), "Folder of the policy files.", "policies", "policies/"),
+        Key(
+            "policy_cases",
+            Choice(tuple(PolicyCases)),
+            "What a case of policies/*.cases.yaml that does not hold does to the edit it came with.",
+            PolicyCases.REFUSE.value,
+            PolicyCases.WARN.value,
+        ),
         Key(
             "providers",
             MapOf(_PROVIDER, "a map of name: provider", parse_name),

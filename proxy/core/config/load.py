@@ -27,11 +27,13 @@ from proxy.core.config.settings import (
     LogFormat,
     LogLevel,
     LogSettings,
+    PolicyCases,
     ProviderKind,
     ProviderSettings,
     SecretRef,
     ServerSettings,
     Settings,
+    StreamUsage,
     WhenFull,
 )
 from proxy.core.config.texts import is_loopback, parse_store_url
@@ -175,6 +177,7 @@ def _settings(top: Section, base_dir: Path) -> Settings:
     return Settings(
         server=_server(top["server"]),
         policies=base_dir / top["policies"],
+        policy_cases=PolicyCases(top["policy_cases"]),
         providers={name: _provider(name, section, base_dir) for name, section in top["providers"].values.items()},
         default_provider=top["default_provider"],
         budgets=_budgets(top["budgets"], base_dir),
@@ -225,6 +228,7 @@ def _provider(name: str, section: Section, base_dir: Path) -> ProviderSettings:
         keepalive_s=section["keepalive"],
         max_connections=section["max_connections"],
         egress_proxy=section["egress_proxy"],
+        stream_usage=StreamUsage(section["stream_usage"]),
     )
 
 

@@ -82,6 +82,14 @@ class ProviderKind(StrEnum):
     ANTHROPIC = "anthropic"
 
 
+class StreamUsage(StrEnum):
+    """Whether a provider may be asked to report usage in streams, where a budget counts tokens."""
+
+    ASK = "ask"
+    LEAVE = "leave"
+    """For servers that refuse ``stream_options``: what passes is counted instead."""
+
+
 @dataclass(frozen=True, slots=True)
 class AuthHeader:
     """How the key is sent: header ``name`` (lower case) with the value ``prefix + key``."""
@@ -113,6 +121,7 @@ class ProviderSettings:
     max_connections: int = 1024
     egress_proxy: str | None = None
     """URL of a forward proxy, without credentials."""
+    stream_usage: StreamUsage = StreamUsage.ASK
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +145,17 @@ class Durability(StrEnum):
     """Death of the process."""
     FSYNC = "fsync"
     """Loss of power, too; costs a disk flush shared by the records of a few milliseconds."""
+
+
+class PolicyCases(StrEnum):
+    """What a case beside the policies that does not hold does to the edit it came with."""
+
+    REFUSE = "refuse"
+    """The edit is refused; the last good policies stay."""
+    WARN = "warn"
+    """The edit is taken; the log says which cases do not hold."""
+    OFF = "off"
+    """Cases are not played."""
 
 
 class WhenFull(StrEnum):
@@ -217,6 +237,7 @@ class Settings:
     server: ServerSettings
     policies: Path
     providers: dict[str, ProviderSettings]
+    policy_cases: PolicyCases = PolicyCases.REFUSE
     default_provider: str | None = None
     """Takes exchanges that no route matches; None: they are refused."""
     budgets: BudgetStoreSettings = BudgetStoreSettings()

@@ -96,7 +96,7 @@ class BreakerSettings:
     """The only target of a chain gets a probe this often while it is open."""
     last_resort_pace_s: float = 10.0
     """A target gets a probe at least this often when all others of the chain were passed over."""
-    forgive_after_s: float = 60.0
+    forgive_after_s: float = 5.0
     """Each such stretch of being closed halves the next back-off."""
     max_cooldown_s: float = 300.0
 
@@ -255,4 +255,5 @@ class Breaker:
         self.state = BreakerState.CLOSED
         self.since_s = now_s
         self.consecutive_failures = 0.0
+        self._trips //= 2  # a good probe forgives half, so that a provider that flaps is soon asked again
         self.recent.clear()

@@ -17,7 +17,7 @@ from proxy.core.config.yaml_text import BAD, Bad, Map, Node
 from proxy.core.policy.budget_table import BUDGET, NOT_YET, parse_app
 from proxy.core.policy.custom_types import TYPES_KEY, parse_type
 from proxy.core.policy.model import BrokenStream, FirstTokenFor, Priority, Rescue, RouteRequirement
-from proxy.terms.redaction import Action, StreamMode, Unscanned
+from proxy.terms.redaction import Action, FileTypes, StreamMode, Unscanned
 
 COMPONENTS = ("policy", "spool", "audit_store")
 """What readiness may require besides providers."""
@@ -173,6 +173,13 @@ _REDACTION = Table(
             "On the way back: what the model itself writes.",
             "{}",
             "{default: redact}",
+        ),
+        Key(
+            "files",
+            Choice(tuple(FileTypes)),
+            "Files of uploads that are read: JSON lines; files of text too.",
+            "jsonl",
+            "text",
         ),
         Key("unscanned", Choice(tuple(Unscanned)), "Content that cannot be read as text.", "pass", "refuse"),
         TYPES_KEY,

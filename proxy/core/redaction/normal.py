@@ -12,6 +12,7 @@ import re2
 from proxy.terms.redaction import DirectionPlan
 
 _EXACT = frozenset({"PASSWORD", "API_KEY", "JWT", "PRIVATE_KEY", "URL_CREDENTIALS", "CRYPTO_WALLET"})
+_SIGNS = {code: None for code in range(128) if not chr(code).isalnum()}
 _FOLDED = frozenset({"EMAIL", "IP_ADDRESS", "MAC_ADDRESS", "DATE_OF_BIRTH"})
 
 
@@ -26,7 +27,8 @@ def normal_form(kind: str, value: str) -> str:
     folded = value.strip().lower()
     if kind in _FOLDED or "@" in folded:
         return folded
-    return "".join(filter(str.isalnum, folded)) or folded
+    plain = folded.translate(_SIGNS) if folded.isascii() else "".join(filter(str.isalnum, folded))
+    return plain or folded
 
 
 class Allowlist:

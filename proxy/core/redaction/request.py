@@ -1,14 +1,15 @@
 """Redacts one request: gate, walk, actions, and the vault that takes the originals.
 
 Owns the order of these steps and the four possible answers. Does not know patterns, sockets or policies' files.
-Everything here is free of shared state: one redactor may serve any number of threads.
+Everything here is free of shared state but for what a detector has said before: one redactor may serve any number of
+threads.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxy.core.dialect import Dialect
 from proxy.core.redaction import fields
@@ -17,6 +18,7 @@ from proxy.core.redaction.edits import apply_edits
 from proxy.core.redaction.jsonio import dumps, loads
 from proxy.core.redaction.normal import Allowlist
 from proxy.core.redaction.scan import Blind, Detector, Scan, Site, TooDeep, count_kinds, distinct
+from proxy.core.redaction.seen import Remembering
 from proxy.core.redaction.vault import Vault, folded_tags
 from proxy.terms.errors import ProxyError, RedactionFault
 from proxy.terms.redaction import Action, DirectionPlan, RedactionPlan, Unscanned
@@ -74,10 +76,31 @@ class Unreadable:
 Verdict = Untouched | Redacted | Blocked | Unreadable
 
 
+_NOTHING = Untouched()
+
+
+class Sighting(NamedTuple):
+    """One finding as it may be shown: what, where and what is done with it; never the value."""
+
+    kind: str
+    place: str
+    action: Action
+
+
 class RequestRedactor:
     """The request side of one route's redaction plan, compiled once."""
 
-    __slots__ = ("_actions", "_allow", "_detector", "_hash_key", "_is_active", "_observe_only", "_plan", "_unscanned")
+    __slots__ = (
+        "_actions",
+        "_allow",
+        "_detector",
+        "_hash_key",
+        "_is_active",
+        "_observe_only",
+        "_plan",
+        "_replaces_all",
+        "_unscanned",
+    )
 
     def __init__(self, plan: RedactionPlan, detector: Detector, *, hash_key: bytes = b"") -> None:
         """Compile the plan.
@@ -91,13 +114,24 @@ class RequestRedactor:
         self._actions = frozenset({plan.request.default, *plan.request.actions.values()})
         if Action.HASH in self._actions and not hash_key:
             raise ValueError("action 'hash' needs a key")
+        self._replaces_all = not self._actions & {Action.BLOCK, Action.OBSERVE, Action.OFF}
         self._plan: DirectionPlan = plan.request
-        self._detector = detector
+        self._detector = Remembering(detector)
         self._hash_key = hash_key
         self._observe_only = plan.observe_only
         self._unscanned = plan.unscanned
         self._allow = Allowlist(plan.request)
         self._is_active = plan.request.is_active or plan.unscanned is Unscanned.REFUSE
+
+    @property
+    def refuses_unscanned(self) -> bool:
+        """True when content that cannot be read must not leave."""
+        return self._unscanned is Unscanned.REFUSE and not self._observe_only
+
+    @property
+    def is_observing(self) -> bool:
+        """True when nothing is ever changed."""
+        return self._observe_only
 
     def redact(self, body: bytes, dialect: Dialect, document: Any = None) -> Verdict:
         """Decide what may leave in place of ``body``.
@@ -117,6 +151,21 @@ class RequestRedactor:
         except Exception as exc:
             raise RedactionFault(f"redacting a request failed: {type(exc).__name__}") from exc
 
+    def sightings(self, body: bytes) -> list[Sighting]:
+        """Return what would be found in a JSON body and where, for people who ask why. Not for the request path.
+
+        Raises:
+            ValueError: The body is not JSON in UTF-8.
+        """
+        scan = Scan(self._detector, self._plan, self._allow)
+        scan.request([loads(body)])
+        return [
+            Sighting(edit.kind, self._place(site), self._plan.action_for(edit.kind))
+            for site in scan.sites
+            for edit in site.edits
+            if not edit.is_rest
+        ]
+
     def _decide(self, body: bytes, dialect: Dialect, document: Any) -> Verdict:
         if not self._is_active:
             return Untouched()
@@ -124,7 +173,7 @@ class RequestRedactor:
         is_escaped = has_opaque = False
         if not fired:
             if fields.SECOND_LOOK(body)(0)[0] < 0:
-                return Untouched()
+                return _NOTHING
             is_escaped = b"\\u" in body or b"\\/" in body
             has_opaque = True
         if document is None:
@@ -166,9 +215,10 @@ class RequestRedactor:
         for site in keys:  # last, because the other sites know their places by the old names
             self._apply(site, makes, sanitized)
         document = holder[0]
-        if not sanitized and not (is_suspect and _has_repeated_keys(body, document)):
+        if not sanitized and not (is_suspect and has_repeated_keys(body, document)):
             return Untouched(findings, document, scan.unscanned_bytes)
-        return Redacted(dumps(document), document, vault, findings, count_kinds(sanitized), scan.unscanned_bytes)
+        counts = findings if self._replaces_all else count_kinds(sanitized)
+        return Redacted(dumps(document), document, vault, findings, counts, scan.unscanned_bytes)
 
     def _blocked(self, scan: Scan, findings: dict[str, int]) -> Blocked | None:
         kinds: list[str] = []
@@ -210,7 +260,7 @@ class RequestRedactor:
         return spelled.removeprefix(".")
 
 
-def _has_repeated_keys(body: bytes, document: Any) -> bool:
+def has_repeated_keys(body: bytes, document: Any) -> bool:
     """Tell whether some object of the body names a member twice, so that parsers may disagree about it."""
     if body == dumps(document):
         return False

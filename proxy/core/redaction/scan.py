@@ -32,6 +32,9 @@ _ITEM_LISTS = frozenset({"messages", "tools", "input", "output", "choices", "dat
 _NAMES = fields.ENUMS | fields.IDS | {"model"}
 
 
+_new = tuple.__new__  # makes a named tuple in half the time of its own constructor
+
+
 class Detector(Protocol):
     """What looks for values; ``proxy.core.redaction.detect.build_detector`` makes the real one."""
 
@@ -94,12 +97,29 @@ class Site(NamedTuple):
 class Scan:
     """The walk over one document and what it saw. Made for one request and thrown away with it."""
 
-    __slots__ = ("_allow", "_detector", "_path", "_plan", "bracketed", "sites", "unscanned_at", "unscanned_bytes")
+    __slots__ = (
+        "_allow",
+        "_detector",
+        "_path",
+        "_plan",
+        "_takes_all",
+        "bracketed",
+        "sites",
+        "unscanned_at",
+        "unscanned_bytes",
+    )
 
     def __init__(self, detector: Detector, plan: DirectionPlan, allow: Allowlist) -> None:
         self._detector = detector
         self._plan = plan
         self._allow = allow
+        self._takes_all = (
+            allow.is_empty
+            and not plan.min_score
+            and not plan.scores
+            and Action.OFF not in plan.actions.values()
+            and plan.default is not Action.OFF
+        )
         self._path: list[Any] = []
         self.sites: list[Site] = []
         self.bracketed: list[str] = []
@@ -309,6 +329,8 @@ class Scan:
         allows = None if self._allow.is_empty else self._allow.allows
         plan = self._plan
         actions, default, min_score, scores = plan.actions, plan.default, plan.min_score, plan.scores
+        if self._takes_all and not has_brackets:  # disjoint and in order: the detector's promise
+            return [_new(Edit, (f[0], f[1], f[2], text[f[0] : f[1]], 0, False, False)) for f in findings]
         edits: list[Edit] = []
         last_end = 0
         for start, end, kind, score, _ in findings:

@@ -15,7 +15,8 @@ import yaml
 from proxy.cli.schema import schema_of
 
 ROOT = Path(__file__).parents[3]
-POLICIES = sorted((ROOT / "policies").glob("*.yaml"))
+CASES = sorted((ROOT / "policies").glob("*.cases.yaml"))
+POLICIES = [path for path in sorted((ROOT / "policies").glob("*.yaml")) if path not in CASES]
 
 
 def plain(path: Path) -> Any:
@@ -33,14 +34,16 @@ def test_files_of_the_repository_fit_their_schema() -> None:
     assert [] == complaints("config", plain(ROOT / "config.yaml"))
     for path in POLICIES:
         assert [] == complaints("policy", plain(path)), path.name
+    for path in CASES:
+        assert [] == complaints("cases", plain(path)), path.name
 
 
 def test_published_schemas_are_what_the_tables_say() -> None:
     """Editors read the files in docs/schema by the modeline of each file; `make reference` writes them."""
-    for kind in ("config", "policy"):
+    for kind in ("config", "policy", "cases"):
         published = (ROOT / "docs" / "schema" / f"{kind}.schema.json").read_text()
         assert json.dumps(schema_of(kind), indent=2) + "\n" == published, f"{kind}: run `make reference`"
-    for path in (ROOT / "config.yaml", *POLICIES):
+    for path in (ROOT / "config.yaml", *POLICIES, *CASES):
         modeline = path.read_text().split("\n", 1)[0]
         assert modeline.startswith("# yaml-language-server: $schema="), path.name
         assert (path.parent / modeline.split("=", 1)[1]).is_file(), path.name

@@ -34,31 +34,41 @@ def _stem_pattern(stem: bytes) -> bytes:
     return start + rb"[ _.\-]?".join(parts)
 
 
-GENERIC_KEY = rb"[A-Za-z0-9]_(?:key|KEY|login|LOGIN)\b|[a-z](?:Key|Login)\b|[._](?:key|login|LOGIN)[\"']? ?[:=?]|[?&;]sig=|\bpass[\"']? ?[:=]"
+GENERIC_KEY = (
+    rb"[A-Za-z0-9]_(?:key|KEY|login|LOGIN)\b|[a-z](?:Key|Login)\b|[._](?:key|login|LOGIN)[\"']? ?[:=?]|[?&;]sig="
+    rb"|[A-Za-z0-9]-(?:key|Key|KEY)[\"']? ?:|(?:\b|_)(?:pass|pw|PASS|PW)[\"'\])]{0,3} ?[:=]"
+)
 """Names that end in "key": HEROKU_KEY, lokiKey, sonar.login."""
 LABEL_STEM = rb"(?i:" + b"|".join(_stem_pattern(s) for s in sorted(STEMS, key=lambda s: (-len(s), s))) + rb")"
 
 _VALUE_AT = re.compile(
     rb"(?P<tail>[A-Za-z0-9_.\-]{0,24})"
     rb"(?P<sep>[\\\"'`\])*_]{0,8}[ \t\xa0]{0,8}(?:(?:=>|:{1,3}=|\?=|[:=>]|- |# |,(?= ?[\\\"']))[ \t\xa0]{0,8}(?:\r?\n[ \t]{1,8})?"
+    rb"|[\\\"']{0,3},?\s{1,24}[\\\"']{0,3}[vV]alue[\\\"']{0,3}[ \t]{0,2}[:=][ \t]{0,4}"
+    rb"|[\\\"']{1,3},[\\\"']{1,3}[vV]alue[\\\"']{1,3}:[ \t]{0,4}"
     rb"|</[A-Za-z]{1,12}>\s{0,8}<[A-Za-z]{1,12}[^<>\s]{0,20}>|\r?\n"
     rb"|(?: [A-Za-z]{1,12}){1,4} (?:to|is|as|para|zu|a|\xe9|es) "
     rb"|[ \xa0](?:\xe9|es|is|est|ist|are|to|lautet|e|\xe8|was|:)[ \xa0]{1,2}|[ \xa0]{1,2}(?:value=)?))"
-    rb"(?P<quote>\\{0,4}[\"'`]|\*\*)?"
+    rb"(?P<quote>\\{0,4}[\"'`]|[fFbBrRuU]{1,2}[\"']|\*\*)?"
     rb"(?P<scheme>(?i:bearer|basic|token|key|apikey|digest|x=)[ \xa0]{0,2})?"
-    rb"(?P<value>[^\s\"'`<>]{4,400})"
+    rb"(?P<value>[^\s\"'`<>=][^\s\"'`<>]{3,399})"
 )
 _NO_SECRET_NAME = re.compile(
-    rb"(?i)(?:public|primary|foreign|partition|sort|cache|index|bucket|object|host|group|shortcut|hot|column|unique|idempotency"
-    rb"|max|min|prompt|completion|total|input|output|num|n|stop|eos|bos|pad|special|csrf|authenticity|next|page|continuation)[ _.\-]?"
-    rb"(?:key|token|secret|api[ _.\-]?key)|(?:Name|_name|[_.\-]?url|Url|URL|[_.\-]path|Path|[_.\-]type|Type|count|Count"
-    rb"|limit|length|tokeni[sz]\w*|file|File|format|policy|hint|reset|field|Field|manager|Manager|ref|Ref|arn|ARN|hash|Hash"
-    rb"|version|Version|expir\w*|provider|endpoint|less)s?$"
+    rb"(?:(?<![A-Za-z])|(?<=[a-z0-9])(?=[A-Z]))(?i:public|primary|foreign|partition|sort|cache|index|bucket|object|host|group"
+    rb"|shortcut|hot|column|unique|idempotency|max|min|prompt|completion|total|input|output|num|n|stop|eos|bos|pad|special|csrf"
+    rb"|authenticity|next|page|continuation)[ _.\-]?(?i:key|token|secret|api[ _.\-]?key)"
+    rb"|(?i:(?:Name|_name|[_.\-]?url|[_.\-]path|[_.\-]type|Type|count"
+    rb"|limit|length|tokeni[sz]\w*|file|format|policy|hint|reset|field|manager|ref|arn|hash"
+    rb"|version|expir\w*|provider|endpoint|less)s?$)"
 )
+"""Names that hold the word of a secret and mean none: public keys, counts of tokens, where a secret lies."""
 _CODE = re.compile(
     rb"(?:[A-Za-z_]+(?:(?:\.|->|::)[A-Za-z_]+)+|os\.environ.*|process\.env.*|[A-Za-z_]\w*[(\[].*|[A-Z][A-Z_]+|https?://.*"
     rb"|function|return|string|String|null|None)[;,)]*"
 )
+_IS_NAME = re.compile(rb"[A-Za-z_.\-]+")
+_ASSIGNED = re.compile(rb"[A-Za-z_\-]{2,30}=[^=]")
+_IS_KEY = re.compile(rb"[\"']?[ \t]{0,4}(?:=(?!=)|:)")
 _HEADER_END = re.compile(rb"[A-Za-z0-9_\-]{0,24}[\"'`]? {0,2}(?:[,;|\t)\n\r]|$)")
 _NEXT_FIELD = re.compile(rb",|[;&](?:$|[A-Za-z_][\w.\-]*=)")
 _HAS_FORM = re.compile(rb"eyJ[A-Za-z0-9_\-]{8,}\.eyJ")
@@ -77,9 +87,9 @@ class Announced:
     def __init__(self, issuers: IssuerRules) -> None:
         self._issuers = issuers
 
-    def __call__(self, ctx: Context, start: int, end: int, *, is_password: bool) -> int:
+    def __call__(self, ctx: Context, start: int, end: int, *, of_password: bool) -> int:
         """Judge what follows the label stem at [start, end); return where the scan goes on."""
-        if start < ctx.barren and not is_password:
+        if start < ctx.barren and not of_password:
             return end
         found = _VALUE_AT.match(ctx.data, end, end + _REACH)
         if _HEADER_END.match(ctx.data, end):
@@ -87,7 +97,7 @@ class Announced:
         if found is None:
             return end
         value = _unquoted(found)
-        if len(value) < 6 or not _is_dense(value):
+        if len(value) < 6 or not _is_dense(value) or _is_another_key(ctx, found, value):
             return end
         at = found.start("value")
         lead = ctx.data[max(0, start - _REACH_BACK) : start]
@@ -101,20 +111,27 @@ class Announced:
             return end
         if _HAS_FORM.match(value) or (_PIX.search(found[0], 0, 40) and value.count(b"-") == 4):
             return at
-        if not is_password and value.translate(None, _DIGITS) == value:
+        if not of_password and value.translate(None, _DIGITS) == value:
             ctx.barren = at + len(value)
             return end
         explicit = bool(found["sep"].strip(b" \xa0")) or found["scheme"] is not None
-        stop = 0 if is_password else self._issuers(ctx, at)
-        if not stop and is_password and _is_password(value, explicit):
+        stop = self._issuers(ctx, at)
+        if not stop and of_password and is_password(value, explicit=explicit):
             ctx.add(at, at + len(value), "PASSWORD", 3, LABELLED)
             stop = at + len(value)
-        if not stop and not is_password and _is_token(value, explicit):
+        if not stop and not of_password and _is_token(value, explicit):
             ctx.add(at, at + len(value), "API_KEY", 4, LABELLED, "LABELLED")
             stop = at + len(value)
-        if not stop and not is_password and len(value) > _LONG:
+        if not stop and not of_password and len(value) > _LONG:
             ctx.barren = at + len(value)
         return stop or end
+
+
+def _is_another_key(ctx: Context, found: re.Match[bytes], value: bytes) -> bool:
+    """True when what stands where a value would is the next key (``[credentials]``, line break, ``client_secret =``)."""
+    if _IS_NAME.fullmatch(value):
+        return _IS_KEY.match(ctx.data, found.start("value") + len(value)) is not None
+    return not found["sep"].strip(b" \xa0") and _ASSIGNED.match(value) is not None
 
 
 def _is_dense(value: bytes) -> bool:
@@ -122,7 +139,8 @@ def _is_dense(value: bytes) -> bool:
     return not value.isalpha()
 
 
-def _is_password(value: bytes, explicit: bool) -> bool:
+def is_password(value: bytes, *, explicit: bool) -> bool:
+    """True for what may be a password once a label (``explicit``: and a sign) stands before it."""
     if set(value) <= set(b"*xX.-_#") or (is_placeholder(value) and len(value) < 12):
         return False
     digit = any([0x30 <= c <= 0x39 for c in value])

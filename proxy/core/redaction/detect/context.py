@@ -13,6 +13,7 @@ from proxy.terms.redaction import Finding
 STRONG, SOFT, LABELLED, WEAK = 0.95, 0.85, 0.9, 0.7
 """Confidence of a finding: shape and check; bare digits and check; label and check; label alone."""
 
+_new = tuple.__new__  # makes a named tuple in half the time of its own constructor
 _IS_WORD = bytes(1 if chr(c).isalnum() or c == 0x5F else 0 for c in range(128)) + bytes(128)
 _ANOTHER_KEY = re.compile(rb"[:=,;{][^:=]{0,40}[A-Za-z_]{2,}[\"'\\)\]]{0,4}[ \t]?[:=]")
 _ESCAPED = frozenset(b"nrtbf")
@@ -41,7 +42,7 @@ class Context:
 
     def add(self, start: int, end: int, kind: str, priority: int, score: float, sub: str = "") -> None:
         """Note a finding; overlaps are settled when the scan is over."""
-        self.found.append((priority, start - end, start, Finding(start, end, kind, score, sub)))
+        self.found.append((priority, start - end, start, _new(Finding, (start, end, kind, score, sub))))
 
     def label(self, start: int) -> Label | None:
         """Return the nearest label before ``start``, if it may belong to the value there."""

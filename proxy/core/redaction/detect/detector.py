@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from proxy.core.redaction.detect import accounts, dates, layout, network, secrets
+from proxy.core.redaction.detect import accounts, commands, dates, layout, network, secrets
 from proxy.core.redaction.detect.announced import GENERIC_KEY, JOINERS, LABEL_STEM, PASSWORD_STEMS, Announced
 from proxy.core.redaction.detect.catalog import DEFAULT_KINDS, KNOWN_KINDS, build_catalog
 from proxy.core.redaction.detect.context import SOFT, Context, resolve
@@ -15,7 +15,7 @@ from proxy.core.redaction.detect.custom import CustomTypes
 from proxy.core.redaction.detect.digits import DIGIT_RUN, PLAIN_DATES, SHAPE, DigitRuns, Handler
 from proxy.core.redaction.detect.engine import compile_union
 from proxy.core.redaction.detect.fold import is_escape, plain_view, to_bytes
-from proxy.core.redaction.detect.gate import GateContext, may_contain, without_limits
+from proxy.core.redaction.detect.gate import GateContext, is_open, may_contain, without_limits
 from proxy.core.redaction.detect.kinds import CustomType
 from proxy.core.redaction.detect.labels import NEGATIVE, LabelIndex
 from proxy.core.redaction.detect.live import live_start
@@ -25,14 +25,22 @@ from proxy.terms.redaction import Finding
 
 _LETTERS = re.compile(
     rb"(?P<jwt>" + secrets.JWT + rb")|(?P<named>" + dates.MONTH_FIRST + rb")|(?P<mac>" + b"|".join(network.MAC) + rb")"
-    rb"|(?P<six>" + b"|".join(network.IPV6) + rb")"
+    rb"|(?P<six>"
+    + b"|".join(network.IPV6)
+    + rb")|(?P<command>"
+    + commands.COMMAND
+    + rb")|(?P<call>"
+    + commands.CALL
+    + rb")"
 )
 _MIXED = re.compile(
     rb"(?P<named>" + dates.DAY_FIRST + b"|" + dates.CJK + rb")|(?P<mac>" + b"|".join(network.MAC) + rb")"
     rb"|(?P<six>" + b"|".join(network.IPV6) + rb")|(?P<quad>" + network.IPV4 + rb")"
 )
 _STEM = re.compile(LABEL_STEM + b"|" + GENERIC_KEY)
+_LABEL = re.compile(LABEL_STEM)
 _GENERIC = re.compile(GENERIC_KEY)
+_PASS = (b"pass", b"pw")
 _BIRTH = re.compile(dates.BIRTH)
 _RUN = re.compile(DIGIT_RUN)
 _SHORT = re.compile(dates.SHORT)
@@ -55,8 +63,8 @@ class Detector:
         self._labels = LabelIndex(catalog.labels, engine)
         self._scan = compile_union(
             (
-                DIGIT_RUN, network.EMAIL_TAIL, network.EMAIL_PUNY, network.IPV4, *network.IPV6, *network.MAC,
-                *secrets.union_patterns(), LABEL_STEM, GENERIC_KEY, dates.BIRTH, dates.DAY_FIRST, dates.MONTH_FIRST, dates.CJK, dates.SHORT,
+                DIGIT_RUN, network.EMAIL_TAIL, network.EMAIL_PUNY, secrets.SOURCE, network.IPV4, *network.IPV6, *network.MAC,
+                *secrets.union_patterns(), commands.COMMAND, commands.CALL, LABEL_STEM, GENERIC_KEY, dates.BIRTH, dates.DAY_FIRST, dates.MONTH_FIRST, dates.CJK, dates.SHORT,
                 accounts.UUID, accounts.IBAN, accounts.VAT, *accounts.CNPJ_ALNUM, *accounts.WALLET,
                 *accounts.shape_patterns(catalog),
             ),
@@ -74,7 +82,7 @@ class Detector:
         for char in b"+(":
             self._handlers[char] = self._digits
         for char in b"@%":
-            self._handlers[char] = network.email
+            self._handlers[char] = _at_sign
         self._handlers[0x2D] = self._dash
         self._handlers[0x3A] = self._colon
 
@@ -173,7 +181,7 @@ class Detector:
         data = ctx.data
         is_password = PASSWORD_STEMS.get(data[start:end].lower().translate(None, JOINERS))
         if is_password is not None:
-            return self._announced(ctx, start, end, is_password=is_password)
+            return self._announced(ctx, start, end, of_password=is_password)
         stop = self._issuers(ctx, start)
         if stop:
             return stop
@@ -183,9 +191,13 @@ class Detector:
         stop = self._accounts(ctx, start, end)
         if stop:
             return stop
+        hidden = _LABEL.match(data, start, end)  # the word of a label, and more that looked like a key at first
+        if hidden is not None and hidden.end() < end:
+            is_password = PASSWORD_STEMS[hidden[0].lower().translate(None, JOINERS)]
+            return self._announced(ctx, start, hidden.end(), of_password=is_password)
         if _GENERIC.match(data, start, end):
-            name = data[start:end].rstrip(b"\"' :=?")
-            return self._announced(ctx, start, start + len(name), is_password=name == b"pass")
+            name = data[start:end].rstrip(b"\"' :=?])")
+            return self._announced(ctx, start, start + len(name), of_password=name[-4:].lower().lstrip(b"_") in _PASS)
         if _BIRTH.match(data, start, end):
             ctx.birth = True
             return end
@@ -203,6 +215,10 @@ class Detector:
                 return network.mac(ctx, start, end)
             case "six":
                 return network.ipv6(ctx, start, end)
+            case "command":
+                return commands.command(ctx, start, end)
+            case "call":
+                return commands.call(ctx, start, end)
             case _:
                 return network.ipv4(ctx, start) or end
 
@@ -227,9 +243,24 @@ class Detector:
     def may_contain(self, raw: bytes) -> bool:
         """Return False only when no string of this JSON body can hold a finding of any kind."""
         raw = without_limits(raw)
-        if not self._has_more and b"\\" not in raw and b"%" not in raw and raw.isascii() and self._scan(raw)(0)[0] < 0:
-            return False
+        if not self._has_more and b"\\" not in raw and b"%" not in raw and raw.isascii():
+            return self._opens(raw)
         return may_contain(raw, self._labels, self._walk)
+
+    def _opens(self, raw: bytes) -> bool:
+        """The gate over a body that reads as it is written: one scan, stopped at the first value."""
+        next_from = self._scan(raw)
+        start, end = next_from(0)
+        if start < 0:
+            return False
+        ctx = GateContext("", raw, self._labels)
+        handlers = self._handlers
+        while start >= 0:
+            resume = handlers[raw[start]](ctx, start, end)
+            if ctx.fired:
+                return True
+            start, end = next_from(resume)
+        return is_open(ctx)
 
     def _walk(self, ctx: GateContext) -> None:
         """Run the families over a gate's context until one has fired."""
@@ -246,6 +277,13 @@ class Detector:
         """Return the leftmost position from which a value could still grow past the end of the text."""
         start = live_start(text, is_hasty=is_hasty)
         return min(start, max(0, len(text) - self._reach)) if self._reach else start
+
+
+def _at_sign(ctx: Context, start: int, end: int) -> int:
+    """A candidate that begins with an at sign: what stands before it is a mailbox, or user and password of a data source."""
+    if ctx.data[end - 1] == 0x28:
+        return secrets.source_credentials(ctx, start, end)
+    return network.email(ctx, start, end)
 
 
 def _end_of(text: str, last: int) -> int:

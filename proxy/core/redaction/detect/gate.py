@@ -59,6 +59,10 @@ class GateContext(Context):
         self.wants_label = True
         return None
 
+    def has_label(self) -> bool:
+        """Tell whether a label of any kind stands anywhere in the body."""
+        return self._labels.any_in(self.text, self.data)
+
 
 def without_limits(raw: bytes) -> bytes:
     """Take the names of token limits out of a body: they announce nothing."""
@@ -125,8 +129,13 @@ def _opens(body: bytes, labels: LabelIndex, walk: Callable[[GateContext], None])
     text, data = _fold(body)
     ctx = GateContext(text, data, labels)
     walk(ctx)
+    return is_open(ctx)
+
+
+def is_open(ctx: GateContext) -> bool:
+    """Judge a body whose families have all been asked."""
     if ctx.fired:
         return True
-    if ctx.header and _TABLE.search(data) is not None:
+    if ctx.header and _TABLE.search(ctx.data) is not None:
         return True
-    return ctx.wants_label and labels.any_in(text, data)
+    return ctx.wants_label and ctx.has_label()

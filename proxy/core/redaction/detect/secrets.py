@@ -15,6 +15,9 @@ from proxy.core.redaction.detect.tables.issuers import FORMS, ISSUERS
 JWT = rb"\beyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{4,}\.[A-Za-z0-9_\-]{6,}"
 PEM = rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"
 URL_CREDENTIALS = rb"://[^\x00-\x20/:@\"'<>`|\\]*:[^\x00-\x20/@\"'<>`\\]+@"
+SOURCE = rb"@(?:tcp|unix)\("
+"""The middle of a Go data source name: ``user:secret@tcp(host:port)/db``."""
+_SOURCE_USER = re.compile(rb"[A-Za-z0-9_.\-]{1,64}:[^\s\"'`@/]{3,128}\Z")
 
 _DIGIT = re.compile(rb"[0-9]")
 _LONG_NUMBER = re.compile(rb"[0-9]{6}")
@@ -167,4 +170,12 @@ def url_credentials(ctx: Context, start: int, end: int) -> int:
     if not start or not chr(ctx.data[start - 1]).isalpha():
         return end
     ctx.add(first, last, "URL_CREDENTIALS", 1, STRONG)
+    return end
+
+
+def source_credentials(ctx: Context, start: int, end: int) -> int:
+    """Report ``user:secret`` before the middle of a data source name."""
+    lead = _SOURCE_USER.search(ctx.data, max(0, start - 200), start)
+    if lead is not None and not is_template(lead[0].partition(b":")[2]):
+        ctx.add(lead.start(), start, "URL_CREDENTIALS", 1, STRONG)
     return end

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from proxy.core.redaction.detect.arithmetic import all_same, luhn, weighted, ymd
+from operator import mul
+
+from proxy.core.redaction.detect.arithmetic import LESS_48, all_same, luhn, weighted, ymd
 
 _CPF_1 = (10, 9, 8, 7, 6, 5, 4, 3, 2)
 _CPF_2 = (11, 10, 9, 8, 7, 6, 5, 4, 3, 2)
@@ -10,9 +12,9 @@ _CPF_2 = (11, 10, 9, 8, 7, 6, 5, 4, 3, 2)
 
 def cpf(value: str) -> bool:
     """Brazilian CPF: two mod-11 digits (Receita Federal, IN RFB 2172/2024)."""
-    d = [int(c) for c in value]
-    first = sum(map(int.__mul__, d, _CPF_1)) * 10 % 11 % 10
-    return first == d[9] and sum(map(int.__mul__, d, _CPF_2)) * 10 % 11 % 10 == d[10] and not all_same(value)
+    d = value.encode().translate(LESS_48)
+    first = sum(map(mul, d, _CPF_1)) * 10 % 11 % 10
+    return first == d[9] and sum(map(mul, d, _CPF_2)) * 10 % 11 % 10 == d[10] and not all_same(value)
 
 
 _CNPJ_1 = (5, 4, 3, 2, 9, 8, 7, 6, 5, 4, 3, 2)
@@ -23,9 +25,9 @@ def cnpj(value: str) -> bool:
     """Brazilian CNPJ, numeric or alphanumeric: character value is its ASCII code minus 48 (IN RFB 2229/2024)."""
     if not value[12:].isdigit():
         return False
-    v = [ord(c) - 48 for c in value]
-    first = 11 - sum(map(int.__mul__, v, _CNPJ_1)) % 11
-    second = 11 - sum(map(int.__mul__, v, _CNPJ_2)) % 11
+    v = value.encode().translate(LESS_48)
+    first = 11 - sum(map(mul, v, _CNPJ_1)) % 11
+    second = 11 - sum(map(mul, v, _CNPJ_2)) % 11
     return (first if first < 10 else 0) == v[12] and (second if second < 10 else 0) == v[13] and not all_same(value)
 
 

@@ -19,6 +19,7 @@ from proxy.core.config.settings import (
     ProviderSettings,
     SecretRef,
     ServerSettings,
+    StreamUsage,
     WhenFull,
 )
 from proxy.core.config.yaml_text import Map, Node, Sequence, parse_yaml
@@ -95,6 +96,7 @@ def test_every_key_arrives_in_its_setting() -> None:
             3.0,
             64,
             "http://127.0.0.1:3128",
+            StreamUsage.LEAVE,
         )
         == settings.providers["azure"]
     )

@@ -154,9 +154,22 @@ def test_long_health_forgives_earlier_openings() -> None:
     breaker.admit(at_s)
     breaker.succeed(at_s, is_probe=True)
     for _ in range(5):
-        breaker.fail(1.0, at_s + 120.0, 0.0)
+        breaker.fail(1.0, at_s + 5.0, 0.0)
 
-    assert breaker.retry_at_s(at_s + 120.0) == pytest.approx(at_s + 120.0 + 4.0)
+    assert breaker.retry_at_s(at_s + 5.0) == pytest.approx(at_s + 5.0 + 2.0)
+
+
+def test_good_probe_forgives_half_the_openings() -> None:
+    """A provider that flaps is back soon after each fall, yet not asked every second."""
+    breaker = opened()
+    failed_probes(breaker, 3)
+    at_s = breaker.retry_at_s(0.0) or 0.0
+    breaker.admit(at_s)
+    breaker.succeed(at_s, is_probe=True)
+    for _ in range(5):
+        breaker.fail(1.0, at_s + 1.0, 0.0)
+
+    assert breaker.retry_at_s(at_s + 1.0) == pytest.approx(at_s + 1.0 + 4.0)
 
 
 def test_probe_past_its_deadline_counts_as_failed() -> None:

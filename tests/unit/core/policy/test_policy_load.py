@@ -30,7 +30,7 @@ from proxy.core.policy.model import (
     WhenExhausted,
 )
 from proxy.core.policy.policy_table import POLICY
-from proxy.terms.redaction import Action, CustomType, DirectionPlan, RedactionPlan, StreamMode, Unscanned
+from proxy.terms.redaction import Action, CustomType, DirectionPlan, FileTypes, RedactionPlan, StreamMode, Unscanned
 from tests.support.budgets import budget_rule
 from tests.support.mutants import mutants_of
 
@@ -99,6 +99,7 @@ def test_every_key_arrives_in_its_plan() -> None:
         DirectionPlan(Action.REDACT, {"EMAIL": Action.OBSERVE}, frozenset({"sales@example.com"}), (), 0.2),
         Unscanned.REFUSE,
         StreamMode.LOW_LATENCY,
+        FileTypes.TEXT,
         observe_only=True,
         custom=(
             CustomType(

@@ -1,0 +1,108 @@
+"""Which rules of the policies the cases touched: every route, link, budget and redaction rule has to earn its place.
+
+Owns what counts as a rule and as touching it. Knows how neither policies nor cases are run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from proxy.core.config.problem import Mark
+from proxy.core.config.schema import Section
+from proxy.core.config.yaml_text import parse_yaml
+from proxy.core.policy.cases import Case
+from proxy.core.policy.compile import budget_ids, route_names
+from proxy.core.policy.expectations import Happened
+from proxy.core.policy.policy_table import POLICY
+from proxy.terms.redaction import Action
+
+
+class Part(StrEnum):
+    """What kind of rule it is."""
+
+    ROUTE = "route"
+    LINK = "link"
+    BUDGET = "budget"
+    REDACTION = "redaction rule"
+    DEFAULT = "redaction default"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of a policy file that can act."""
+
+    part: Part
+    policy: str
+    name: str
+    """What the rule is called in a report."""
+    keys: frozenset[str]
+    """By what touching it is recognised: a route's name, a deployment, a budget's id, types of findings."""
+    mark: Mark
+    route: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.mark.file}:{self.mark.line}:{self.mark.column}: {self.part} {self.name} of policy {self.policy}"
+
+
+def rules_of(files: Sequence[tuple[str, str]]) -> list[Rule]:
+    """Return every rule of policy files that have no errors, in the order of the files."""
+    rules: list[Rule] = []
+    for name, text in files:
+        node, _ = parse_yaml(text, name)
+        top = POLICY.read(node, "", []) if node is not None else None
+        if isinstance(top, Section):
+            rules += [*_routes(top), *_budgets(top), *_redaction(top)]
+    return rules
+
+
+def _routes(top: Section) -> Iterable[Rule]:
+    policy: str = top["policy"]
+    routes = top["routes"]
+    for route, (section, mark) in zip(route_names(routes.values), routes, strict=True):
+        yield Rule(Part.ROUTE, policy, route, frozenset({route}), mark, route)
+        for number, (link, at) in enumerate(section["chain"], 1):
+            deployment = f"{link['provider']}:{link['model'] or '*'}"
+            yield Rule(Part.LINK, policy, f"{route}[{number}] {deployment}", frozenset({deployment}), at, route)
+
+
+def _budgets(top: Section) -> Iterable[Rule]:
+    policy: str = top["policy"]
+    for budget, (_, mark) in zip(budget_ids(top["budgets"].values), top["budgets"], strict=True):
+        yield Rule(Part.BUDGET, policy, budget, frozenset({budget, f"{policy}/{budget}"}), mark)
+
+
+def _redaction(top: Section) -> Iterable[Rule]:
+    policy: str = top["policy"]
+    request = top["redaction"]["request"]
+    named: set[str] = set()
+    for section, mark in request["rules"]:
+        types = frozenset(kind.lower() for kind in section["types"].values)
+        named |= types
+        if section["action"] != Action.OFF.value:
+            shown = ", ".join(sorted(types))
+            yield Rule(Part.REDACTION, policy, f"[{shown}] {section['action']}", types, mark)
+    if request["default"] != Action.OFF.value:
+        mark = request.at("default")
+        yield Rule(Part.DEFAULT, policy, request["default"], frozenset(named), mark)
+
+
+def touches(rule: Rule, case: Case, happened: Happened) -> bool:
+    """Say whether a case made a rule act (or made it count, for ``observe``)."""
+    if happened.policy != rule.policy:
+        return False
+    match rule.part:
+        case Part.ROUTE:
+            return happened.route in rule.keys
+        case Part.LINK:
+            wanted = next(iter(rule.keys))
+            asked = any(wanted == target or wanted == f"{target.partition(':')[0]}:*" for target in happened.targets)
+            return happened.route == rule.route and asked
+        case Part.BUDGET:
+            denied = any(":budget:" in f":{note}:" for note in happened.skipped)
+            return denied and any(name in rule.keys for name in case.spent)
+        case Part.REDACTION:
+            return any(kind in rule.keys for kind in happened.findings)
+        case Part.DEFAULT:
+            return any(kind not in rule.keys for kind in happened.findings)
