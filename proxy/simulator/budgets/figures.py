@@ -5,6 +5,7 @@ Reads the log of admissions only; shares no code with the counters it judges.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -107,13 +108,20 @@ def jain(parts: Sequence[float]) -> float:
 def _slide(log: Log, window_s: float, duration_s: float) -> tuple[int, float, list[tuple[float, int]]]:
     """Return the largest sum of any half-open window, when it began, and the sums at even steps."""
     at_s, used = log.at_s, log.used
-    worst, began_s, held, first, point = 0, 0.0, 0, 0, 1
+    worst, began_s, held, first = 0, 0.0, 0, 0
     line: list[tuple[float, int]] = []
-    step_s = duration_s / _POINTS
-    for index, now_s in enumerate(at_s):
-        while point * step_s < now_s:
-            line.append((point * step_s, held))
-            point += 1
+    points = iter([duration_s * number / _POINTS for number in range(1, _POINTS + 1)])
+    point_s = next(points)
+    for index in range(len(at_s) + 1):
+        now_s = at_s[index] if index < len(at_s) else math.inf
+        while point_s < now_s:
+            while first < index and at_s[first] <= point_s - window_s:
+                held -= used[first]
+                first += 1
+            line.append((point_s, held))
+            point_s = next(points, math.inf)
+            if point_s == math.inf and now_s == math.inf:
+                return worst, began_s, line
         held += used[index]
         while at_s[first] <= now_s - window_s:
             held -= used[first]
