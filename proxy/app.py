@@ -51,6 +51,7 @@ from proxy.flow.relay import Relay
 from proxy.flow.reload import compile_snapshot, put_in_force
 from proxy.flow.self_test import CASE_FAILED, prove
 from proxy.flow.vitals import Vitals
+from proxy.flow.waiting import WaitingLines
 from proxy.server.admin import AdminDoor
 from proxy.server.admin_access import Access, Credential, is_loopback_host
 from proxy.server.admin_api import AdminApi
@@ -234,6 +235,7 @@ class App:
         )
         self.pricing = Pricing(PriceTable()) if settings.prices is not None else None
         self._load_prices()
+        self.waiting = WaitingLines(time.monotonic)
         self.attempts = Attempts(
             self.fleet,
             self.budgets,
@@ -243,6 +245,7 @@ class App:
             witness,
             random.random,
             settings.server.max_body_bytes,
+            self.waiting,
             self.pricing,
         )
         relay = Relay(
@@ -437,6 +440,10 @@ class App:
         unpriced, unbounded = one(lambda: budgets.unpriced), one(lambda: budgets.unbounded)
         add("budget_unpriced", "Attempts without a price, under a limit of cost.", (), unpriced, is_counter=True)
         add("budget_unbounded", "Attempts let pass uncounted in an outage.", (), unbounded, is_counter=True)
+        add("budget_waiting", "Exchanges that wait in line now.", (), one(lambda: self.waiting.waiting))
+        waited, gave_up = one(lambda: self.waiting.waited), one(lambda: self.waiting.gave_up)
+        add("budget_waited", "Exchanges that waited and got room.", (), waited, is_counter=True)
+        add("budget_waited_in_vain", "Exchanges whose wait was in vain.", (), gave_up, is_counter=True)
         if self.pricing is not None:
             self._add_price_gauges(self.pricing)
         if store is None:

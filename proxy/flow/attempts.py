@@ -30,7 +30,8 @@ from proxy.flow.fleet import Fleet
 from proxy.flow.intake import with_model
 from proxy.flow.ports import Answer, AttemptFailed, Call, Clock, Upstream, Witness
 from proxy.flow.pricing import Pricing
-from proxy.flow.verdicts import NOBODY, Verdict
+from proxy.flow.verdicts import NOBODY, Verdict, Who
+from proxy.flow.waiting import WaitingLines
 from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import Fault, Outcome, Status
 
@@ -79,6 +80,7 @@ class Attempts:
     witness: Witness
     jitter: Callable[[], float]
     collect_max_bytes: int
+    waiting: WaitingLines
     pricing: Pricing | None = None
 
     async def walk(self, exchange: Exchange, plan: Plan) -> Problem | None:
@@ -148,8 +150,10 @@ class Attempts:
             booking.close(Outcome.GATEWAY_FAULT)
             raise
 
-    def _reserve(self, exchange: Exchange, plan: Plan, deployment: Deployment) -> Verdict | Ask | _Result:
-        """Reserve with every budget that applies."""
+    def _reserve(
+        self, exchange: Exchange, plan: Plan, deployment: Deployment, *, is_our_turn: bool = False
+    ) -> Verdict | Ask | _Result:
+        """Reserve with every budget that applies; behind those who wait for one of them, unless it is our turn."""
         facts = exchange.facts
         if self.upstream.lacks_key(deployment.provider):
             facts.notes.append(f"skipped:{deployment.provider}:no_key")
@@ -157,7 +161,11 @@ class Attempts:
         route = plan.route
         who, amounts = NOBODY, NO_AMOUNTS
         if route.knows_who:
-            who = plan.who._replace(model=deployment.model or plan.request.model or "")
+            who = _who(plan, deployment)
+        if self.waiting.lines and route.may_wait and not is_our_turn:
+            denied = self._behind_others(plan, deployment, who)
+            if denied is not None:
+                return denied
         if route.counts_apart:
             amounts = self._amounts(plan, deployment)
         return self.budgets.reserve(
@@ -170,6 +178,16 @@ class Attempts:
             who=who,
             amounts=amounts,
         )
+
+    def _behind_others(self, plan: Plan, deployment: Deployment, who: Who) -> Denied | None:
+        """Return what sends a newcomer to the end of a line that others stand in already."""
+        now_s = self.clock.monotonic_s()
+        rules = self.budgets.waits_before(plan.route.budgets, deployment.provider, who, now_s)
+        for scope, rule in rules.items():
+            if self.waiting.ahead(scope, plan.route.plan.priority):
+                dimension, limit = rule.limits[0]
+                return Denied(rule.id, dimension, _BEHIND_OTHERS_S, False, "wait", limit, scope, "in_line")
+        return None
 
     def _amounts(self, plan: Plan, deployment: Deployment) -> Amounts:
         """Bound what an attempt uses of what is counted apart; a cost below zero is unknown."""
@@ -184,10 +202,35 @@ class Attempts:
     async def _find_room(
         self, exchange: Exchange, plan: Plan, deployment: Deployment, verdict: Verdict | Ask, deadline_s: float
     ) -> Verdict:
-        """Ask the counters that sidecars share."""
+        """Ask the counters that sidecars share; then stand in line, where a budget says so."""
         if isinstance(verdict, Ask):
-            return await self.budgets.decide(verdict, self.clock.monotonic_s())
-        return verdict
+            verdict = await self.budgets.decide(verdict, self.clock.monotonic_s())
+        if not isinstance(verdict, Denied) or verdict.when_exhausted != "wait":
+            return verdict
+        now_s = self.clock.monotonic_s()
+        rule = self.budgets.waits_before(plan.route.budgets, deployment.provider, _who(plan, deployment), now_s).get(
+            verdict.scope
+        )
+        if rule is None:
+            return verdict
+        within_s = min(rule.wait_s, deadline_s - now_s)
+        priority = plan.route.plan.priority
+        ahead = self.waiting.ahead(verdict.scope, priority)
+        line = self.waiting.lines.get(verdict.scope, ())
+        if len(line) >= rule.max_waiting or self.budgets.cannot_be_in_time(verdict, ahead, within_s, now_s):
+            return verdict
+
+        async def try_again() -> Verdict:
+            again = self._reserve(exchange, plan, deployment, is_our_turn=True)
+            if isinstance(again, Ask):
+                return await self.budgets.decide(again, self.clock.monotonic_s())
+            assert not isinstance(again, _Result)
+            return again
+
+        found = await self.waiting.wait(verdict.scope, priority, now_s + within_s, verdict, try_again)
+        waited_ms = (self.clock.monotonic_s() - now_s) * 1000.0
+        exchange.facts.notes.append(f"waited:{deployment.provider}:{waited_ms:.0f}ms")
+        return found
 
     def _book(
         self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, verdict: Granted
@@ -397,8 +440,9 @@ class Attempts:
                 if isinstance(verdict, Granted):
                     self.budgets.cancel(verdict.reservation, now_s)
                     return None
-                if isinstance(verdict, Denied):
-                    denial = verdict
+                if not isinstance(verdict, Denied) or verdict.when_exhausted == "wait" or route.knows_who:
+                    return None
+                denial = verdict
         if denial is None:
             return None
         code = Code.INSUFFICIENT_QUOTA if denial.is_quota else Code.RATE_LIMIT_EXCEEDED
@@ -406,9 +450,16 @@ class Attempts:
 
 
 NAMES_MAX: Final = 64
+_BEHIND_OTHERS_S: Final = 0.1
+"""What a newcomer behind others is taken to have to wait at least."""
 
 COLLECT_MAX_BYTES: Final = 1024 * 1024
 """Answers up to this size are gathered and written in one piece; larger ones pass as they come."""
+
+
+def _who(plan: Plan, deployment: Deployment) -> Who:
+    """Return whose attempt it is; the model is the one asked of this provider."""
+    return plan.who._replace(model=deployment.model or plan.request.model or "")
 
 
 def _denied(exchange: Exchange, deployment: Deployment, verdict: Denied | TooLarge | Unpriced) -> _Result:

@@ -118,7 +118,14 @@ class Booking:
             )
         if outcome in _NOT_ACCEPTED:
             owner.budgets.cancel(self.reservation, now_s)
-            return
+        else:
+            self._settle(http_status, now_s)
+        if owner.waiting.lines:
+            owner.waiting.freed()
+
+    def _settle(self, http_status: int, now_s: float) -> None:
+        """Correct what was reserved to what was used."""
+        owner, exchange = self._attempts, self._exchange
         usage = exchange.facts.usage
         if usage is not None:
             amounts = self._amounts(usage) if owner.pricing is not None or self.counts_apart else None

@@ -10,27 +10,35 @@ from collections.abc import Iterator
 
 from proxy.core.budget.calendar import Calendar, CalendarCounter, WallClock
 from proxy.core.budget.central import CentralCounter
-from proxy.core.budget.dimensions import SHAPES, Dimension
+from proxy.core.budget.dimensions import SHAPES, UNITS, Dimension, Unit
 from proxy.core.budget.ledger import Meter
 from proxy.core.budget.shares import Shares
 from proxy.core.budget.window import SlotCounter, WindowCounter
 from proxy.core.policy.model import BudgetRule, Scope
-from proxy.flow.verdicts import BudgetView, DimensionView, Who
+from proxy.flow.verdicts import BudgetView, DimensionView, Partition, Who
 
 MAX_PARTITIONS = 20_000
 """Partitions with counters of their own. When all of them are in use, newcomers share one: fewer may pass, not more."""
 OVERFLOW = "(others)"
 
-Partition = tuple[tuple[str, str], ...]
-
 
 class Line:
     """One limit with its counter here and, where sidecars share, the description of the shared one."""
 
-    __slots__ = ("central", "central_left", "central_reset_s", "closed_amount", "closed_until_s", "limit", "meter")
+    __slots__ = (
+        "central",
+        "central_left",
+        "central_reset_s",
+        "closed_amount",
+        "closed_until_s",
+        "limit",
+        "meter",
+        "scope",
+    )
 
-    def __init__(self, meter: Meter, limit: int) -> None:
+    def __init__(self, meter: Meter, limit: int, partition: Partition) -> None:
         self.meter = meter
+        self.scope = (meter.budget_id, partition)
         self.limit = limit
         """The whole limit, of which the counter here may hold a slice only."""
         self.central: CentralCounter | None = None
@@ -65,14 +73,14 @@ class Lines:
         for dimension, limit in rule.limits:
             line = known.get(dimension)
             if line is None:
-                line = known[dimension] = self._new(rule, dimension, limit)
+                line = known[dimension] = self._new(rule, dimension, limit, partition)
             self._set_limit(line, rule, partition, limit)
             lines.append(line)
         return lines
 
-    def _new(self, rule: BudgetRule, dimension: Dimension, limit: int) -> Line:
+    def _new(self, rule: BudgetRule, dimension: Dimension, limit: int, partition: Partition) -> Line:
         counter = _counter(dimension, rule.time_zone, self._wall)
-        line = Line(Meter(rule.id, dimension, counter), limit)
+        line = Line(Meter(rule.id, dimension, counter), limit, partition)
         if self._shares is not None and not isinstance(counter, SlotCounter):
             # Whoever ran here before may have used the slice: it opens only when that has left the window.
             counter.advance(self._started_s)
@@ -99,6 +107,13 @@ class Lines:
                 rule.id, whose, dimension, SHAPES.get(dimension), rule.time_zone, split.central
             )
             line.central_left += split.central - before
+
+    def wait_s(self, scope: tuple[str, Partition], dimension: Dimension, ahead: int, now_s: float) -> float:
+        """Return how long it takes until ``ahead`` more requests and one of ours have room in a limit of requests."""
+        line = self._by_key.get(scope, {}).get(dimension)
+        if line is None or UNITS[dimension] is not Unit.REQUESTS or isinstance(line.meter.counter, SlotCounter):
+            return 0.0
+        return line.meter.counter.wait_s(min(ahead + 1, line.meter.counter.limit), now_s)
 
     def boost(self, is_boosted: bool) -> bool:
         """Grow or shrink every slice; True when that is a change."""

@@ -18,7 +18,7 @@ from proxy.core.budget.ledger import NO_AMOUNTS, Account, Amounts, Ledger, Reser
 from proxy.core.budget.shares import OnOutage, Shares
 from proxy.core.budget.window import SlotCounter
 from proxy.core.policy.globs import compile_glob, is_glob
-from proxy.core.policy.model import BudgetRule, UnknownPrice
+from proxy.core.policy.model import BudgetRule, UnknownPrice, WhenExhausted
 from proxy.flow.budget_lines import Line, Lines, asks_who, partition_of
 from proxy.flow.budget_ports import Central
 from proxy.flow.verdicts import (
@@ -29,6 +29,7 @@ from proxy.flow.verdicts import (
     DimensionView,
     Granted,
     Held,
+    Scope,
     SharedReservation,
     TooLarge,
     Unpriced,
@@ -50,7 +51,7 @@ _AWAY_WAIT_S = 1.0
 class Binding:
     """The rules that one kind of attempt meets, looked up once. ``rules`` is held so that its ``id()`` stays taken."""
 
-    __slots__ = ("account", "full_for", "full_until_s", "hopeless", "is_local", "lines", "refuses_unpriced", "rules", "when", "whole")  # fmt: skip
+    __slots__ = ("account", "full_for", "full_until_s", "hopeless", "is_local", "lines", "refuses_unpriced", "rules", "waits", "when", "whole")  # fmt: skip
 
     def __init__(self, rules: Sequence[BudgetRule], named: Sequence[BudgetRule], lines: Sequence[Line]) -> None:
         self.rules = rules
@@ -67,6 +68,8 @@ class Binding:
         if closed is not None:
             budget_id, dimension = closed.meter[:2]
             self.hopeless = TooLarge(budget_id, closed.limit, dimension, self.when[budget_id])
+        self.waits = {line.scope: rule for rule in named for line in lines if _waits_at(rule, line)}
+        """Scope -> rule of the budgets before which exchanges wait in line."""
         self.full_until_s = 0.0
         """Until then the shared counters are taken to be as full as they said."""
         self.full_for: CentralVerdict | None = None
@@ -238,7 +241,7 @@ class Budgets:
             first = binding.lines[0]
             return Denied(
                 first.meter.budget_id, first.meter.dimension, _AWAY_WAIT_S, False,
-                binding.when[first.meter.budget_id], first.limit, "store_away",
+                binding.when[first.meter.budget_id], first.limit, first.scope, "store_away",
             )  # fmt: skip
         if shares.on_outage is OnOutage.BOOST:
             self._lines.boost(central.outage_s(now_s) >= self._boost_after_s)
@@ -278,7 +281,7 @@ class Budgets:
         budget_id, dimension = line.meter.budget_id, line.meter.dimension
         return Denied(
             budget_id, dimension, wait_s, dimension in QUOTAS,
-            binding.when[budget_id], line.limit,
+            binding.when[budget_id], line.limit, line.scope,
         )  # fmt: skip
 
     # --- ending -----------------------------------------------------------------------------------
@@ -332,6 +335,26 @@ class Budgets:
         """Every rule in force."""
         return tuple(self._in_force.values())
 
+    def waits_before(
+        self, rules: Sequence[BudgetRule], provider: str, who: Who, now_s: float
+    ) -> dict[Scope, BudgetRule]:
+        """Return the budgets of an attempt before which exchanges wait in line."""
+        return self._bind(rules, provider, who, now_s).waits
+
+    def cannot_be_in_time(self, denied: Denied, ahead: int, within_s: float, now_s: float) -> bool:
+        """Say whether waiting is known to be in vain: requests are not handed back before their window has passed.
+
+        Slots, tokens and cost are: what is reserved is more than what is used. So they are worth waiting for while
+        anything is open.
+        """
+        if UNITS[denied.dimension] is Unit.REQUESTS or not self.open_reservations:
+            if not ahead:
+                return denied.retry_after_s > within_s
+            return (
+                max(denied.retry_after_s, self._lines.wait_s(denied.scope, denied.dimension, ahead, now_s)) > within_s
+            )
+        return False
+
     # --- binding ----------------------------------------------------------------------------------
 
     def _bind(self, rules: Sequence[BudgetRule], provider: str, who: Who, now_s: float) -> Binding:
@@ -370,14 +393,20 @@ class Budgets:
             short = (Shortage(line.meter.budget_id, line.meter.dimension, line.limit, _AWAY_WAIT_S),)
         ends = binding.when
         worst = max(short, key=lambda s: (ends[s.budget_id] == "refuse", s.wait_s))
+        line = next(line for line in binding.lines if line.meter[:2] == worst[:2])
         return Denied(
             worst.budget_id,
             worst.dimension,
             max(s.wait_s for s in short),
             worst.dimension in QUOTAS,
             ends[worst.budget_id],
-            next(line.limit for line in binding.lines if line.meter[:2] == worst[:2]),
+            line.limit,
+            line.scope,
         )
+
+
+def _waits_at(rule: BudgetRule, line: Line) -> bool:
+    return rule.when_exhausted is WhenExhausted.WAIT and line.meter.budget_id == rule.id
 
 
 _UNLIMITED = Granted(Reservation("", Account(()), 0, 0.0, None))

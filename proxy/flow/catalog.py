@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from proxy.core.budget.dimensions import Unit
 from proxy.core.config.settings import ProviderSettings, StreamUsage
-from proxy.core.policy.model import BudgetRule, NoRoute, RoutePlan, Target, Timeouts
+from proxy.core.policy.model import BudgetRule, NoRoute, RoutePlan, Target, Timeouts, WhenExhausted
 from proxy.core.policy.policy_set import PolicySet
 from proxy.core.redaction import AnswerRedactor, RequestRedactor
 from proxy.flow.budget_lines import asks_who
@@ -51,6 +51,8 @@ class Route:
     counts_cost: bool = False
     asks_usage: bool = False
     """A budget counts tokens or cost, and every provider of the chain may be asked to report them in streams."""
+    may_wait: bool = False
+    """Some budget has exchanges wait in line."""
     passes_caller_key: bool = False
     """No target takes a key of ours: the caller's own goes on, as if the sidecar were not there. A chain that mixes
     both kinds passes it to nobody, or one vendor's key would reach another."""
@@ -113,6 +115,7 @@ class Snapshot:
             counts_apart=counts_apart,
             counts_cost=counts_cost,
             asks_usage=asks_usage,
+            may_wait=any(rule.when_exhausted is WhenExhausted.WAIT for rule in rules),
             passes_caller_key=passes,
         )
 

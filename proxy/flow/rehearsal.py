@@ -32,6 +32,7 @@ from proxy.flow.outbox import Outbox
 from proxy.flow.ports import Answer, AttemptFailed, BodySink, Call, Inbound
 from proxy.flow.relay import Relay
 from proxy.flow.reload import put_in_force
+from proxy.flow.waiting import WaitingLines
 from proxy.terms.exchange import ExchangeFacts
 from proxy.terms.http import AnswerHead, RequestHead
 from proxy.terms.outcomes import Outcome
@@ -123,7 +124,9 @@ class Rehearsal:
         callers = CallerBook(self._settings.callers)
         max_bytes = self._settings.server.max_body_bytes
         delivery = Delivery(upstream, outbox, clock.monotonic_s, callers.demands_key, False, max_bytes, _at_once)
-        attempts = Attempts(fleet, budgets, upstream, delivery, clock, ear, lambda: 0.5, max_bytes)
+        attempts = Attempts(
+            fleet, budgets, upstream, delivery, clock, ear, lambda: 0.5, max_bytes, WaitingLines(clock.monotonic_s)
+        )
         relay = Relay(catalog, callers, attempts, outbox, clock, ear, _at_once)
         listener = _Listener()
         head = _head_of(case)

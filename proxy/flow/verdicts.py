@@ -11,6 +11,11 @@ from proxy.core.budget.central import Charge
 from proxy.core.budget.dimensions import Dimension
 from proxy.core.budget.ledger import Amounts, Reservation
 
+Partition = tuple[tuple[str, str], ...]
+"""Whose counters of a rule: scope and name, for each that the rule counts by."""
+Scope = tuple[str, Partition]
+"""A budget's id and partition."""
+
 
 class SharedReservation(NamedTuple):
     """What one attempt holds in the shared counters until it is settled or cancelled."""
@@ -53,6 +58,8 @@ class Denied(NamedTuple):
     """A day's, a month's or a cost budget is spent: no matter of pace."""
     when_exhausted: str
     limit: int
+    scope: Scope = ("", ())
+    """Which budget, and whose where it counts apart."""
     why: str = ""
     """Empty: no room. ``store_away``, ``closed`` (lost state) or ``paused`` (the provider's own limit)."""
 
