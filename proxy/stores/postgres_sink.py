@@ -40,6 +40,10 @@ _SAFE_COMMIT: Final = (
 """An acknowledged row leaves the spool: a server that commits before it writes would lose it in a crash."""
 _ROW_FAULTS: Final = ("22", "23", "54")
 """Classes of SQLSTATE that speak of what a row holds: data exception, integrity, limits."""
+_SLICE_ROWS: Final = 50
+"""Rows encoded at a stretch: about a millisecond of the event loop."""
+_UNNESTED_ROWS: Final = 200
+"""Rows in one statement of arrays, which the driver encodes at a stretch."""
 _COLUMNS: Final = list(Row._fields)
 _STREAM, _ESTIMATED, _DETECTED, _SANITIZED = sorted(map(Row._fields.index, CLAIMS))
 _MIN_TS_MS: Final = -62_135_596_800_000
@@ -130,14 +134,14 @@ class PostgresSink:
         try:
             async with connection.transaction():
                 copied = await self._prepared(connection, rows)
-                await connection.copy_records_to_table("audit", records=copied, columns=_COLUMNS)
+                await connection.copy_records_to_table("audit", records=_in_slices(copied), columns=_COLUMNS)
                 await self._insert(connection, [], gaps, records)
         except asyncpg.UniqueViolationError:
             self._repeats_until_s = time.monotonic() + _REPEATS_S
             return False
         return True
 
-    async def _prepared(self, connection: Any, rows: Sequence[Row]) -> list[_Record]:
+    async def _prepared(self, connection: Any, rows: Sequence[Row]) -> Sequence[Row]:
         """Return rows as the table takes them, without what erased people left; inside the transaction.
 
         Whoever erases takes the lock alone for a moment: all rows sent before are there to be found then,
@@ -152,16 +156,18 @@ class PostgresSink:
             salt = await connection.fetchval("SELECT value FROM audit_store WHERE name = 'subject_salt'")
             dead = await connection.fetch("SELECT subject, before FROM audit_tombstones")
             late.learn(version, salt, [(subject, round(before.timestamp() * 1000)) for subject, before in dead])
-        return [record_of(row) for row in late.met(rows)]
+        return late.met(rows)
 
     async def _insert(
-        self, connection: Any, rows: list[_Record], gaps: Sequence[Gap], records: Sequence[Record]
+        self, connection: Any, rows: Sequence[Row], gaps: Sequence[Gap], records: Sequence[Record]
     ) -> None:
         if rows and self._is_pooled:
-            columns = [list(column) for column in zip(*rows, strict=True)]
-            await connection.execute(statement("postgres", "insert_unnested"), *columns)
+            for start in range(0, len(rows), _UNNESTED_ROWS):
+                part = map(record_of, rows[start : start + _UNNESTED_ROWS])
+                columns = [list(column) for column in zip(*part, strict=True)]
+                await connection.execute(statement("postgres", "insert_unnested"), *columns)
         elif rows:
-            await connection.copy_records_to_table("audit_stage", records=rows, columns=_COLUMNS)
+            await connection.copy_records_to_table("audit_stage", records=_in_slices(rows), columns=_COLUMNS)
             await connection.execute(statement("postgres", "insert_staged"))
         if gaps:
             values = [(*gap[:3], moment(gap.ts), *gap[4:]) for gap in gaps]
@@ -235,6 +241,14 @@ class PostgresSink:
             raise RowRefused(f"postgresql: {type(exc).__name__}") from exc
         except OSError as exc:
             raise SinkUnavailable(f"postgresql: {str(exc) or type(exc).__name__}") from exc
+
+
+async def _in_slices(rows: Sequence[Row]) -> AsyncIterator[_Record]:
+    """Yield rows as the driver takes them; everything else on the event loop has its turn after each slice."""
+    for start in range(0, len(rows), _SLICE_ROWS):
+        for row in rows[start : start + _SLICE_ROWS]:
+            yield record_of(row)
+        await asyncio.sleep(0)
 
 
 def record_of(row: Row) -> _Record:

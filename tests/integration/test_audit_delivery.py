@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,33 @@ async def test_replayed_spool_changes_nothing(database_url: str, tmp_path: Path)
 
     assert 301 == len(before)
     assert before == await stored(database_url)
+
+
+@pytest.mark.parametrize("suffix", ["", "?pgbouncer=true"])
+async def test_batch_on_its_way_never_holds_the_loop(database_url: str, tmp_path: Path, suffix: str) -> None:
+    """A backlog of a thousand rows is read and encoded in slices: callers have their turn in between."""
+    spool, sink = DiskSpool(tmp_path / "spool", max_bytes=64 * MIB), PostgresSink(database_url + suffix)
+    append(spool, range(1, 3001))
+    spool.close()
+    spool = DiskSpool(tmp_path / "spool", max_bytes=64 * MIB)
+    delivery = deliver_to(spool, sink, tmp_path, max_rows=1000)
+    await sink.open()
+    held_ms: list[float] = []
+
+    async def watch() -> None:
+        while True:
+            began_s = time.thread_time()
+            await asyncio.sleep(0)
+            held_ms.append((time.thread_time() - began_s) * 1000)
+
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(watch())
+        assert await delivery.drain(20.0)
+        watching.cancel()
+    await sink.close()
+
+    assert 3000 == len(await stored(database_url))
+    assert sorted(held_ms)[-4] < 6.0, f"CPU milliseconds between two turns: {sorted(held_ms)[-6:]}"
 
 
 async def test_poison_from_callers_ships_escaped_with_its_neighbours(database_url: str, tmp_path: Path) -> None:
