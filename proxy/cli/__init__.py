@@ -19,6 +19,7 @@ VERBS: Final = {
     "check": "check config.yaml and the policies, with file:line:column for every problem",
     "explain": "say why a request is (or was) treated as it is: rules, findings, budgets, attempts",
     "test": "play the cases beside the policies (*.cases.yaml) and say which hold",
+    "redact": "show what redaction does to a text or a JSON request, and why",
     "schema": "print the JSON Schema of config.yaml or of a policy file, for editors",
     "audit": "read and prove the audit store: tail, query, stats, export, verify, erase, migrate",
     "breakers": "list the breakers of a running sidecar, or reset one",
