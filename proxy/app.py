@@ -26,7 +26,7 @@ from proxy.core.config.budget_store import MEMORY_STORE, parse_budget_store
 from proxy.core.config.load import MAIN_ADMIN
 from proxy.core.config.price_table import PriceResult
 from proxy.core.config.problem import Problem, has_errors
-from proxy.core.config.settings import AdminToken, Durability, SecretRef, Settings
+from proxy.core.config.settings import AdminToken, Durability, SecretRef, Settings, endpoints_of
 from proxy.core.dialect import Dialect
 from proxy.core.redaction import AnswerRedactor, RequestRedactor
 from proxy.core.redaction.detect import KNOWN_KINDS, Detector, build_detector, kinds_of
@@ -217,7 +217,7 @@ class App:
             self.budget_store.on_back = self.budgets.store_is_back
         self.fleet = Fleet(random.random)
         self._keys = ProviderKeys(
-            self._secrets, {name: p.api_key for name, p in settings.providers.items()}, time.monotonic
+            self._secrets, {name: p.api_key for name, p in endpoints_of(settings.providers).items()}, time.monotonic
         )
         self.upstream = Providers(settings.providers, self._keys, time.monotonic)
         self._spool = spool = open_spool(settings.audit)

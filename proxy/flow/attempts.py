@@ -30,6 +30,7 @@ from proxy.flow.fleet import Fleet
 from proxy.flow.intake import with_model
 from proxy.flow.ports import Answer, AttemptFailed, Call, Clock, Upstream, Witness
 from proxy.flow.pricing import Pricing
+from proxy.flow.sharing import StepShare, arrange, conversation_key
 from proxy.flow.verdicts import NOBODY, Verdict, Who
 from proxy.flow.waiting import WaitingLines
 from proxy.terms.http import AnswerHead
@@ -86,12 +87,11 @@ class Attempts:
     async def walk(self, exchange: Exchange, plan: Plan) -> Problem | None:
         """Try deployments until one answers; return a refusal, or None when the caller was answered."""
         route = plan.route
-        deployments = route.deployments
+        shares = route.shares
+        deployments = plan.deployments = route.deployments if shares is None else self._arrange(exchange, plan, shares)
         deadline_s = exchange.arrived_s + route.plan.total_s
         retries = route.plan.retries
-        walk = Walk(
-            len(deployments), route.plan.max_attempts, deadline_s, retries.same_target, retries.statuses or None
-        )
+        walk = Walk(len(deployments), route.max_attempts, deadline_s, retries.same_target, retries.statuses or None)
         answers: dict[int, Answer] = {}
         may_refresh = type(plan.body) is bytes
         while True:
@@ -112,7 +112,7 @@ class Attempts:
                 answers[step.target_index] = result.answer
             if result.outcome is Outcome.OWN_KEY_REFUSED and may_refresh:
                 may_refresh = False
-                if await self.upstream.refresh_credential(deployment.provider):
+                if await self.upstream.refresh_credential(deployment.endpoint):
                     continue
             verdict = self._record(exchange, walk, deployment, result)
             if isinstance(verdict, TryNext) and type(plan.body) is not bytes and result.booking is not None:
@@ -120,6 +120,13 @@ class Attempts:
                 verdict = _as_give_up(result, step, walk)
             if isinstance(verdict, GiveUp):
                 return self._give_up(exchange, plan, verdict, answers)
+
+    def _arrange(self, exchange: Exchange, plan: Plan, shares: tuple[StepShare, ...]) -> tuple[Deployment, ...]:
+        """Return the chain with the members of its shared steps in the order of this exchange."""
+        is_sticky = any(share.is_sticky for share in shares)
+        key = conversation_key(exchange.facts.conversation, plan.request) if is_sticky else b""
+        now_s = self.clock.monotonic_s()
+        return arrange(plan.route.deployments, shares, key, self.fleet, now_s, self.jitter)
 
     # --- one attempt ------------------------------------------------------------------------------
 
@@ -155,7 +162,7 @@ class Attempts:
     ) -> Verdict | Ask | _Result:
         """Reserve with every budget that applies; behind those who wait for one of them, unless it is our turn."""
         facts = exchange.facts
-        if self.upstream.lacks_key(deployment.provider):
+        if self.upstream.lacks_key(deployment.endpoint):
             facts.notes.append(f"skipped:{deployment.provider}:no_key")
             return _Result(Outcome.BREAKER_OPEN)
         route = plan.route
@@ -256,7 +263,7 @@ class Attempts:
             return _Result(Outcome.BREAKER_OPEN, retry_after_s=max(0.0, admission.until_s - now_s))
         model = deployment.model or plan.request.model or ""
         attempt = exchange.begin_attempt(deployment.provider, model)
-        exchange.is_own_key = self.upstream.uses_own_key(deployment.provider)
+        exchange.is_own_key = self.upstream.uses_own_key(deployment.endpoint)
         exchange.named = deployment.lines.get(model)
         if exchange.named is None:
             exchange.named = header_lines.naming_lines(facts.policy_revision, deployment.provider, model)
@@ -287,7 +294,7 @@ class Attempts:
             head.status,
             head.content_type.decode("ascii", "replace"),
             plan.request.is_stream and is_known,
-            self.upstream.uses_own_key(booking.deployment.provider),
+            self.upstream.uses_own_key(booking.deployment.endpoint),
             is_known and body is not None and says_error(body),
             is_known_shape=is_known,
             is_body_empty=answer.body == b"",
@@ -316,14 +323,14 @@ class Attempts:
         if deployment.hasty is not None and request.is_stream:
             timeouts = self._hurry(exchange, plan, deployment, timeouts)
         return Call(
-            deployment.provider,
+            deployment.endpoint,
             head,
             head.target[3:],
             header_lines.to_provider(
                 head,
                 wants_identity=exchange.dialect is not Dialect.OTHER,
                 hides_keys=exchange.is_own_key or self.delivery.demands_caller_key,
-                owned=self.upstream.owned_headers(deployment.provider),
+                owned=self.upstream.owned_headers(deployment.endpoint),
             ),
             body,
             deployment.model or request.model or "",
@@ -416,7 +423,7 @@ class Attempts:
         index = end.target_index
         shown = answers.get(index) if index is not None else None
         if index is not None:
-            facts.provider = plan.route.deployments[index].provider
+            facts.provider = plan.deployments[index].provider
         if end.pass_through and shown is not None and self.delivery.can_show(exchange, shown, facts.provider):
             facts.status = Status.RATE_LIMITED if end.outcome is Outcome.RATE_LIMITED else Status.ERROR
             facts.error_code = end.code.value

@@ -12,6 +12,7 @@ from proxy.core.budget.dimensions import NANO_USD
 from proxy.core.budget.ledger import NO_AMOUNTS, Amounts
 from proxy.core.dialect import Dialect
 from proxy.core.health.breaker import Admission
+from proxy.core.routing.table import RULES, Health
 from proxy.flow.catalog import Deployment, Route
 from proxy.flow.exchange import Exchange
 from proxy.flow.intake import Request
@@ -53,6 +54,8 @@ class Plan:
     """Filled where a budget of the route asks."""
     output_tokens: int = 0
     """Of ``tokens``; filled where a budget of the route counts them apart."""
+    deployments: tuple[Deployment, ...] = ()
+    """The chain in the order of this exchange; set by the walk."""
 
 
 class Booking:
@@ -90,6 +93,8 @@ class Booking:
         self.admission = admission
         self.counts_apart = counts_apart
         self.variant = variant
+        if deployment.load is not None:
+            deployment.load.in_flight += 1
 
     def close(self, outcome: Outcome, http_status: int = 0, retry_after_s: float | None = None) -> None:
         """Record how the attempt ended and settle what it had reserved; later calls do nothing."""
@@ -100,6 +105,11 @@ class Booking:
         self.facts.retry_after_s = retry_after_s
         taken_ms = exchange.end_attempt(self.facts, outcome, http_status)
         now_s = owner.clock.monotonic_s()
+        load = self.deployment.load
+        if load is not None:
+            load.in_flight -= 1
+            if outcome is Outcome.OK or RULES[outcome].health is Health.BAD:
+                load.latency.note(taken_ms, now_s)
         change = owner.fleet.record(
             self.deployment.name,
             outcome,

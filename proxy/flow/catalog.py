@@ -5,15 +5,17 @@ Owns the current ``Snapshot``. An exchange pins the snapshot it began with. Know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from proxy.core.budget.dimensions import Unit
 from proxy.core.config.settings import ProviderSettings, StreamUsage
-from proxy.core.policy.model import BudgetRule, NoRoute, RoutePlan, Target, Timeouts, WhenExhausted
+from proxy.core.policy.model import BudgetRule, NoRoute, RoutePlan, Share, Target, Timeouts, WhenExhausted
 from proxy.core.policy.policy_set import PolicySet
 from proxy.core.redaction import AnswerRedactor, RequestRedactor
+from proxy.core.routing.shares import Load
 from proxy.flow.budget_lines import asks_who
+from proxy.flow.sharing import StepShare
 from proxy.terms.redaction import RedactionPlan
 
 _APART = (Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.COST)
@@ -30,6 +32,11 @@ class Deployment:
     target: Target
     lines: dict[str, bytes]
     """Model -> the answer's header lines that name policy, provider and model; filled as models are met."""
+    endpoint: str
+    """What is dialled: the provider, or ``provider/key`` where it has several keys."""
+    weight: float = 1.0
+    load: Load | None = None
+    """What it is carrying; None: it shares no step, and nobody counts."""
     hasty: Timeouts | None = None
     """Deadlines of a stream whose first token is limited; None: it is not."""
 
@@ -56,6 +63,10 @@ class Route:
     passes_caller_key: bool = False
     """No target takes a key of ours: the caller's own goes on, as if the sidecar were not there. A chain that mixes
     both kinds passes it to nobody, or one vendor's key would reach another."""
+    max_attempts: int = 1
+    """The policy's count, and one more for every further key."""
+    shares: tuple[StepShare, ...] | None = None
+    """Steps with several members; None: the chain is walked as it is."""
 
     @property
     def is_transparent(self) -> bool:
@@ -85,20 +96,20 @@ class Snapshot:
                 self._routes[id(plan)] = self._compile(plan)
 
     def _compile(self, plan: RoutePlan) -> Route:
-        deployments = tuple(
-            Deployment(
-                f"{target.provider}:{target.model or '*'}",
-                target.provider,
-                target.model,
-                target,
-                {},
-                _hasty(target.timeouts),
-            )
-            for target in plan.chain
-        )
+        deployments: list[Deployment] = []
+        shares: list[StepShare] = []
+        for step in self._steps(plan):
+            members = self._members(plan.chain[step.start : step.stop])
+            if len(members) > 1:
+                shares.append(StepShare(len(deployments), members, step.by, is_sticky=step.is_sticky))
+            else:
+                members = [replace(members[0], load=None)]
+            deployments += members
         redactor = self._redactor_for(plan.redaction)
         answers = self._answers_for(plan.redaction)
         passes = all(self._providers[target.provider].api_key is None for target in plan.chain)
+        # Keys of one provider are further chances that the policy's count of its chain does not know of.
+        attempts = plan.max_attempts + len(deployments) - len(plan.chain)
         rules = plan.budgets
         counts_apart = any(rule.counts(*_APART) for rule in rules)
         counts_cost = any(rule.counts(Unit.COST) for rule in rules)
@@ -108,7 +119,7 @@ class Snapshot:
         return Route(
             plan,
             redactor,
-            deployments,
+            tuple(deployments),
             rules,
             answers,
             knows_who=any(map(asks_who, rules)),
@@ -117,7 +128,41 @@ class Snapshot:
             asks_usage=asks_usage,
             may_wait=any(rule.when_exhausted is WhenExhausted.WAIT for rule in rules),
             passes_caller_key=passes,
+            max_attempts=attempts,
+            shares=tuple(shares) or None,
         )
+
+    @staticmethod
+    def _steps(plan: RoutePlan) -> Iterator[Share]:
+        """Yield every step of a chain as a share, also those of one target."""
+        index, shares = 0, {share.start: share for share in plan.shares}
+        while index < len(plan.chain):
+            share = shares.get(index) or Share(index, index + 1)
+            yield share
+            index = share.stop
+
+    def _members(self, targets: tuple[Target, ...]) -> list[Deployment]:
+        """Return what a step dials: each of its targets, once per key of its provider."""
+        return [
+            Deployment(
+                f"{endpoint}:{target.model or '*'}",
+                target.provider,
+                target.model,
+                target,
+                {},
+                endpoint,
+                target.weight / len(endpoints),
+                Load(),
+                _hasty(target.timeouts),
+            )
+            for target in targets
+            for endpoints in [self._endpoints(target.provider)]
+            for endpoint in endpoints
+        ]
+
+    def _endpoints(self, provider: str) -> list[str]:
+        keys = self._providers[provider].api_keys
+        return [f"{provider}/{key}" for key in keys] or [provider]
 
     def route(self, app: str, model: str | None, path: str) -> Route | NoRoute:
         """Choose the route of an exchange; ``path`` is what follows ``/v1``."""

@@ -283,6 +283,11 @@ class Fleet:
                 return True
         return False
 
+    def may_be_tried(self, deployment: str, now_s: float) -> bool:
+        """True when it is closed and not cooling, or due for a probe; changes nothing."""
+        watched = self._watched.get(deployment)
+        return watched is None or watched.breaker.retry_at_s(now_s) is None
+
     def unavailable(self, now_s: float) -> frozenset[str]:
         """Deployments that nobody may try now because their breaker is open and its back-off runs.
 

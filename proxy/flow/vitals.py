@@ -108,7 +108,7 @@ class Vitals:
         now_s = self._now_s()
         down = self._fleet.unavailable(now_s)
         for name in sorted(rule.providers):
-            own = {deployment for deployment in snapshot.deployments() if deployment.partition(":")[0] == name}
+            own = {deployment for deployment in snapshot.deployments() if _provider_of(deployment) == name}
             if name in self.unusable or (own and own <= down):
                 missing.append(f"provider:{name}")
         for route in rule.routes:
@@ -264,7 +264,7 @@ class Vitals:
             rows.append(
                 {
                     "deployment": view.deployment,
-                    "provider": view.deployment.partition(":")[0],
+                    "provider": _provider_of(view.deployment),
                     "state": state,
                     "for_s": round(now_s - view.since_s, 1) if view.since_s else None,
                     "retry_in_s": None if retry_at_s is None else round(max(0.0, retry_at_s - now_s), 2),
@@ -296,3 +296,8 @@ class Vitals:
         uptime_s = int(self._now_s() - self.started_at_s)
         about = f"version {__version__}, policy revision {revision}, up {uptime_s} s"
         return {"about": about, "traffic": self._totals()}
+
+
+def _provider_of(deployment: str) -> str:
+    """Return the provider of ``provider:model`` or ``provider/key:model``."""
+    return deployment.partition(":")[0].partition("/")[0]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from proxy.core.config.problem import Mark, Problem, error, lint
-from proxy.core.config.settings import SecretRef, Settings
+from proxy.core.config.settings import SecretRef, Settings, endpoints_of
 
 MAX_SECRET_BYTES = 64 * 1024
 OVERLAP_S = 300.0
@@ -162,7 +162,7 @@ def _read_file(path: Path) -> tuple[str, str]:
 
 def references(settings: Settings) -> tuple[SecretRef, ...]:
     """Return every reference that settings hold."""
-    refs = [provider.api_key for provider in settings.providers.values()]
+    refs = [provider.api_key for provider in endpoints_of(settings.providers).values()]
     refs.append(settings.admin_token)
     refs += [token.token for token in settings.admin_tokens]
     if isinstance(settings.audit.store, SecretRef):
@@ -178,7 +178,8 @@ def usable_providers(settings: Settings, secrets: Secrets) -> frozenset[str]:
     return frozenset(
         name
         for name, provider in settings.providers.items()
-        if provider.api_key is None or secrets.current(provider.api_key) is not None
+        if provider.api_key is None
+        or any(secrets.current(ref) is not None for ref in (provider.api_key, *provider.api_keys.values()))
     )
 
 
@@ -189,9 +190,9 @@ def secret_problems(settings: Settings, secrets: Secrets) -> list[Problem]:
     store URL is an error.
     """
     found: list[Problem] = []
-    for name, provider in settings.providers.items():
+    for name, provider in endpoints_of(settings.providers).items():
         ref = provider.api_key
-        if ref is not None and secrets.current(ref) is None:
+        if ref is not None and secrets.current(ref) is None and not provider.api_keys:
             text = f"provider {name} cannot be used: {secrets.trouble(ref)}"
             found.append(lint(ref.mark, "unset-secret", text, _remedy(ref)))
     tokens = [(f"admin_tokens: {token.name}", token.token) for token in settings.admin_tokens]

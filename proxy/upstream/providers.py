@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from yarl import URL
 
-from proxy.core.config.settings import ProviderKind, ProviderSettings
+from proxy.core.config.settings import ProviderKind, ProviderSettings, endpoints_of
 from proxy.flow.ports import Answer, AttemptFailed, BodySource, Call
 from proxy.terms.outcomes import Outcome
 from proxy.upstream.connection import UpstreamConnection
@@ -103,7 +103,10 @@ class Providers:
     def __init__(
         self, settings: Mapping[str, ProviderSettings], credentials: Credentials, now_s: Callable[[], float]
     ) -> None:
-        self._endpoints = {name: Endpoint(provider) for name, provider in settings.items()}
+        self._endpoints = {name: Endpoint(provider) for name, provider in endpoints_of(settings).items()}
+        self._keys_of = {
+            name: (name, *(f"{name}/{key}" for key in provider.api_keys)) for name, provider in settings.items()
+        }
         self._credentials = credentials
         self._now_s = now_s
         self._loop = asyncio.get_running_loop()
@@ -123,15 +126,19 @@ class Providers:
 
     def uses_own_key(self, provider: str) -> bool:
         """True when a key of ours goes to this provider."""
-        return self._credentials.current(provider) is not None
+        if self._credentials.current(provider) is not None:
+            return True
+        several = self._keys_of.get(provider, ())
+        return len(several) > 1 and any(self._credentials.current(endpoint) is not None for endpoint in several)
 
     def mask(self, provider: str, data: bytes) -> bytes:
-        """Star out the key that this provider was sent."""
-        key = self._credentials.current(provider)
-        if key is not None:
-            secret = key.encode("latin-1")
-            if secret in data:
-                data = data.replace(secret, b"***")
+        """Star out every key that this provider may have been sent."""
+        for endpoint in self._keys_of[provider]:
+            key = self._credentials.current(endpoint)
+            if key is not None:
+                secret = key.encode("latin-1")
+                if secret in data:
+                    data = data.replace(secret, b"***")
         return data
 
     def owned_headers(self, provider: str) -> frozenset[bytes]:

@@ -117,6 +117,13 @@ _PROVIDER = Table(
         Key("kind", Choice(tuple(ProviderKind)), "The API family it speaks.", "openai", "azure"),
         Key("api_key", Secret(), "Its key; leave it out for a server that takes none.", None, "{env: OPENAI_API_KEY}"),
         Key(
+            "api_keys",
+            MapOf(Secret(), "a map of name: reference", parse_name),
+            "Several keys that share its load, each with its own health; instead of `api_key`.",
+            "{}",
+            "{first: {env: OPENAI_KEY_1}, second: {env: OPENAI_KEY_2}}",
+        ),
+        Key(
             "auth_header",
             Text("a header", parse_auth_header),
             'How the key is sent. Left out: "authorization: Bearer", azure api-key, anthropic x-api-key.',

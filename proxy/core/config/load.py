@@ -117,6 +117,9 @@ def _check_providers(top: Section, problems: list[Problem]) -> None:
 
 
 def _check_provider(name: str, section: Section, problems: list[Problem]) -> None:
+    if section.is_written("api_keys") and section.is_written("api_key"):
+        text = f"`providers.{name}` has both `api_key` and `api_keys`"
+        problems.append(error(section.at("api_keys"), "duplicate-key", text, "move the one into the others"))
     is_azure = section["kind"] == ProviderKind.AZURE
     for key in ("api_version", "deployments"):
         if section.is_written(key) and not is_azure:
@@ -127,13 +130,17 @@ def _check_provider(name: str, section: Section, problems: list[Problem]) -> Non
         problems.append(
             error(section.at("deployments"), "missing-key", text, 'for example `api_version: "2024-10-21"`')
         )
-    if section.is_written("auth_header") and section["api_key"] is None and not section.is_written("api_key"):
+    if section.is_written("auth_header") and section["api_key"] is None and not _writes_key(section):
         text = f"`providers.{name}.auth_header` acts only with `api_key`"
         problems.append(error(section.at("auth_header"), "unreachable-setting", text, "add `api_key` or delete it"))
     header = section["auth_header"]
     if isinstance(header, AuthHeader) and header.name in section["headers"].values:
         text = f"`providers.{name}.headers` sets {header.name} again, which `auth_header` sends"
         problems.append(error(section["headers"].marks[header.name], "duplicate-key", text, "delete one of the two"))
+
+
+def _writes_key(section: Section) -> bool:
+    return section.is_written("api_key") or section.is_written("api_keys")
 
 
 def _check_callers(top: Section, problems: list[Problem]) -> None:
@@ -215,11 +222,13 @@ def _server(section: Section) -> ServerSettings:
 def _provider(name: str, section: Section, base_dir: Path) -> ProviderSettings:
     kind = ProviderKind(section["kind"])
     ca_file = section["ca_file"]
+    keys = {key: _anchored(ref, base_dir) or ref for key, ref in section["api_keys"].values.items()}
     return ProviderSettings(
         name=name,
         base_url=section["base_url"],
         kind=kind,
-        api_key=_anchored(section["api_key"], base_dir),
+        api_key=_anchored(section["api_key"], base_dir) or next(iter(keys.values()), None),
+        api_keys=keys if len(keys) > 1 else {},
         auth_header=section["auth_header"] or _AUTH_HEADERS[kind],
         api_version=section["api_version"],
         headers=dict(section["headers"].values),

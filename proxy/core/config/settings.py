@@ -6,7 +6,8 @@ a path is an absolute path that may or may not exist.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -107,7 +108,7 @@ class ProviderSettings:
     """http or https, no user info, query, fragment or trailing slash."""
     kind: ProviderKind = ProviderKind.OPENAI
     api_key: SecretRef | None = None
-    """None: the provider takes no key (a local server)."""
+    """None: the provider takes no key (a local server). With several keys the first of them."""
     auth_header: AuthHeader = AuthHeader()
     api_version: str | None = None
     """Azure only: the ``api-version`` query of deployment paths; None for Azure's ``/openai/v1`` paths."""
@@ -122,6 +123,8 @@ class ProviderSettings:
     egress_proxy: str | None = None
     """URL of a forward proxy, without credentials."""
     stream_usage: StreamUsage = StreamUsage.ASK
+    api_keys: dict[str, SecretRef] = field(default_factory=dict)
+    """Several keys by name, which share the provider's load; empty: there is one or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,3 +253,12 @@ class Settings:
     """A token with the role admin, called ``admin``."""
     admin_tokens: tuple[AdminToken, ...] = ()
     log: LogSettings = LogSettings()
+
+
+def endpoints_of(providers: Mapping[str, ProviderSettings]) -> dict[str, ProviderSettings]:
+    """Return everything that is dialled: each provider by its name, and each of its several keys as ``provider/key``."""
+    found = dict(providers)
+    for name, provider in providers.items():
+        for key, ref in provider.api_keys.items():
+            found[f"{name}/{key}"] = replace(provider, api_key=ref, api_keys={})
+    return found

@@ -29,6 +29,7 @@ from proxy.core.policy.model import (
     RoutePlan,
     RouteRequirement,
     Scope,
+    Share,
     Target,
     Timeouts,
     UnknownPrice,
@@ -69,6 +70,7 @@ def compile_policy(top: Section, file: str, revision: str, default_provider: str
             max_attempts=tries if section is None or section["max_attempts"] is None else section["max_attempts"],
             total_s=Timeouts().total_s if section is None else section["timeouts"]["total"],
             retries=retries,
+            shares=() if section is None else _shares(section["chain"].values),
             broken_stream=BrokenStream.AUTO if section is None else BrokenStream(section["broken_stream"]),
             rescue=Rescue.NONE if section is None else Rescue(section["rescue"]),
             first_token_for=FirstTokenFor.OTHERS if section is None else FirstTokenFor(section["first_token_for"]),
@@ -226,9 +228,27 @@ def _chain(route: Section) -> tuple[Target, ...]:
             target["model"],
             Timeouts(**{f"{phase}_s": limit_s for phase, limit_s in effective_timeouts(route, target).items()}),
             target["prefill"],
+            weight=target["weight"],
         )
         for target in route["chain"].values
     )
+
+
+def _shares(targets: list[Section]) -> tuple[Share, ...]:
+    """Return the steps of a flat chain that several targets share."""
+    shares: list[Share] = []
+    step_of_last = None
+    for index, target in enumerate(targets):
+        if target["share"] is None:
+            step_of_last = None
+            continue
+        step, by, is_sticky = target["share"]
+        if step == step_of_last:
+            shares[-1] = replace(shares[-1], stop=index + 1)
+        else:
+            shares.append(Share(index, index + 1, by, is_sticky))
+        step_of_last = step
+    return tuple(shares)
 
 
 def _matches(plan: RoutePlan, section: Section) -> list[RouteMatch]:

@@ -42,6 +42,30 @@ class Target:
     timeouts: Timeouts = Timeouts()
     takes_prefill: bool = False
     """It goes on from a trailing assistant message; a cut stream is continued there instead of begun anew."""
+    weight: float = 1.0
+    """Its part of a step that shares load."""
+
+
+class ShareBy(StrEnum):
+    """How the members of a step share its load."""
+
+    WEIGHT = "weight"
+    """Turns in proportion to weights."""
+    LEAST_BUSY = "least_busy"
+    """The one with the fewest requests under way, by weight."""
+    LATENCY = "latency"
+    """The better of two drawn ones by latency (peak EWMA) and requests under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Targets ``chain[start:stop]`` are one step: any of them may be asked first, the others are asked after it."""
+
+    start: int
+    stop: int
+    by: ShareBy = ShareBy.WEIGHT
+    is_sticky: bool = False
+    """A conversation stays with one member while that can be asked."""
 
 
 class WhenExhausted(StrEnum):
@@ -216,6 +240,7 @@ class RoutePlan:
     """The whole exchange, all attempts together."""
     retries: RetryPlan = RetryPlan()
     broken_stream: BrokenStream = BrokenStream.AUTO
+    shares: tuple[Share, ...] = ()
     rescue: Rescue = Rescue.NONE
     first_token_for: FirstTokenFor = FirstTokenFor.OTHERS
 

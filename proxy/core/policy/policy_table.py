@@ -7,16 +7,17 @@ are here; what is planned is in ``later`` and refused, so that nothing is ignore
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.core.config.config_table import VERSION
 from proxy.core.config.kinds import Choice, Flag, Number, Text, duration
-from proxy.core.config.schema import Key, Kind, ListOf, Problems, Table
+from proxy.core.config.problem import error
+from proxy.core.config.schema import Items, Key, Kind, ListOf, Problems, Section, Table
 from proxy.core.config.texts import parse_model, parse_name
 from proxy.core.config.yaml_text import BAD, Bad, Map, Node
 from proxy.core.policy.budget_table import BUDGET, NOT_YET, parse_app
 from proxy.core.policy.custom_types import TYPES_KEY, parse_type
-from proxy.core.policy.model import BrokenStream, FirstTokenFor, Priority, Rescue, RouteRequirement
+from proxy.core.policy.model import BrokenStream, FirstTokenFor, Priority, Rescue, RouteRequirement, ShareBy
 from proxy.terms.redaction import Action, FileTypes, StreamMode, Unscanned
 
 COMPONENTS = ("policy", "spool", "audit_store")
@@ -187,23 +188,106 @@ _REDACTION = Table(
     homes={**dict.fromkeys(("default", "rules", "allow", "min_score"), "redaction.request"), "custom": "types"},
 )
 
-_TARGET = Table(
+_PROVIDER = Key("provider", Text("a provider's name"), "Whom to ask.", is_required=True, example="groq")
+_TARGET_KEYS = (
+    Key("model", Text("a model", parse_model), "For what; left out: the model asked for.", None, "llama-3.3-70b"),
+    Key(
+        "timeouts",
+        _timeouts("Deadlines of this link.", has_defaults=False),
+        "Deadlines of this link.",
+        "{}",
+        "{idle: 5s}",
+    ),
+    Key("prefill", Flag(), "It goes on from a trailing assistant message; for `rescue: resume`.", "false", "true"),
+)
+_LATER = dict.fromkeys(("region", "context", "drop_params", "rename_params"), NOT_YET)
+
+_MEMBER = Table(
+    "member",
+    "One of the targets that share a step.",
+    (
+        _PROVIDER,
+        *_TARGET_KEYS,
+        Key("weight", Number(0.001, 1000.0, is_whole=False), "Its part of the load.", "1.0", "3"),
+    ),
+    later=_LATER,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class _Step(Table):
+    """A link of a chain: one target, or several that share its load."""
+
+    def read(self, node: Node, path: str, problems: Problems) -> Section | Bad:
+        """Return the section; it names a provider or a split, not both."""
+        before = len(problems)
+        section = super().read(node, path, problems)
+        if isinstance(section, Bad):
+            return BAD
+        own = [key.name for key in self.keys if key.name not in ("split", "by", "sticky")]
+        if section.is_written("split"):
+            for name in own:
+                if section.is_written(name):
+                    text = f"`{path}.{name}` never acts beside `split`"
+                    problems.append(error(section.at(name), "unreachable-setting", text, "write it in the members"))
+            return section
+        is_misspelt = any(problem.code == "unknown-key" for problem in problems[before:])
+        if not section.is_written("provider"):
+            section.refuse("provider", BAD, None)
+        if not section.is_written("provider") and not is_misspelt:
+            text = f"`{path}` needs the key `provider`: {_PROVIDER.doc}"
+            problems.append(error(section.mark, "missing-key", text, "for example `provider: groq`, or a `split`"))
+        for name in ("by", "sticky"):
+            if section.is_written(name):
+                text = f"`{path}.{name}` acts only with `split`"
+                problems.append(error(section.at(name), "unreachable-setting", text, "add `split` or delete it"))
+        return section
+
+
+_TARGET = _Step(
     "target",
     "One link of a chain.",
     (
-        Key("provider", Text("a provider's name"), "Whom to ask.", is_required=True, example="groq"),
-        Key("model", Text("a model", parse_model), "For what; left out: the model asked for.", None, "llama-3.3-70b"),
+        replace(_PROVIDER, is_required=False),
+        *_TARGET_KEYS,
         Key(
-            "timeouts",
-            _timeouts("Deadlines of this link.", has_defaults=False),
-            "Deadlines of this link.",
-            "{}",
-            "{idle: 5s}",
+            "split",
+            ListOf(_MEMBER, 2, 20),
+            "Several targets that share this step.",
+            None,
+            "[{provider: openai, weight: 3}, {provider: azure}]",
         ),
-        Key("prefill", Flag(), "It goes on from a trailing assistant message; for `rescue: resume`.", "false", "true"),
+        Key("by", Choice(tuple(ShareBy)), "How they share it.", "weight", "latency"),
+        Key("sticky", Choice(("none", "conversation")), "What stays with one of them.", "none", "conversation"),
     ),
-    later=dict.fromkeys(("weight", "region", "context", "keys", "drop_params", "rename_params"), NOT_YET),
+    later=_LATER,
+    homes={"weight": "the members of `split`"},
 )
+
+
+@dataclass(frozen=True, eq=False)
+class _Chain(ListOf):
+    """The links of a chain, laid out flat: every target knows by ``share`` which step it is of."""
+
+    def read(self, node: Node, path: str, problems: Problems) -> Items | Bad:
+        """Return the targets."""
+        steps = super().read(node, path, problems)
+        if isinstance(steps, Bad):
+            return BAD
+        flat = Items()
+        for number, (step, mark) in enumerate(steps):
+            members = step["split"] if step.is_written("split") else None
+            if step.is_written("split") and members is None:
+                continue
+            for target, at in members or [(step, mark)]:
+                share = None if members is None else (number, ShareBy(step["by"]), step["sticky"] == "conversation")
+                target.put("share", share, None)
+                if members is None:
+                    target.put("weight", 1.0, None)
+                flat.values.append(target)
+                flat.marks.append(at)
+        return flat
+
 
 _MATCH = Table(
     "match",
@@ -235,7 +319,7 @@ _ROUTE = Table(
         ),
         Key("match", _MATCH, "Which requests it takes.", is_required=True, example='{models: ["fast"]}'),
         Key(
-            "chain", ListOf(_TARGET, 1, 20), "Whom to ask, in order.", is_required=True, example="[{provider: openai}]"
+            "chain", _Chain(_TARGET, 1, 20), "Whom to ask, in order.", is_required=True, example="[{provider: openai}]"
         ),
         Key(
             "timeouts", _timeouts("Deadlines.", has_defaults=True), "Deadlines.", "{}", "{first_byte: 20s, total: 120s}"
@@ -258,7 +342,7 @@ _ROUTE = Table(
         Key("rescue", Choice(tuple(Rescue)), "What a stream gets that breaks after its first token.", "none", "resume"),
         Key("first_token_for", Choice(tuple(FirstTokenFor)), "Whom `first_token` cuts.", "others", "all"),
     ),
-    later=dict.fromkeys(("redaction", "budgets", "audit", "weights", "hedge", "inject"), NOT_YET),
+    later=dict.fromkeys(("redaction", "budgets", "audit", "hedge", "inject"), NOT_YET),
     homes={"models": "match", "paths": "match", "provider": "chain", "model": "chain", "targets": "chain"},
 )
 

@@ -21,6 +21,7 @@ from proxy.core.config.settings import (
     ServerSettings,
     StreamUsage,
     WhenFull,
+    endpoints_of,
 )
 from proxy.core.config.yaml_text import Map, Node, Sequence, parse_yaml
 from tests.support.mutants import mutants_of
@@ -28,7 +29,7 @@ from tests.support.mutants import mutants_of
 ROOT = Path(__file__).parents[4]
 FULL = (Path(__file__).parent / "samples" / "full_config.yaml").read_text()
 SAMPLE = (ROOT / "config.yaml").read_text()
-FREE_MAPS = frozenset({"providers", "headers", "deployments"})
+FREE_MAPS = frozenset({"providers", "headers", "deployments", "api_keys"})
 BASE = 'version: 1\nproviders:\n  a: {base_url: "http://127.0.0.1:1/v1"}\n'
 
 
@@ -100,6 +101,9 @@ def test_every_key_arrives_in_its_setting() -> None:
         )
         == settings.providers["azure"]
     )
+    several = settings.providers["several"]
+    assert {"first": SecretRef(env="KEY_1"), "second": SecretRef(env="KEY_2")} == several.api_keys
+    assert ["azure", "local", "several", "several/first", "several/second"] == list(endpoints_of(settings.providers))
     audit = settings.audit
     assert SecretRef(env="AUDIT_DATABASE_URL") == audit.store
     assert SecretRef(env="READYGATE_AUDIT_KEY") == audit.key
@@ -135,6 +139,7 @@ def test_default_auth_follows_the_kind() -> None:
 
 P = "version: 1\nproviders:\n  a: "
 BAD_FILES = [
+    (P + '{base_url: "http://h/v1", api_key: {env: K}, api_keys: {b: {env: L}}}\n', 3, 61, "duplicate-key", "move"),
     # keys
     (BASE + "polices: p\n", 4, 1, "unknown-key", "did you mean `policies`?"),
     (BASE + "server: {prot: 1}\n", 4, 10, "unknown-key", "known here: data"),

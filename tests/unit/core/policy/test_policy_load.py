@@ -24,6 +24,8 @@ from proxy.core.policy.model import (
     RoutePlan,
     RouteRequirement,
     Scope,
+    Share,
+    ShareBy,
     Target,
     Timeouts,
     UnknownPrice,
@@ -42,7 +44,7 @@ TYPES = frozenset({"EMAIL", "PHONE", "CPF", "CNPJ", "CREDIT_CARD", "CVV", "IP_AD
 
 def settings_with(default_provider: str | None = None, more: str = "") -> Settings:
     text = "version: 1\nproviders:\n" + "".join(
-        f'  {name}: {{base_url: "http://127.0.0.1:1/v1"}}\n' for name in ("openai", "groq", "local")
+        f'  {name}: {{base_url: "http://127.0.0.1:1/v1"}}\n' for name in ("openai", "groq", "azure", "local")
     )
     if default_provider:
         text += f"default_provider: {default_provider}\n"
@@ -165,15 +167,18 @@ def test_every_key_arrives_in_its_plan() -> None:
             chain=(
                 Target("openai", "gpt-4o-mini", Timeouts(2.0, 20.0, 20.0, 120.0, 15.0)),
                 Target("groq", "llama-3.3-70b-versatile", Timeouts(1.0, 5.0, 6.0, 30.0, 4.0), takes_prefill=True),
+                Target("azure", "gpt-4o-mini", Timeouts(2.0, 20.0, 20.0, 120.0, 15.0), weight=3.0),
+                Target("groq", "llama-3.1-8b-instant", Timeouts(2.0, 20.0, 20.0, 120.0, 15.0)),
             ),
             observe_only=True,
             redaction=redaction,
             budgets=(budget, everything),
             audit=AuditPlan(required=False),
-            max_attempts=3,
+            max_attempts=5,
             total_s=120.0,
             retries=RetryPlan(),
             broken_stream=BrokenStream.CUT,
+            shares=(Share(2, 4, ShareBy.LATENCY, True),),
             rescue=Rescue.RESUME,
             first_token_for=FirstTokenFor.ALL,
             priority=Priority.HIGH,
@@ -289,7 +294,14 @@ BAD_FILES = [
     (R + "{match: {paths: [files]}, chain: [{provider: openai}]}\n", 4, 22, "bad-value", "start it with /"),
     (R + "{match: {models: [a]}, chain: [{provider: opnai}]}\n", 4, 47, "unknown-provider", "did you mean `openai`?"),
     (R + "{match: {models: [a]}, chain: [{provider: groq}, {provider: groq}]}\n", 4, 54, "duplicate-link", "once"),
-    (R + "{match: {models: [a]}, chain: [{provider: groq, weight: 1}]}\n", 4, 53, "unsupported", ""),
+    (R + "{match: {models: [a]}, chain: [{provider: groq, weight: 1}]}\n", 4, 53, "unknown-key", "of `split`"),
+    (R + "{match: {models: [a]}, chain: [{provider: groq, by: weight}]}\n", 4, 57, "unreachable-setting", "add `split`"),
+    (R + "{match: {models: [a]}, chain: [{model: m}]}\n", 4, 36, "missing-key", "provider: groq"),
+    (R + "{match: {models: [a]}, chain: [{split: [{provider: groq}]}]}\n", 4, 44, "out-of-range", ""),
+    (
+        R + "{match: {models: [a]}, chain: [{model: m, split: [{provider: groq}, {provider: openai}]}]}\n",
+        4, 44, "unreachable-setting", "in the members",
+    ),
     (R + "{match: {models: [a]}, chain: [{provider: groq, prefill: true}]}\n", 4, 62, "unreachable-setting", "resume"),
     (R + "{match: {models: [a]}, chain: [{provider: groq}], timeouts: {first_token: 1s}}\n",
      4, 79, "unreachable-setting", "add a target"),
