@@ -27,9 +27,7 @@ from proxy.core.config.load import MAIN_ADMIN
 from proxy.core.config.price_table import PriceResult
 from proxy.core.config.problem import Problem, has_errors
 from proxy.core.config.settings import AdminToken, Durability, SecretRef, Settings, endpoints_of
-from proxy.core.dialect import Dialect
-from proxy.core.redaction import AnswerRedactor, RequestRedactor
-from proxy.core.redaction.detect import KNOWN_KINDS, Detector, build_detector, kinds_of
+from proxy.core.redaction.detect import KNOWN_KINDS
 from proxy.flow.attempts import Attempts
 from proxy.flow.audit_calls import QUERY_S, AuditCalls
 from proxy.flow.breaker_calls import breaker_routes
@@ -47,6 +45,7 @@ from proxy.flow.heartbeat import Heartbeat
 from proxy.flow.outbox import Outbox
 from proxy.flow.people import people_routes
 from proxy.flow.pricing import Pricing
+from proxy.flow.redactors import Redactors
 from proxy.flow.relay import Relay
 from proxy.flow.reload import compile_snapshot, put_in_force
 from proxy.flow.self_test import CASE_FAILED, prove
@@ -55,6 +54,7 @@ from proxy.flow.waiting import WaitingLines
 from proxy.server.admin import AdminDoor
 from proxy.server.admin_access import Access, Credential, is_loopback_host
 from proxy.server.admin_api import AdminApi
+from proxy.server.body_worker import BodyWorker
 from proxy.server.door import DataDoor
 from proxy.server.probes import ProbeDoor, Published
 from proxy.sources.files import FolderSnapshot, read_prices, watch_policies, watch_prices
@@ -68,19 +68,14 @@ from proxy.telemetry.log import set_up
 from proxy.telemetry.metrics import Metrics, Sample
 from proxy.telemetry.witness import Telemetry
 from proxy.terms.admin import AdminRoute, AdminWrite, Role
-from proxy.terms.redaction import Action, CustomType, DirectionPlan, RedactionPlan, Unscanned
 from proxy.upstream.providers import Providers
 
 if TYPE_CHECKING:
     from proxy.stores.redis_budgets import RedisBudgets
 
 POLICY_LOOK_EVERY_S = 1.0
-WARM_UP = (
-    b'{"model":"m","messages":[{"role":"user","content":"ana@example.com +55 11 98765-4321 529.982.247-25 token: x"}]}'
-)
 SECRET_LOOK_EVERY_S = 5.0
 WALL_CLOCK_STEP_S = 0.5
-MAX_DETECTORS = 32
 BACKGROUND_PAUSE_S = 1.0
 
 
@@ -114,42 +109,6 @@ class ProviderKeys:
     def forget(self) -> None:
         """Look every key up anew: a file has changed."""
         self._shown.clear()
-
-
-class Redactors:
-    """Compiles redaction plans; detectors of the same kinds are shared."""
-
-    def __init__(self, hash_key: bytes) -> None:
-        self._hash_key = hash_key
-        self._detectors: dict[tuple[frozenset[str], tuple[CustomType, ...]], Detector] = {}
-
-    def build(self, plan: RedactionPlan) -> RequestRedactor | None:
-        """Return the redactor of a plan, or None when it looks for nothing in requests and refuses nothing."""
-        request = plan.request
-        if not request.is_active and plan.unscanned is Unscanned.PASS:
-            return None
-        redactor = RequestRedactor(plan, self._detector(request, plan), hash_key=self._hash_key)
-        # Automata are built lazily by their engines: let nobody's first request pay for it.
-        redactor.redact(WARM_UP, Dialect.CHAT)
-        return redactor
-
-    def build_answers(self, plan: RedactionPlan) -> AnswerRedactor | None:
-        """Return the redactor of a plan's answers, or None when it looks for nothing there."""
-        if not plan.response.is_active:
-            return None
-        answers = AnswerRedactor(plan, self._detector(plan.response, plan), hash_key=self._hash_key)
-        answers.whole(WARM_UP, answers.marks(is_error=True))
-        return answers
-
-    def _detector(self, direction: DirectionPlan, plan: RedactionPlan) -> Detector:
-        own = tuple(own for own in plan.custom if direction.action_for(own.name) is not Action.OFF)
-        key = (kinds_of(direction), own)
-        detector = self._detectors.get(key)
-        if detector is None:
-            if len(self._detectors) >= MAX_DETECTORS:  # those of policies long gone
-                self._detectors.clear()
-            detector = self._detectors[key] = build_detector(*key)
-        return detector
 
 
 @dataclass(slots=True)
@@ -248,6 +207,9 @@ class App:
             self.waiting,
             self.pricing,
         )
+        hash_key = os.urandom(32)
+        self._redactors = Redactors(hash_key)
+        self._large = BodyWorker(hash_key, lambda error: witness.fault("body_worker", error=error))
         relay = Relay(
             self.catalog,
             callers,
@@ -255,7 +217,7 @@ class App:
             self.outbox,
             clock,
             witness,
-            offload,
+            self._large,
             settings.audit.durability is Durability.FSYNC,
         )
         self.door = DataDoor(settings.server, relay, clock, witness)
@@ -285,7 +247,6 @@ class App:
             on_fault=lambda path, kind: witness.fault("admin_call", path=path, error=kind),
         )
         self.admin = AdminDoor(settings.server.admin, self.probes, self.vitals, self._registry, access, api)
-        self._redactors = Redactors(os.urandom(32))
 
     def _load_prices(self) -> None:
         """Read the price table for the first time; what is wrong with it is said, and nothing has a price then."""
@@ -617,4 +578,5 @@ class App:
         await self._sink.close()
         self._spool.close()
         await self.admin.close()
+        self._large.close()
         self._reader.shutdown(wait=False, cancel_futures=True)

@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _snapshot(settings: Settings, folder: str | None) -> Snapshot:
-    from proxy.app import Redactors  # noqa: PLC0415 - half a second of imports that --help does not need
+    from proxy.flow.redactors import Redactors  # noqa: PLC0415 - half a second of imports that --help does not need
 
     made = Redactors(_HASH_KEY)
     policies = read_policies(Path(folder) if folder else settings.policies)

@@ -48,7 +48,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Play the cases; return the exit code."""
-    from proxy.app import Redactors  # noqa: PLC0415 - half a second of imports that --help does not need
+    from proxy.flow.redactors import Redactors  # noqa: PLC0415 - half a second of imports that --help does not need
 
     config = read_config(Path(args.config))
     if config.settings is None:

@@ -32,7 +32,7 @@ from proxy.flow.outbox import Outbox
 from proxy.flow.ports import Answer, LiveBody, Offload, Upstream
 from proxy.flow.rescue import Share
 from proxy.flow.streaming import StreamPipe
-from proxy.flow.treating import is_text, must_treat, redact_error, redact_whole, transforms_for
+from proxy.flow.treating import is_text, must_treat, redact_error, transforms_for, treat_whole
 from proxy.terms.exchange import Usage
 from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import Fault, Outcome, Status
@@ -105,15 +105,12 @@ class Delivery:
             is_decoded = True
         if coding is not None and not is_decoded and must_treat(exchange, route):
             return Failed(Outcome.BAD_RESPONSE)
-        if route.answers is not None and (coding is None or is_decoded) and is_text(head):
-            redacted = await redact_whole(exchange, route.answers, body, self.offload)
-            if redacted is None:
-                facts.usage = _usage_of(body)
-                return Failed(Outcome.ANSWER_BLOCKED)
-            body = redacted
-        vault = exchange.vault
-        if vault is not None and not vault.is_empty:
-            body = AnswerRestorer(vault, exchange.dialect).whole(body)
+        reads = (coding is None or is_decoded) and is_text(head)
+        treated = await treat_whole(exchange, route.answers if reads else None, body, self.offload)
+        if treated is None:
+            facts.usage = _usage_of(body)
+            return Failed(Outcome.ANSWER_BLOCKED)
+        body = treated
         if asked is not None:
             body = rename_model(body, asked)
         if exchange.dialect is not Dialect.OTHER and b'"usage"' in body and len(body) <= _USAGE_MAX_BYTES:

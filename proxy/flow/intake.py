@@ -158,13 +158,15 @@ def with_model(body: bytes, document: Any, model: str) -> bytes:
     Only when the one ``"model"`` in the bytes cannot be told for sure to be the top-level key is the parsed
     document written anew.
     """
-    if document is None:  # a form that was gathered
+    if document is None and body.startswith(b"--"):  # a form that was gathered
         field = _MULTIPART_MODEL.search(body[:MULTIPART_PEEK_BYTES])
         return body if field is None else body[: field.start(1)] + model.encode() + body[field.end(1) :]
     if body.count(_MODEL_KEY) == 1 and b"\\u" not in body and _SPLICEABLE.fullmatch(model):
         found = _MODEL_VALUE.search(body)
         if found is not None:
             return body[: found.start(1)] + model.encode("ascii") + body[found.end(1) :]
+    if document is None:  # a large body, read elsewhere
+        document = orjson.loads(body)
     return orjson.dumps({**document, "model": model})
 
 

@@ -28,6 +28,7 @@ from proxy.flow.callers import CallerBook
 from proxy.flow.catalog import Catalog, Snapshot
 from proxy.flow.delivering import Delivery
 from proxy.flow.fleet import Fleet
+from proxy.flow.large_bodies import InPlace
 from proxy.flow.outbox import Outbox
 from proxy.flow.ports import Answer, AttemptFailed, BodySink, Call, Inbound
 from proxy.flow.relay import Relay
@@ -127,7 +128,7 @@ class Rehearsal:
         attempts = Attempts(
             fleet, budgets, upstream, delivery, clock, ear, lambda: 0.5, max_bytes, WaitingLines(clock.monotonic_s)
         )
-        relay = Relay(catalog, callers, attempts, outbox, clock, ear, _at_once)
+        relay = Relay(catalog, callers, attempts, outbox, clock, ear, InPlace())
         listener = _Listener()
         head = _head_of(case)
         if callers.demands_key:

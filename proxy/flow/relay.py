@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from functools import partial
 
 from proxy.core.dialect import Dialect
 from proxy.core.policy.model import NoRoute, NoRouteReason
 from proxy.core.redaction import Blocked, Redacted, Unreadable, Untouched, Verdict
-from proxy.core.redaction.form import redact_form
 from proxy.core.redaction.request import UNSCANNED_KIND
 from proxy.core.routing.problems import Code, Problem, problem, problem_of_fault
 from proxy.flow.attempts import Attempts
@@ -30,12 +28,12 @@ from proxy.flow.intake import (
     model_in_multipart,
     read_json,
 )
+from proxy.flow.large_bodies import LargeBodies, redact_body
 from proxy.flow.metering import plan_of
 from proxy.flow.models import list_models
 from proxy.flow.outbox import Outbox, Refused
-from proxy.flow.ports import BodySource, Clock, Inbound, Offload, Responder, Witness
+from proxy.flow.ports import BodySource, Clock, Inbound, Responder, Witness
 from proxy.flow.synced_tail import SyncedTail
-from proxy.flow.texts import unwrap, wrap
 from proxy.flow.uploads import gather
 from proxy.terms.errors import ProxyError
 from proxy.terms.http import RequestHead
@@ -53,7 +51,7 @@ class Relay:
     outbox: Outbox
     clock: Clock
     witness: Witness
-    offload: Offload
+    large: LargeBodies
     is_fsync: bool = False
     """The end of an answer waits until its row is synced."""
 
@@ -148,8 +146,7 @@ class Relay:
         if exchange.dialect is Dialect.OTHER and b"json" not in content_type.lower():
             return Request(body)
         if len(body) > OFFLOAD_ABOVE_BYTES:
-            result: Request | Problem = await self.offload(lambda: read_json(body, exchange.dialect))
-            return result
+            return await self.large.read(body, exchange.dialect)
         return read_json(body, exchange.dialect)
 
     @staticmethod
@@ -180,22 +177,12 @@ class Relay:
         body = request.body
         if not body:
             return _unscanned(exchange, route) if request.upload is not None else None
-        if is_form:
-            files = route.plan.redaction.files
-            form = partial(redact_form, redactor, body, content_type, files)
-            result = await self.offload(form) if len(body) > OFFLOAD_ABOVE_BYTES else form()
-            return _settle(exchange, route, request, result, is_wrapped=False)
-        document, is_wrapped = request.document, False
-        if exchange.dialect is Dialect.OTHER and b"json" not in content_type.lower():
-            wrapped = wrap(body, content_type)
-            if wrapped is None:
-                return _unscanned(exchange, route)
-            body, document, is_wrapped = wrapped, None, True
+        plan = route.plan.redaction
         if len(body) > OFFLOAD_ABOVE_BYTES:
-            result = await self.offload(lambda: redactor.redact(body, exchange.dialect, document))
+            result = await self.large.redact(body, exchange.dialect, content_type, plan)
         else:
-            result = redactor.redact(body, exchange.dialect, document)
-        return _settle(exchange, route, request, result, is_wrapped=is_wrapped)
+            result = redact_body(redactor, plan, body, exchange.dialect, content_type, request.document)
+        return _settle(exchange, route, request, result)
 
     async def _gather(self, inbound: Inbound, source: BodySource, request: Request) -> Problem | None:
         """Hold an upload that policy wants to read; one that is too large passes unread."""
@@ -288,7 +275,7 @@ def _no_route(answer: NoRoute, model: str | None) -> Problem:
             )
 
 
-def _settle(exchange: Exchange, route: Route, request: Request, result: Verdict, *, is_wrapped: bool) -> Problem | None:
+def _settle(exchange: Exchange, route: Route, request: Request, result: Verdict) -> Problem | None:
     """Put a verdict into the request and the facts; return the refusal it comes to."""
     facts = exchange.facts
     match result:
@@ -298,7 +285,7 @@ def _settle(exchange: Exchange, route: Route, request: Request, result: Verdict,
         case Redacted():
             facts.findings, facts.sanitized = result.findings, result.sanitized
             facts.unscanned_bytes = result.unscanned_bytes
-            request.body = unwrap(result.document) if is_wrapped else result.body
+            request.body = result.body
             request.document = result.document
             exchange.vault = result.vault
         case Blocked():

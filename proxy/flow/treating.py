@@ -6,10 +6,11 @@ work.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from proxy.core.dialect import Dialect
-from proxy.core.redaction import AnswerRedactor, StreamObserver, StreamRestorer, Vault
+from proxy.core.redaction import AnswerRedactor, AnswerRestorer, StreamObserver, StreamRestorer, Vault
 from proxy.flow.catalog import Route
 from proxy.flow.exchange import Exchange
 from proxy.flow.intake import OFFLOAD_ABOVE_BYTES, ModelRenamer
@@ -36,24 +37,42 @@ def is_text(head: AnswerHead) -> bool:
     return b"json" in content_type or content_type.startswith(b"text/") or not content_type
 
 
-async def redact_whole(exchange: Exchange, answers: AnswerRedactor, body: bytes, offload: Offload) -> bytes | None:
-    """Return what may be passed on of an answer; None when policy blocks it."""
-    if exchange.dialect is Dialect.EMBEDDINGS:
+async def treat_whole(
+    exchange: Exchange, answers: AnswerRedactor | None, body: bytes, offload: Offload
+) -> bytes | None:
+    """Return what the caller gets of a whole answer; None when policy blocks it.
+
+    Args:
+        exchange: Whose vault goes in, and whose tally comes out.
+        answers: What policy does with the model's own words; None where it does not look at them.
+        body: The answer.
+        offload: Where large answers are treated.
+    """
+    vault = exchange.vault
+    has_values = vault is not None and not vault.is_empty
+    if exchange.dialect is Dialect.EMBEDDINGS or (answers is None and not has_values):
         return body
-    marks = exchange.marks = answers.marks()
+    work = partial(_treated, exchange, answers, vault if has_values else None, body)
     try:
         if len(body) > OFFLOAD_ABOVE_BYTES:
-            redacted: bytes = await offload(lambda: answers.whole(body, marks))
-        else:
-            redacted = answers.whole(body, marks)
+            treated: bytes = await offload(work)
+            return treated
+        return work()
     except AnswerBlocked:
         return None
-    except RedactionFault:
-        if not answers.is_observing:
-            raise
-        exchange.facts.notes.append(UNREAD)
-        redacted = body
-    return redacted
+
+
+def _treated(exchange: Exchange, answers: AnswerRedactor | None, vault: Vault | None, body: bytes) -> bytes:
+    """Take new findings out, then put the values back."""
+    if answers is not None:
+        exchange.marks = answers.marks()
+        try:
+            body = answers.whole(body, exchange.marks)
+        except RedactionFault:
+            if not answers.is_observing:
+                raise
+            exchange.facts.notes.append(UNREAD)
+    return body if vault is None else AnswerRestorer(vault, exchange.dialect).whole(body)
 
 
 def redact_error(exchange: Exchange, answers: AnswerRedactor, body: bytes) -> bytes:

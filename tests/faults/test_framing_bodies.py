@@ -152,10 +152,6 @@ def test_odd_but_harmless_json_passes_as_it_is_or_is_refused(ordinary: Stage, co
     assert body == ordinary.provider.last.body
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="orjson holds the interpreter's lock, so reading in a worker thread stalls the loop all the same",
-)
 def test_million_keys_do_not_hold_others_up(ordinary: Stage) -> None:
     """HT-11, I11: a big document is read beside the loop, so the probe stays quick."""
     body = (

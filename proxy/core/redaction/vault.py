@@ -127,7 +127,10 @@ class Vault:
         name = tag_name(kind)
         identity = (kind, normal_form(kind, value))
         inside = self._numbered(name, identity) if identity not in self._numbers else self._variant(name, identity)
-        tag = f"[{inside}]"
+        return self._keep(kind, value, f"[{inside}]")
+
+    def _keep(self, kind: str, value: str, tag: str) -> str:
+        inside = tag[1:-1]
         self._by_value[kind, value] = tag
         self._by_folded[inside.replace("-", "").upper()] = value
         self._max_body = max(self._max_body, len(inside) + SLACK)
@@ -135,6 +138,15 @@ class Vault:
         if not value.isprintable() or '"' in value or "\\" in value:
             self.needs_escaping = True
         return tag
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return type, value and placeholder of everything in here, for the other end of a private pipe."""
+        return [(kind, value, tag) for (kind, value), tag in self._by_value.items()]
+
+    def take(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Take in what another vault gave away; it is then for restoring alone."""
+        for kind, value, tag in rows:
+            self._keep(kind, value, tag)
 
     def _variant(self, name: str, identity: tuple[str, str]) -> str:
         """Return the known number with the next free letter; a number of its own when there is none."""

@@ -1,0 +1,194 @@
+"""Reading and redacting one request body: the same steps here and in the process for large bodies.
+
+Owns what is asked of that process and what it answers. Knows no pipes: ``server.body_worker`` carries the jobs over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from proxy.core.dialect import Dialect
+from proxy.core.redaction import Redacted, RequestRedactor, Untouched, Vault, Verdict
+from proxy.core.redaction.form import redact_form
+from proxy.core.routing.problems import Problem
+from proxy.flow.intake import Request, read_json
+from proxy.flow.redactors import Redactors
+from proxy.flow.texts import unwrap, wrap
+from proxy.terms.errors import RedactionFault
+from proxy.terms.redaction import RedactionPlan
+
+
+class LargeBodies(Protocol):
+    """Reads bodies that are too large to be read beside other exchanges."""
+
+    async def read(self, body: bytes, dialect: Dialect) -> Request | Problem:
+        """Return what a JSON body asks for; the parsed document stays where it was parsed.
+
+        Raises:
+            RedactionFault: It could not be read.
+        """
+        ...
+
+    async def redact(self, body: bytes, dialect: Dialect, content_type: bytes, plan: RedactionPlan) -> Verdict:
+        """Decide what may leave in place of a body; ``document`` of the verdict is None.
+
+        Raises:
+            RedactionFault: It could not be judged; nothing may leave.
+        """
+        ...
+
+
+def redact_body(
+    redactor: RequestRedactor,
+    plan: RedactionPlan,
+    body: bytes,
+    dialect: Dialect,
+    content_type: bytes,
+    document: Any = None,
+) -> Verdict:
+    """Decide what may leave in place of a body of any kind; what cannot be read counts as unscanned.
+
+    Raises:
+        RedactionFault: A detector or the walk failed; nothing may leave.
+    """
+    kind = content_type.lower()
+    if dialect is not Dialect.OTHER or b"json" in kind:
+        return redactor.redact(body, dialect, document)
+    if kind.startswith(b"multipart/form-data"):
+        return redact_form(redactor, body, content_type, plan.files)
+    wrapped = wrap(body, content_type)
+    if wrapped is None:
+        return Untouched(unscanned_bytes=len(body))
+    verdict = redactor.redact(wrapped, dialect)
+    if isinstance(verdict, Redacted):
+        verdict = replace(verdict, body=unwrap(verdict.document), document=None)
+    return verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ReadJob:
+    """Ask for what a JSON body asks for."""
+
+    dialect: Dialect
+
+
+@dataclass(frozen=True, slots=True)
+class RedactJob:
+    """Ask for a verdict."""
+
+    dialect: Dialect
+    content_type: bytes
+    plan: RedactionPlan
+    hash_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong, by the name of its exception: never a message, which may quote the body."""
+
+    error: str
+
+
+Job = ReadJob | RedactJob
+Result = Request | Problem | Verdict | Failure
+
+
+class Reader:
+    """The far end: carries out jobs, one after the other; remembers the last document until it was redacted."""
+
+    def __init__(self) -> None:
+        self._redactors: dict[bytes, Redactors] = {}
+        self._compiled: dict[RedactJobKey, RequestRedactor | None] = {}
+        self._last: tuple[bytes, Any] = (b"", None)
+
+    def carry_out(self, job: Job, body: bytes) -> tuple[Result, bytes, list[tuple[str, str, str]]]:
+        """Return the result without its body and vault, then these two."""
+        try:
+            if isinstance(job, ReadJob):
+                return self._read(job, body), b"", []
+            return self._redact(job, body)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the near end refuses the request
+            return Failure(type(exc).__name__), b"", []
+
+    def _read(self, job: ReadJob, body: bytes) -> Request | Problem:
+        request = read_json(body, job.dialect)
+        if not isinstance(request, Request):
+            return request
+        self._last = (body, request.document)
+        return replace(request, body=b"", document=None)
+
+    def _redact(self, job: RedactJob, body: bytes) -> tuple[Result, bytes, list[tuple[str, str, str]]]:
+        known, document = self._last
+        self._last = (b"", None)
+        redactor = self._redactor(job)
+        if redactor is None:
+            return Untouched(), b"", []
+        verdict = redact_body(
+            redactor, job.plan, body, job.dialect, job.content_type, document if known == body else None
+        )
+        if isinstance(verdict, Redacted):
+            out, rows = verdict.body, verdict.vault.rows()
+            return replace(verdict, body=b"", document=None, vault=_NO_VAULT), out, rows
+        return (replace(verdict, document=None) if isinstance(verdict, Untouched) else verdict), b"", []
+
+    def _redactor(self, job: RedactJob) -> RequestRedactor | None:
+        key = RedactJobKey(repr(job.plan), job.hash_key)
+        if key not in self._compiled:
+            if len(self._compiled) >= _MAX_PLANS:
+                self._compiled.clear()
+            redactors = self._redactors.setdefault(job.hash_key, Redactors(job.hash_key))
+            self._compiled[key] = redactors.build(job.plan)
+        return self._compiled[key]
+
+
+class InPlace:
+    """Large bodies read where they are: for rehearsals, where nobody waits beside them."""
+
+    def __init__(self) -> None:
+        self._reader = Reader()
+
+    async def read(self, body: bytes, dialect: Dialect) -> Request | Problem:
+        """Return what a JSON body asks for."""
+        result = await self._ask(ReadJob(dialect), body)
+        assert isinstance(result, (Request, Problem))
+        return result
+
+    async def redact(self, body: bytes, dialect: Dialect, content_type: bytes, plan: RedactionPlan) -> Verdict:
+        """Decide what may leave in place of a body."""
+        result = await self._ask(RedactJob(dialect, content_type, plan, b"rehearsal"), body)
+        assert not isinstance(result, (Request, Problem, Failure))
+        return result
+
+    async def _ask(self, job: Job, body: bytes) -> Result:
+        result, out, rows = self._reader.carry_out(job, body)
+        if isinstance(result, Failure):
+            raise RedactionFault(f"a large body could not be read: {result.error}")
+        return await joined(result, body, out, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class RedactJobKey:
+    """What one compiled redactor was made of."""
+
+    plan: str
+    hash_key: bytes
+
+
+_MAX_PLANS = 32
+_ROWS_AT_ONCE = 1000
+_NO_VAULT: Any = None
+
+
+async def joined(result: Result, body: bytes, out: bytes, rows: list[tuple[str, str, str]]) -> Result:
+    """Return a result with the body and the vault that travelled beside it; others get their turn in between."""
+    if isinstance(result, Redacted):
+        vault = Vault()
+        for at in range(0, len(rows), _ROWS_AT_ONCE):
+            vault.take(rows[at : at + _ROWS_AT_ONCE])
+            await asyncio.sleep(0)
+        return replace(result, body=out, vault=vault)
+    if isinstance(result, Request):
+        return replace(result, body=body)
+    return result

@@ -1,0 +1,157 @@
+"""Large bodies: read and redacted beside everybody else, and refused when that fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from tests.support.simulator import Simulator
+from tests.support.wire import Message, Sidecar, eventually, request, sidecar_for, threaded_simulator
+
+pytestmark = pytest.mark.faults
+
+POLICY = """
+version: 1
+policy: default
+redaction: {request: {default: restore}}
+routes:
+  - {name: renamed, match: {models: ["alias"]}, chain: [{provider: main, model: served}], retries: none}
+  - {name: any, match: {models: ["*"]}, chain: [{provider: main}], retries: none}
+"""
+WORDS = "The quick brown fox jumps over the lazy dog while nobody looks at the clock on the wall. "
+EMAIL = "ana.canary@example.com"
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Simulator]:
+    with threaded_simulator(journal_body_bytes=32 << 20, journal_total_bytes=256 << 20) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def sidecar(provider: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    config = f'providers: {{main: {{base_url: "{provider.base_url}"}}}}\n'
+    with sidecar_for(tmp_path_factory.mktemp("large"), config, POLICY, server="max_body: 32MiB") as running:
+        yield running
+
+
+def ask(sidecar: Sidecar, *contents: str, model: str = "m", **fields: Any) -> Message:
+    messages = [{"role": "user", "content": content} for content in contents]
+    body = json.dumps({"model": model, "messages": messages, **fields}).encode()
+    return sidecar.ask(request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"}), 60.0)
+
+
+def worker_of(sidecar: Sidecar) -> int:
+    """Return the process id of the sidecar's one child, 0 when it has none."""
+    children = Path(f"/proc/{sidecar.process.pid}/task/{sidecar.process.pid}/children").read_text().split()
+    return int(children[0]) if children else 0
+
+
+class Prober:
+    """Asks the event loop for what it refuses at once, every 5 ms, and remembers the slowest answer."""
+
+    def __init__(self, port: int) -> None:
+        self.slowest_s = 0.0
+        self.count = 0
+        self._port = port
+        self._is_over = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self._is_over:
+            with socket.create_connection(("127.0.0.1", self._port)) as sock:
+                started_s = time.monotonic()
+                sock.sendall(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+                sock.recv(65536)
+                self.slowest_s = max(self.slowest_s, time.monotonic() - started_s)
+                self.count += 1
+            time.sleep(0.005)  # noqa: TID251 - no event loop here
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+        self._thread.join(5)
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [[f"{WORDS * 220_000} {EMAIL}"], [f"{WORDS * 2} {EMAIL}"] * 100_000],
+    ids=["one string", "100,000 strings"],
+)
+def test_twenty_megabytes_hold_nobody_up(sidecar: Sidecar, provider: Simulator, contents: list[str]) -> None:
+    """An exchange beside it stays quick (some milliseconds where the machine is quiet), and no value leaves."""
+    with Prober(sidecar.data_port) as prober:
+        answer = ask(sidecar, *contents)
+
+    assert (200, "email=1") == (answer.status, answer.get("x-readygate-redactions"))
+    assert EMAIL.encode() not in provider.last.body
+    assert b"[EMAIL-1]" in provider.last.body
+    assert prober.count > 20
+    assert prober.slowest_s < 0.25, f"{prober.slowest_s:.3f} s"
+
+
+def test_values_of_a_large_body_come_back(sidecar: Sidecar, provider: Simulator) -> None:
+    """The vault crosses from the process that found them; the alias is replaced in the outgoing body."""
+    answer = ask(sidecar, WORDS * 5000, f"echo: write to {EMAIL}", model="alias")
+
+    assert f"write to {EMAIL}" == answer.json()["choices"][0]["message"]["content"]
+    assert "served" == json.loads(provider.last.body)["model"]
+
+
+def test_large_body_without_findings_goes_untouched(sidecar: Sidecar, provider: Simulator) -> None:
+    """Byte for byte, as small ones do."""
+    ask(sidecar, WORDS * 5000)
+    sent = json.dumps({"model": "m", "messages": [{"role": "user", "content": WORDS * 5000}]}).encode()
+
+    assert sent == provider.last.body
+
+
+def test_large_body_that_is_no_json_is_refused(sidecar: Sidecar) -> None:
+    """The same answer as for a small one."""
+    body = b'{"model": "m", ' + b"x" * 300_000
+    answer = sidecar.ask(request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"}))
+
+    assert (400, "body_unreadable") == (answer.status, answer.error["code"])
+
+
+def test_death_of_the_reading_process_refuses_one_request_and_no_more(sidecar: Sidecar, provider: Simulator) -> None:
+    """Killed for memory, say: nothing unread leaves, and the next body finds a new process."""
+    ask(sidecar, WORDS * 5000)
+    before = len(provider.entries)
+    old = worker_of(sidecar)
+    os.kill(old, signal.SIGSTOP)
+    answers: list[Message] = []
+    thread = threading.Thread(target=lambda: answers.append(ask(sidecar, WORDS * 50_000, EMAIL)))
+    thread.start()
+    time.sleep(0.3)  # noqa: TID251 - the body has to be on its way; no event loop here
+    os.kill(old, signal.SIGKILL)
+    thread.join(10)
+
+    assert (500, "redaction_failed") == (answers[0].status, answers[0].error["code"])
+    assert before == len(provider.entries)
+    assert 200 == ask(sidecar, WORDS * 5000, EMAIL).status
+    assert worker_of(sidecar) not in (0, old)
+
+
+def test_reading_process_ends_with_the_sidecar(provider: Simulator, tmp_path: Path) -> None:
+    """No process is left behind."""
+    config = f'providers: {{main: {{base_url: "{provider.base_url}"}}}}\n'
+    with sidecar_for(tmp_path, config, POLICY) as running:
+        assert 0 == worker_of(running)
+        ask(running, WORDS * 5000)
+        worker = worker_of(running)
+        assert worker
+
+    eventually(lambda: not Path(f"/proc/{worker}").exists(), "the process is still there")
