@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 
+from proxy.core.audit.pruning import Ages
 from proxy.core.audit.records import CHECKPOINT, Record
 from proxy.core.budget.calendar import WallClock
 from proxy.core.budget.prices import PriceTable
@@ -48,6 +49,7 @@ from proxy.flow.pricing import Pricing
 from proxy.flow.redactors import Redactors
 from proxy.flow.relay import Relay
 from proxy.flow.reload import compile_snapshot, put_in_force
+from proxy.flow.retention import Pruner, ages_of, keep_pruning
 from proxy.flow.self_test import CASE_FAILED, prove
 from proxy.flow.vitals import Vitals
 from proxy.flow.waiting import WaitingLines
@@ -63,6 +65,7 @@ from proxy.stores.audit_reader import readers
 from proxy.stores.audit_stores import dead_letters, make_signer, make_sink, open_spool
 from proxy.stores.memory import MemorySpool
 from proxy.stores.people import open_people
+from proxy.stores.retention import open_pruner
 from proxy.stores.stdout_sink import plain_record
 from proxy.telemetry.log import set_up
 from proxy.telemetry.metrics import Metrics, Sample
@@ -298,8 +301,11 @@ class App:
         pace = DeliveryPace(max_rows=audit.sink_batch_rows, max_age_s=audit.sink_batch_wait_s)
         self._store_url = store
         self._sink = make_sink(store)
+        self._pruner: Pruner | None = None
         key = self._secrets.current(audit.key) if audit.key is not None else None
         signer = make_signer(audit, None if key is None else key.reveal())
+        with suppress(ValueError):  # standard output keeps no rows
+            self._pruner = open_pruner(store, signer)
         self.witness.notice("audit_key", key=signer.key, public=getattr(signer, "public", b"").hex())
         checkpoints = Checkpoints(signer, self.clock, self._tell_checkpoint)
         letters = dead_letters(audit)
@@ -484,6 +490,7 @@ class App:
                 keeper = self._keep_budget_store(tasks)
                 background = [
                     tasks.create_task(self._keep_up("audit_delivery", self.rows.run), name="audit-delivery"),
+                    tasks.create_task(self._keep_up("audit_retention", self._prune), name="audit-retention"),
                     tasks.create_task(self._keep_up("policy_watch", self._watch_policies), name="policy-watch"),
                     tasks.create_task(self._keep_up("secret_watch", self._watch_secrets), name="secret-watch"),
                 ]
@@ -549,6 +556,17 @@ class App:
             for name, provider in self._settings.providers.items()
             if name not in usable and name not in self._simulated
         }
+
+    async def _prune(self) -> None:
+        if self._pruner is None:
+            await asyncio.Event().wait()
+        else:
+            await keep_pruning(self._pruner, self._ages, self.clock.unix_ms, self.witness, random.random)
+
+    def _ages(self) -> Ages:
+        """How long rows stay, by the policies in force."""
+        snapshot = self.catalog.snapshot
+        return ages_of(() if snapshot is None else snapshot.policies.policies)
 
     async def _watch_policies(self) -> None:
         async for folder in watch_policies(self._settings.policies, POLICY_LOOK_EVERY_S, self._policies.digest):

@@ -21,7 +21,7 @@ VERBS: Final = {
     "test": "play the cases beside the policies (*.cases.yaml) and say which hold",
     "redact": "show what redaction does to a text or a JSON request, and why",
     "schema": "print the JSON Schema of config.yaml or of a policy file, for editors",
-    "audit": "read and prove the audit store: tail, query, stats, export, verify, erase, migrate",
+    "audit": "read and prove the audit store: tail, query, stats, export, verify, erase, prune, migrate",
     "breakers": "list the breakers of a running sidecar, or reset one",
     "simulate": "run the simulated provider, or budgets of many sidecars on virtual time",
     "probe": "ask a running sidecar how it is (for health checks without curl)",

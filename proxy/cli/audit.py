@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from proxy.cli import audit_people, audit_verify
+from proxy.cli import audit_people, audit_prune, audit_verify
 from proxy.cli.audit_output import FORMATS, Printer, Progress, open_export, write_sums
 from proxy.cli.audit_store import EXIT_FINDING, EXIT_GOOD, EXIT_UNUSABLE, Unusable, find_store
 from proxy.core.audit.query import (
@@ -40,7 +40,7 @@ _FOLLOW_ROWS: Final = 1000
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
-        "audit", help="read the audit store: tail, query, stats, export, verify, erase, migrate",
+        "audit", help="read the audit store: tail, query, stats, export, verify, erase, prune, migrate",
         description="Read, prove and keep the audit store that config.yaml names. Exit code: 0 done, 1 a finding or no store, "
         "2 wrong usage or configuration.",
     )  # fmt: skip
@@ -66,6 +66,7 @@ def add_parser(subparsers: Any) -> None:
     migrate.add_argument("-c", "--config", default="config.yaml", metavar="PATH", help="config file (%(default)s)")
     audit_verify.add_verb(verbs)
     audit_people.add_verb(verbs)
+    audit_prune.add_verb(verbs)
     parser.set_defaults(run=run)
 
 
@@ -233,7 +234,7 @@ async def _export(args: argparse.Namespace, reader: AuditReader) -> None:
 
 
 _OWN_STORES: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
-    "verify": audit_verify.run, "erase": audit_people.run,
+    "verify": audit_verify.run, "erase": audit_people.run, "prune": audit_prune.run,
 }  # fmt: skip
 
 _READINGS: Final[dict[str, Callable[[argparse.Namespace, AuditReader], Coroutine[Any, Any, None]]]] = {

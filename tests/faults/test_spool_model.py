@@ -145,7 +145,7 @@ class Rig:
 @given(steps)
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_acked_rows_are_recovered_and_nothing_is_invented(plan: list[tuple[str, int]]) -> None:
-    """Any order of appends, syncs, deliveries, kills and power cuts keeps the promise and the order of ends."""
+    """Any order of appends, syncs, deliveries, kills and power cuts keeps the promise and the order of ends (SO-04)."""
     run_plan(plan)
 
 
@@ -153,7 +153,7 @@ def test_acked_rows_are_recovered_and_nothing_is_invented(plan: list[tuple[str, 
 @given(steps)
 @settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_acked_rows_are_recovered_in_two_thousand_runs(plan: list[tuple[str, int]]) -> None:
-    """The same, as often as the case catalogue asks."""
+    """The same, as often as the case catalogue asks (SO-04)."""
     run_plan(plan)
 
 

@@ -82,16 +82,20 @@ def interrupted(rows: Iterable[Row], ts_ms: int) -> list[Draft]:
     for row in rows:
         groups.setdefault((row.writer, row.epoch), []).append(row)
     return [
-        _draft(
-            INTERRUPTED,
+        interrupted_body(
             writer,
             epoch,
             max(row.seq for row in group),
             ts_ms,
-            {"rows": [[row.id, row.seq, (row.hash or b"").hex()] for row in group]},
+            [[row.id, row.seq, (row.hash or b"").hex()] for row in group],
         )
         for (writer, epoch), group in groups.items()
     ]
+
+
+def interrupted_body(writer: str, epoch: int, seq: int, ts_ms: int, rows: list[list[Any]]) -> Draft:
+    """Return the draft of a list of lone rows: id, number and hash (hex) of each."""
+    return _draft(INTERRUPTED, writer, epoch, seq, ts_ms, {"rows": rows})
 
 
 def read_body(record: Record) -> dict[str, Any] | None:

@@ -253,6 +253,7 @@ class _Walk:
         while (run := self._stated.skips.get(self._position + 1)) is not None:
             position, seq, digest = run
             self._go_on(position, seq, "", digest)
+            self._covered = position
 
     def _go_on(self, position: int, seq: int, row_id: str, digest: bytes) -> None:
         self._position, self._hash = position, digest

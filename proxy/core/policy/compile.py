@@ -51,7 +51,7 @@ def compile_policy(top: Section, file: str, revision: str, default_provider: str
         _budget(section, f"{name}/{budget_id}")
         for section, budget_id in zip(top["budgets"].values, budget_ids(top["budgets"].values), strict=True)
     )
-    audit = AuditPlan(required=top["audit"]["required"])
+    audit = AuditPlan(required=top["audit"]["required"], retention_s=top["audit"]["retention"])
 
     def plan(route: str, chain: tuple[Target, ...], section: Section | None) -> RoutePlan:
         retries = RetryPlan() if section is None or section["retries"] == "once" else NO_RETRIES

@@ -352,8 +352,8 @@ _AUDIT = Table(
     (
         Key("required", Flag(), "true: no row, no exchange.", "true", "true"),
         Key("content", Choice(("none",), {"full": NOT_YET, "redacted": NOT_YET}), "Text kept in rows.", "none", "none"),
+        Key("retention", duration("1d", "36500d"), "Rows are deleted when they are older.", None, "90d"),
     ),
-    later={"retention": NOT_YET},
     homes=dict.fromkeys(("store", "spool", "durability", "when_full"), "audit of config.yaml"),
 )
 

@@ -173,7 +173,7 @@ def test_every_key_arrives_in_its_plan() -> None:
             observe_only=True,
             redaction=redaction,
             budgets=(budget, everything),
-            audit=AuditPlan(required=False),
+            audit=AuditPlan(required=False, retention_s=90 * 86_400),
             max_attempts=5,
             total_s=120.0,
             retries=RetryPlan(),
@@ -323,7 +323,8 @@ BAD_FILES = [
      5, 12, "duplicate-name", "another name"),
     # the rest
     (GOOD + "audit: {content: full}\n", 4, 18, "unsupported", ""),
-    (GOOD + "audit: {retention: 90d}\n", 4, 9, "unsupported", "delete it"),
+    (GOOD + "audit: {retention: 90}\n", 4, 20, "missing-unit", "90s"),
+    (GOOD + "audit: {retention: 5m}\n", 4, 20, "out-of-range", ""),
     (GOOD + "audit: {store: x}\n", 4, 9, "unknown-key", "audit of config.yaml"),
     (GOOD + "readiness: {require: [polcy]}\n", 4, 23, "unknown-component", "did you mean `policy`?"),
     (GOOD + "readiness: {require: [{route: none, healthy: 1}]}\n", 4, 23, "unknown-route", "known: any"),
