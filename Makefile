@@ -139,6 +139,10 @@ loadtest-smoke: $(VENV)/.stamp-dev ## the same for 20 s
 bench: $(VENV)/.stamp-bench ## nginx, Envoy and Readygate side by side: CPU, latency, memory (needs nginx and wrk)
 	$(PY) -m loadtest.bench $(ARGS)
 
+.PHONY: restore-drill
+restore-drill: $(VENV)/.stamp-dev ## back the audit up, lose it, restore it; prints RPO and RTO
+	$(PYTEST) tests/faults/test_backup_drill.py -q -s $(ARGS)
+
 .PHONY: bench-audit
 bench-audit: $(VENV)/.stamp-dev ## what the audit costs: CPU a row, rows a second into PostgreSQL and SQLite
 	$(PY) -m loadtest.bench_audit $(ARGS)
