@@ -147,6 +147,10 @@ restore-drill: $(VENV)/.stamp-dev ## back the audit up, lose it, restore it; pri
 bench-audit: $(VENV)/.stamp-dev ## what the audit costs: CPU a row, rows a second into PostgreSQL and SQLite
 	$(PY) -m loadtest.bench_audit $(ARGS)
 
+.PHONY: soak-budgets
+soak-budgets: $(VENV)/.stamp-dev ## 8 sidecars, 3 times the demand, a store that comes and goes: the worst window of each (10 min)
+	$(PY) -m loadtest.soak_budgets $(ARGS)
+
 .PHONY: bench-budgets
 bench-budgets: $(VENV)/.stamp-dev ## what budgets cost: none, in memory and shared through a Valkey side by side
 	$(PY) -m loadtest.bench_budgets $(ARGS)

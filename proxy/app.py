@@ -32,6 +32,7 @@ from proxy.core.redaction.detect import KNOWN_KINDS
 from proxy.flow.attempts import Attempts
 from proxy.flow.audit_calls import QUERY_S, AuditCalls
 from proxy.flow.breaker_calls import breaker_routes
+from proxy.flow.budget_calls import BudgetCalls
 from proxy.flow.budgets import Budgets
 from proxy.flow.callers import CallerBook
 from proxy.flow.catalog import Catalog, Snapshot
@@ -242,7 +243,7 @@ class App:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self.metrics)
         self._add_gauges()
-        access = Access(self._credentials, is_loopback_host(settings.server.admin.host), time.monotonic)
+        access = Access(self._credentials, is_loopback_host(settings.server.admin.host), time.monotonic, callers.holder)
         api = AdminApi(
             self._admin_routes(),
             access,
@@ -321,10 +322,25 @@ class App:
         routes = [
             *breaker_routes(self.fleet, self.vitals.deployments, self.witness, time.monotonic),
             *AuditCalls(readers(self._store_url, QUERY_S), self.clock).routes(),
+            *BudgetCalls(
+                self.budgets, self._budget_store_shown, self._policy_of, readers(self._store_url, QUERY_S), self.clock
+            ).routes(),
         ]
         with suppress(ValueError):  # rows on standard output are whoever's who collects them
             routes += people_routes(open_people(self._store_url), self.clock.unix_ms)
         return routes
+
+    def _policy_of(self, app: str) -> str | None:
+        snapshot = self.catalog.snapshot
+        return None if snapshot is None else snapshot.policies.policy_of(app)
+
+    def _budget_store_shown(self) -> dict[str, Any]:
+        """How budgets are shared, and how their store is."""
+        store, shares = self.budget_store, self._settings.budgets.shares
+        if store is None:
+            return {"kind": "memory"}
+        shown = {"kind": "shared", "state": "away" if store.is_open else "ok", "reason": store.trouble}
+        return {**shown, "members": store.members, **shares._asdict()}
 
     def _note_write(self, write: AdminWrite) -> None:
         """Every admin call that was to change something leaves a trace."""

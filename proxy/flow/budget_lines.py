@@ -102,7 +102,7 @@ class Lines:
         dimension = line.meter.dimension
         before = 0 if line.central is None else line.central.limit
         if line.central is None or (line.central.limit, line.central.zone) != (split.central, rule.time_zone):
-            whose = "&".join(f"{name}={value}" for name, value in partition)
+            whose = whose_text(partition)
             line.central = CentralCounter(
                 rule.id, whose, dimension, SHAPES.get(dimension), rule.time_zone, split.central
             )
@@ -160,9 +160,20 @@ class Lines:
             reset_s = max(reset_s, line.central_reset_s)
         return DimensionView(line.meter.dimension, line.limit, used, max(0, line.limit - used), reset_s)
 
+    def named(self) -> Iterator[tuple[str, Partition, Line]]:
+        """Yield every line with its rule and partition."""
+        for (rule_id, partition), known in self._by_key.items():
+            for line in known.values():
+                yield rule_id, partition, line
+
     def all(self) -> Iterator[Line]:
         for known in self._by_key.values():
             yield from known.values()
+
+
+def whose_text(partition: Partition) -> str:
+    """Return a partition as the shared counters call it."""
+    return "&".join(f"{name}={value}" for name, value in partition)
 
 
 def asks_who(rule: BudgetRule) -> bool:

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence
 
 from proxy.core.budget.calendar import WallClock
 from proxy.core.budget.central import CentralVerdict, Charge
-from proxy.core.budget.dimensions import QUOTAS, UNITS, Unit
+from proxy.core.budget.dimensions import QUOTAS, UNITS, Dimension, Unit
 from proxy.core.budget.ledger import NO_AMOUNTS, Account, Amounts, Ledger, Reservation, Shortage, amount_of, spent_of
 from proxy.core.budget.shares import OnOutage, Shares
 from proxy.core.budget.window import SlotCounter
 from proxy.core.policy.globs import compile_glob, is_glob
 from proxy.core.policy.model import BudgetRule, UnknownPrice, WhenExhausted
-from proxy.flow.budget_lines import Line, Lines, asks_who, partition_of
+from proxy.flow.budget_lines import Line, Lines, asks_who, partition_of, whose_text
 from proxy.flow.budget_ports import Central
 from proxy.flow.verdicts import (
     NOBODY,
@@ -29,6 +29,7 @@ from proxy.flow.verdicts import (
     DimensionView,
     Granted,
     Held,
+    Partition,
     Scope,
     SharedReservation,
     TooLarge,
@@ -104,7 +105,7 @@ class Budgets:
         self._is_governed = False
         self._bindings: dict[tuple[object, ...], Binding] = {}
         self._scoped: dict[int, tuple[Sequence[BudgetRule], bool]] = {}
-        self._shared_open: set[str] = set()
+        self._shared_open: dict[str, Sequence[Charge]] = {}
         self.unpriced = 0
         """Attempts whose cost no budget could count."""
         self.unbounded = 0
@@ -223,7 +224,7 @@ class Budgets:
         for line, left in zip(binding.lines, answer.left, strict=False):
             line.central_left = left
         if answer.is_granted:
-            self._shared_open.add(rid)
+            self._shared_open[rid] = charges
             return _granted_shared(SharedReservation(rid, charges), binding, now_s)
         binding.full_until_s = now_s + min(_AFTER_DENIAL_S, answer.wait_s)
         binding.full_for = answer
@@ -293,7 +294,7 @@ class Budgets:
         if type(reservation) is Reservation:
             self._ledger.settle(reservation, actual_tokens, now_s, amounts)
         elif isinstance(reservation, SharedReservation) and reservation.rid in self._shared_open:
-            self._shared_open.discard(reservation.rid)
+            del self._shared_open[reservation.rid]
             assert self._central is not None
             spent = [
                 charge.amount
@@ -308,7 +309,7 @@ class Budgets:
         if type(reservation) is Reservation:
             self._ledger.cancel(reservation, now_s)
         elif isinstance(reservation, SharedReservation) and reservation.rid in self._shared_open:
-            self._shared_open.discard(reservation.rid)
+            del self._shared_open[reservation.rid]
             assert self._central is not None
             self._central.cancel(reservation.rid, reservation.charges)
 
@@ -317,6 +318,19 @@ class Budgets:
     def snapshot(self, now_s: float) -> tuple[BudgetView, ...]:
         """Every budget in force with its limits, use and resets; shared ones as last heard of."""
         return tuple(view for rule in self._in_force.values() for view in self._lines.views(rule, now_s))
+
+    def held(self) -> dict[tuple[str, Partition, Dimension], int]:
+        """Return what exchanges that run here hold of each limit: budget, partition, dimension -> amount."""
+        here = self._ledger.held()
+        shared: dict[tuple[str, str, Dimension], int] = {}
+        for charges in self._shared_open.values():
+            for (rule, whose, dimension, *_), amount in charges:
+                shared[rule, whose, dimension] = shared.get((rule, whose, dimension), 0) + amount
+        return {
+            (rule, partition, line.meter.dimension): here.get(id(line.meter.counter), 0)
+            + shared.get((rule, whose_text(partition), line.meter.dimension), 0)
+            for rule, partition, line in self._lines.named()
+        }
 
     async def refresh(self) -> None:
         """Look at the shared counters, so that the next snapshot is of now."""

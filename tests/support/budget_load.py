@@ -163,7 +163,7 @@ def reconcile(shots: Iterable[Shot], entries: Iterable[Entry]) -> None:
     for shot in shots:
         times = seen[shot.marker.split("-")[1].encode()]
         assert times <= 1, f"{shot.marker} reached the provider {times} times"
-        if shot.status:
+        if shot.status in (200, 429):  # what broke on its way may or may not have reached it
             assert shot.is_served == (times == 1), f"{shot.marker}: {shot.status} {shot.code}, at the provider {times}"
 
 

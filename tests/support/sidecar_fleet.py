@@ -39,7 +39,7 @@ budgets:
 routes:
 {routes}
 """
-ROUTE = '  - {{name: {name}, match: {{models: ["{name}-*"]}}, chain: [{chain}], retries: none, timeouts: {{first_byte: 10s}}}}'
+ROUTE = '  - {{name: {name}, match: {{models: ["{name}-*"]}}, chain: [{chain}], retries: none, timeouts: {{first_byte: 90s}}}}'
 
 
 @dataclass(slots=True)

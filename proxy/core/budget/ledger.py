@@ -132,6 +132,19 @@ class Ledger:
         """Reservations neither settled nor cancelled."""
         return len(self._open)
 
+    def held(self) -> dict[int, int]:
+        """Return what open reservations hold, by the ``id`` of the counter. Costs a walk over all of them."""
+        sums: dict[int, int] = {}
+        for one in self._open.values():
+            account = one.account
+            charges = one.charges or (one.tokens,) * len(account.tokens)
+            pairs: list[tuple[object, int]] = [(counter, 1) for counter in (*account.slots, *account.requests)]
+            pairs += zip(account.tokens, charges, strict=True)
+            pairs += zip((counter for counter, _ in account.apart), one.apart, strict=True)
+            for counter, amount in pairs:
+                sums[id(counter)] = sums.get(id(counter), 0) + amount
+        return sums
+
     def acquire(
         self, account: Account, tokens: int, now_s: float, rid: str, amounts: Amounts = NO_AMOUNTS
     ) -> Reservation | None:
