@@ -14,6 +14,7 @@ RUN python -m venv --without-pip /opt/readygate \
 
 COPY pyproject.toml ./
 COPY proxy proxy
+COPY policies/starters policies/starters
 RUN pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheel . \
  && pip --python /opt/readygate/bin/python install --no-deps --no-index /wheel/*.whl
 

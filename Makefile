@@ -109,6 +109,9 @@ test-slow: $(VENV)/.stamp-dev ## the long tests that `make test` leaves out
 test-policies: $(VENV)/.stamp-run ## config.yaml and policies/ load without an error, their cases hold
 	$(BIN)/readygate check -c $(CONFIG)
 	$(BIN)/readygate test -c $(CONFIG) --require-coverage
+	@for policy in $(filter-out %.cases.yaml,$(wildcard policies/starters/*.yaml)); do \
+	  echo "$$policy"; $(BIN)/readygate check -c $(CONFIG) --policies $$policy && \
+	  $(BIN)/readygate test -c $(CONFIG) --policies $$policy --require-coverage || exit 1; done
 
 .PHONY: test-own
 test-own: $(VENV)/.stamp-dev ## each core module covered by its own test file alone

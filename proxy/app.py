@@ -478,7 +478,9 @@ class App:
             folder.files, folder.problems, settings, KNOWN_KINDS, made.build, made.build_answers
         )
         if snapshot is not None:
-            problems += prove(settings, snapshot, folder.cases, MemorySpool)
+            problems += prove(
+                settings, snapshot, folder.cases, MemorySpool, None if self.pricing is None else self.pricing.table
+            )
         return (None if has_errors(problems) else snapshot), problems
 
     async def run(self) -> None:

@@ -17,6 +17,7 @@ from proxy import __version__
 VERBS: Final = {
     "serve": "run the sidecar",
     "check": "check config.yaml and the policies, with file:line:column for every problem",
+    "init": "write a first config.yaml and a starter policy, after a few questions",
     "explain": "say why a request is (or was) treated as it is: rules, findings, budgets, attempts",
     "test": "play the cases beside the policies (*.cases.yaml) and say which hold",
     "redact": "show what redaction does to a text or a JSON request, and why",

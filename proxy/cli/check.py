@@ -37,6 +37,7 @@ def add_parser(subparsers: Any) -> None:
         "Exit code: 0 nothing that stops it, 1 errors (with --strict also lints), 2 no config to check.",
     )
     parser.add_argument("-c", "--config", default="config.yaml", metavar="PATH", help="config file (%(default)s)")
+    parser.add_argument("--policies", metavar="PATH", help="another policy folder, or one policy file")
     parser.add_argument(
         "--format", choices=("text", "json", "sarif", "github"), default="text", help="output (%(default)s)"
     )
@@ -46,7 +47,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check and print; return the exit code."""
-    problems, can_start = find_problems(Path(args.config))
+    problems, can_start = find_problems(Path(args.config), Path(args.policies) if args.policies else None)
     counts = Counter(problem.severity for problem in problems)
     errors, lints = counts[Severity.ERROR], counts[Severity.LINT]
     if args.format == "json":
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_FINDING if errors or (lints and args.strict) else EXIT_GOOD
 
 
-def find_problems(config: Path) -> tuple[tuple[Problem, ...], bool]:
+def find_problems(config: Path, policies: Path | None = None) -> tuple[tuple[Problem, ...], bool]:
     """Return every problem of a config and its policies, and whether there was a config to read at all."""
     result = read_config(config)
     problems = list(result.problems)
@@ -81,7 +82,7 @@ def find_problems(config: Path) -> tuple[tuple[Problem, ...], bool]:
     ]
     if result.settings.prices is not None:
         problems += read_prices(result.settings.prices).problems
-    folder = read_policies(result.settings.policies)
+    folder = read_policies(policies or result.settings.policies)
     problems += folder.problems
     problems += parse_cases(folder.cases)[1]
     if folder.files:

@@ -29,7 +29,7 @@ from proxy.flow.intake import Request, read_json
 from proxy.flow.rehearsal import Rehearsal
 from proxy.flow.reload import compile_snapshot
 from proxy.flow.self_test import happened_in
-from proxy.sources.files import read_policies
+from proxy.sources.files import prices_of, read_policies
 from proxy.stores.audit_reader import open_reader
 from proxy.stores.memory import MemorySpool
 from proxy.terms.errors import QueryTooSlow, SinkUnavailable
@@ -120,7 +120,7 @@ def _rehearsed(args: argparse.Namespace, settings: Settings, snapshot: Snapshot)
     case = Case(
         "explain", Mark(args.request), "POST", args.path, {}, body, args.app, args.user, "", {}, (), (), Expected()
     )
-    played = Rehearsal(settings, snapshot, MemorySpool).play(case)
+    played = Rehearsal(settings, snapshot, MemorySpool, prices_of(settings)).play(case)
     happened, facts = happened_in(played), played.facts
     story = Story(f"{args.request} (played here, nothing was sent)", snapshot.revision)
     request = read_json(body, dialect_of(args.path)) if body else Request(b"")

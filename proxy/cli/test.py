@@ -22,7 +22,7 @@ from proxy.core.redaction.detect import KNOWN_KINDS
 from proxy.flow.rehearsal import Rehearsal
 from proxy.flow.reload import compile_snapshot
 from proxy.flow.self_test import CaseResult, SelfTest, run_cases
-from proxy.sources.files import read_config, read_policies
+from proxy.sources.files import prices_of, read_config, read_policies
 from proxy.stores.memory import MemorySpool
 
 _HASH_KEY: Final = b"rehearsal: pseudonyms of cases need no secret"
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     began_s = time.perf_counter()
     rules = rules_of(policies.files) if args.only is None else []
     bar, done = Progress(len(wanted), sys.stderr, time.monotonic), itertools.count(1)
-    rehearsal = Rehearsal(config.settings, snapshot, MemorySpool)
+    rehearsal = Rehearsal(config.settings, snapshot, MemorySpool, prices_of(config.settings))
     outcome = run_cases(rehearsal, wanted, rules, lambda _: bar.show(next(done)))
     bar.end()
     if args.junit:

@@ -17,6 +17,7 @@ import orjson
 
 from proxy.core.budget.calendar import WallClock
 from proxy.core.budget.ledger import Amounts
+from proxy.core.budget.prices import PriceTable
 from proxy.core.config.settings import Settings, WhenFull
 from proxy.core.dialect import Dialect, dialect_of
 from proxy.core.policy.cases import Case, Reply
@@ -31,6 +32,7 @@ from proxy.flow.fleet import Fleet
 from proxy.flow.large_bodies import InPlace
 from proxy.flow.outbox import Outbox
 from proxy.flow.ports import Answer, AttemptFailed, BodySink, Call, Inbound
+from proxy.flow.pricing import Pricing
 from proxy.flow.relay import Relay
 from proxy.flow.reload import put_in_force
 from proxy.flow.waiting import WaitingLines
@@ -101,10 +103,13 @@ class _JumpingSelector(selectors.SelectSelector):
 class Rehearsal:
     """Plays cases against one snapshot. Each case meets fresh budgets, fresh breakers and its own clock."""
 
-    def __init__(self, settings: Settings, snapshot: Snapshot, spool: Callable[[], Spool]) -> None:
+    def __init__(
+        self, settings: Settings, snapshot: Snapshot, spool: Callable[[], Spool], prices: PriceTable | None = None
+    ) -> None:
         self._settings = settings
         self._snapshot = snapshot
         self._spool = spool
+        self._prices = prices
 
     def play(self, case: Case) -> Rehearsed:
         """Play one case to its end. Call it outside of a running event loop."""
@@ -125,9 +130,9 @@ class Rehearsal:
         callers = CallerBook(self._settings.callers)
         max_bytes = self._settings.server.max_body_bytes
         delivery = Delivery(upstream, outbox, clock.monotonic_s, callers.demands_key, False, max_bytes, _at_once)
-        attempts = Attempts(
-            fleet, budgets, upstream, delivery, clock, ear, lambda: 0.5, max_bytes, WaitingLines(clock.monotonic_s)
-        )
+        lines = WaitingLines(clock.monotonic_s)
+        pricing = None if self._prices is None else Pricing(self._prices)
+        attempts = Attempts(fleet, budgets, upstream, delivery, clock, ear, lambda: 0.5, max_bytes, lines, pricing)
         relay = Relay(catalog, callers, attempts, outbox, clock, ear, InPlace())
         listener = _Listener()
         head = _head_of(case)

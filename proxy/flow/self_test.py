@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from proxy.core.audit.row import finish, row_of
+from proxy.core.budget.prices import PriceTable
 from proxy.core.config.problem import Problem, error, lint
 from proxy.core.config.settings import PolicyCases, Settings
 from proxy.core.policy.cases import Case, parse_cases
@@ -82,13 +83,18 @@ def happened_in(played: Rehearsed) -> Happened:
         answer=played.body.decode("utf-8", "replace"),
         redactions={kind.lower(): count for kind, count in facts.sanitized.items()},
         findings={kind.lower(): count for kind, count in facts.findings.items()},
+        answer_findings={kind.lower(): count for kind, count in facts.response_findings.items()},
         headers=played.headers,
         row=row,
     )
 
 
 def prove(
-    settings: Settings, snapshot: Snapshot, case_files: Sequence[tuple[str, str]], spool: Callable[[], Spool]
+    settings: Settings,
+    snapshot: Snapshot,
+    case_files: Sequence[tuple[str, str]],
+    spool: Callable[[], Spool],
+    prices: PriceTable | None = None,
 ) -> list[Problem]:
     """Play the cases beside a candidate's policies; return what keeps it from being put in force, or is worth a warning.
 
@@ -100,7 +106,7 @@ def prove(
     if problems:
         return list(problems)
     tell = error if settings.policy_cases is PolicyCases.REFUSE else lint
-    failed = run_cases(Rehearsal(settings, snapshot, spool), cases).failed
+    failed = run_cases(Rehearsal(settings, snapshot, spool, prices), cases).failed
     return [
         tell(result.case.mark, CASE_FAILED, f"{result.case.name}: {result.differences[0]}", "run `readygate test`")
         for result in failed

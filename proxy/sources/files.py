@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxy.core.budget.prices import PriceTable
 from proxy.core.config.load import ConfigResult, parse_settings
 from proxy.core.config.price_table import PriceResult, parse_prices
 from proxy.core.config.problem import Mark, Problem, error, in_order, lint
@@ -88,10 +89,17 @@ def missing_files(settings: Settings, provider_marks: Mapping[str, Mark]) -> lis
 
 
 def read_policies(folder: Path) -> FolderSnapshot:
-    """Read every ``*.yaml`` of the folder; ``*.cases.yaml`` apart. Never raises for what it finds there."""
+    """Read every ``*.yaml`` of the folder; ``*.cases.yaml`` apart. Never raises for what it finds there.
+
+    A path to one policy file stands for a folder that holds this file and its cases alone.
+    """
     shown = _shown(folder)
+    only: tuple[str, ...] = ()
+    if folder.name.endswith(".yaml") and folder.is_file():
+        only = (folder.name, folder.name.removesuffix(".yaml") + CASES_SUFFIX)
+        folder, shown = folder.parent, _shown(folder.parent)
     try:
-        names = sorted(os.listdir(folder))
+        names = sorted(name for name in os.listdir(folder) if not only or name in only)
     except OSError as exc:
         return _snapshot([], [_folder_problem(folder, shown, exc)], [])
     files: list[tuple[str, str]] = []
@@ -117,6 +125,11 @@ def read_policies(folder: Path) -> FolderSnapshot:
     if len(files) > MAX_FILES:
         problems.append(error(Mark(shown), "too-many-files", f"more than {MAX_FILES} policy files"))
     return _snapshot(files, problems, cases)
+
+
+def prices_of(settings: Settings) -> PriceTable | None:
+    """Return the price table that settings name; None when they name none or it cannot be used."""
+    return None if settings.prices is None else read_prices(settings.prices).table
 
 
 async def watch_policies(folder: Path, interval_s: float, seen: str = "") -> AsyncIterator[FolderSnapshot]:

@@ -113,6 +113,7 @@ _EXPECT = Table(
         Key("answer", _TEXT_CHECK, "What the app got back.", "{}", "{contains: [ana@example.com]}"),
         Key("redactions", _COUNTS, "Values replaced, by type; exactly these.", None, "{email: 1}"),
         Key("findings", _COUNTS, "Values seen, by type; exactly these.", None, "{email: 1, ip_address: 1}"),
+        Key("answer_findings", _COUNTS, "Values seen in the answer, by type; exactly these.", None, "{email: 1}"),
         Key("headers", MapOf(Text(), "a map of header names to values"), "Answer headers.", "{}", "{x-a: b}"),
         Key("row", MapOf(AnyValue(), "a map of columns to values"), "Columns of the audit row.", "{}", "{app: shop}"),
     ),
@@ -172,6 +173,7 @@ class Expected:
     answer: TextCheck = TextCheck()
     redactions: Mapping[str, int] | None = None
     findings: Mapping[str, int] | None = None
+    answer_findings: Mapping[str, int] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     row: Mapping[str, Any] = field(default_factory=dict)
 
@@ -325,6 +327,7 @@ def _expected(section: Section) -> Expected:
         answer=check("answer"),
         redactions=counts("redactions"),
         findings=counts("findings"),
+        answer_findings=counts("answer_findings"),
         headers={name.lower(): value for name, value in section["headers"].values.items()},
         row=dict(section["row"].values),
     )

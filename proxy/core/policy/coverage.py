@@ -27,6 +27,8 @@ class Part(StrEnum):
     BUDGET = "budget"
     REDACTION = "redaction rule"
     DEFAULT = "redaction default"
+    ANSWER_RULE = "answer redaction rule"
+    ANSWER_DEFAULT = "answer redaction default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +76,20 @@ def _budgets(top: Section) -> Iterable[Rule]:
 
 
 def _redaction(top: Section) -> Iterable[Rule]:
-    policy: str = top["policy"]
-    request = top["redaction"]["request"]
+    redaction = top["redaction"]
+    yield from _direction(top["policy"], redaction["request"], Part.REDACTION, Part.DEFAULT)
+    yield from _direction(top["policy"], redaction["response"], Part.ANSWER_RULE, Part.ANSWER_DEFAULT)
+
+
+def _direction(policy: str, section: Section, rule: Part, default: Part) -> Iterable[Rule]:
     named: set[str] = set()
-    for section, mark in request["rules"]:
-        types = frozenset(kind.lower() for kind in section["types"].values)
+    for row, mark in section["rules"]:
+        types = frozenset(kind.lower() for kind in row["types"].values)
         named |= types
-        if section["action"] != Action.OFF.value:
-            shown = ", ".join(sorted(types))
-            yield Rule(Part.REDACTION, policy, f"[{shown}] {section['action']}", types, mark)
-    if request["default"] != Action.OFF.value:
-        mark = request.at("default")
-        yield Rule(Part.DEFAULT, policy, request["default"], frozenset(named), mark)
+        if row["action"] != Action.OFF.value:
+            yield Rule(rule, policy, f"[{', '.join(sorted(types))}] {row['action']}", types, mark)
+    if section["default"] != Action.OFF.value:
+        yield Rule(default, policy, section["default"], frozenset(named), section.at("default"))
 
 
 def touches(rule: Rule, case: Case, happened: Happened) -> bool:
@@ -106,3 +110,7 @@ def touches(rule: Rule, case: Case, happened: Happened) -> bool:
             return any(kind in rule.keys for kind in happened.findings)
         case Part.DEFAULT:
             return any(kind not in rule.keys for kind in happened.findings)
+        case Part.ANSWER_RULE:
+            return any(kind in rule.keys for kind in happened.answer_findings)
+        case Part.ANSWER_DEFAULT:
+            return any(kind not in rule.keys for kind in happened.answer_findings)

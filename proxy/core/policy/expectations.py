@@ -12,6 +12,10 @@ from typing import Any, Final
 from proxy.core.policy.cases import Expected, TextCheck
 
 _SHOWN: Final = 80
+_PLAIN_KEYS: Final = (
+    *("status", "code", "result", "policy", "route", "targets", "skipped"),
+    *("redactions", "findings", "answer_findings"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class Happened:
     answer: str
     redactions: Mapping[str, int]
     findings: Mapping[str, int]
+    answer_findings: Mapping[str, int]
     headers: Mapping[str, str]
     row: Mapping[str, Any]
 
@@ -36,7 +41,7 @@ class Happened:
 def differences(expected: Expected, happened: Happened) -> list[str]:
     """Return one line per difference; none when the case holds."""
     found: list[str] = []
-    for key in ("status", "code", "result", "policy", "route", "targets", "skipped", "redactions", "findings"):
+    for key in _PLAIN_KEYS:
         wanted, got = getattr(expected, key), getattr(happened, key)
         if wanted is not None and _plain(wanted) != _plain(got):
             found.append(f"{key}: expected {_show(_plain(wanted))}, got {_show(_plain(got))}")
