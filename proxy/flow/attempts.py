@@ -14,6 +14,7 @@ from typing import Final
 
 from proxy.core.budget.ledger import NO_AMOUNTS, Amounts
 from proxy.core.dialect import Dialect
+from proxy.core.policy.faults import InjectPlan
 from proxy.core.policy.model import FirstTokenFor, Timeouts
 from proxy.core.routing.classify import classify_answer, says_error
 from proxy.core.routing.problems import Code, Problem, problem
@@ -27,6 +28,7 @@ from proxy.flow.catalog import Deployment, Route
 from proxy.flow.delivering import Delivery
 from proxy.flow.exchange import Exchange
 from proxy.flow.fleet import Fleet
+from proxy.flow.injection import choose_fault, send_with
 from proxy.flow.intake import with_model
 from proxy.flow.ports import Answer, AttemptFailed, Call, Clock, Upstream, Witness
 from proxy.flow.pricing import Pricing
@@ -144,7 +146,12 @@ class Attempts:
         if isinstance(booking, _Result):
             return booking
         try:
-            answer = await self.upstream.send(self._call(exchange, plan, deployment, step, deadline_s))
+            call = self._call(exchange, plan, deployment, step, deadline_s)
+            inject = plan.route.plan.inject
+            if inject is None:
+                answer = await self.upstream.send(call)
+            else:
+                answer = await self._rehearse(exchange, inject, call, step)
             exchange.head_came(booking.facts)
             return self._judge(exchange, plan, booking, answer)
         except AttemptFailed as failed:
@@ -156,6 +163,15 @@ class Attempts:
         except BaseException:
             booking.close(Outcome.GATEWAY_FAULT)
             raise
+
+    async def _rehearse(self, exchange: Exchange, inject: InjectPlan, call: Call, step: Try) -> Answer:
+        """Send an attempt that policy may let go wrong."""
+        fault = choose_fault(inject, call, step.target_index, self.jitter)
+        if fault is None:
+            return await self.upstream.send(call)
+        exchange.facts.notes.append(f"injected:{fault.kind}:{call.provider}")
+        self.witness.notice("fault_injected", kind=fault.kind.value, provider=call.provider.partition("/")[0])
+        return await send_with(fault, self.upstream, call, self.clock.monotonic_s)
 
     def _reserve(
         self, exchange: Exchange, plan: Plan, deployment: Deployment, *, is_our_turn: bool = False

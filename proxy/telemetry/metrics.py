@@ -59,6 +59,7 @@ class Metrics:
         self._attempts: defaultdict[Labels, int] = defaultdict(int)
         self._findings: dict[Labels, int] = {}
         self._refusals: dict[Labels, int] = {}
+        self._injected: defaultdict[Labels, int] = defaultdict(int)
         self._tokens: defaultdict[Labels, int] = defaultdict(int)
         self._faults: dict[Labels, int] = {}
         self._unscanned_bytes = 0
@@ -112,6 +113,10 @@ class Metrics:
         key: Labels = (kind.lower(), direction, done)
         self._findings[key] = self._findings.get(key, 0) + count
 
+    def fault_injected(self, kind: str, provider: str) -> None:
+        """Count an attempt that was made to fail."""
+        self._injected[kind, provider] += 1
+
     def fault(self, where: str) -> None:
         """Count one failure of ours."""
         self._faults[(where,)] = self._faults.get((where,), 0) + 1
@@ -131,6 +136,7 @@ class Metrics:
             ("refusals", "Answers of our own making.", ("code", "fault"), self._refusals),
             ("tokens", "Tokens as the providers counted them.", ("provider", "kind"), self._tokens),
             ("faults", "Failures of the sidecar itself.", ("where",), self._faults),
+            ("injected_faults", "Faults injected for rehearsal.", ("kind", "provider"), self._injected),
         )
         for name, documentation, labels, values in counters:
             counter = CounterMetricFamily(f"readygate_{name}", documentation, labels=labels)

@@ -51,4 +51,6 @@ class Telemetry:
 
     def notice(self, what: str, **fields: object) -> None:
         """Something operators want to see."""
+        if what == "fault_injected":
+            self.metrics.fault_injected(str(fields["kind"]), str(fields["provider"]))
         LOGGER.log(_LEVELS.get(what, logging.INFO), what, extra={"fields": fields})

@@ -14,6 +14,7 @@ from proxy.core.config.settings import Settings
 from proxy.core.policy.budget_checks import check_budgets, unknown_provider
 from proxy.core.policy.compile import budget_ids, effective_timeouts, match_rank, patterns_of, route_names
 from proxy.core.policy.custom_types import ALIASES, check_types
+from proxy.core.policy.faults import InjectedFault
 from proxy.core.policy.globs import is_glob, may_overlap
 from proxy.core.policy.model import FirstTokenFor, Rescue, RouteRequirement
 from proxy.core.policy.patterns import allows_everything, why_refused
@@ -113,6 +114,8 @@ def _check_route(route: Section, settings: Settings, problems: list[Problem]) ->
             problems.append(lint(mark, "unset-model", text, f"give {provider} its own `model`"))
         links.setdefault(link, mark)
         _check_timeouts(route, target, problems)
+    if route.is_good("inject"):
+        _check_inject(route, {provider for provider, _ in links}, problems)
     _check_attempts(route, len(links), problems)
     _check_streams(route, problems)
 
@@ -135,6 +138,23 @@ def _check_streams(route: Section, problems: list[Problem]) -> None:
             problems.append(
                 error(target.at("prefill"), "unreachable-setting", text, "set the route's `rescue: resume`")
             )
+
+
+def _check_inject(route: Section, providers: set[str], problems: list[Problem]) -> None:
+    section: Section | None = route["inject"]
+    if section is None:
+        return
+    fault: InjectedFault | None = section["fault"]
+    if fault is not None and fault.target not in ("first", "all", *providers):
+        hint = closest(fault.target, providers) or "known: first, all, " + ", ".join(sorted(providers))
+        text = f"the fault never acts: the chain does not ask {fault.target!r}"
+        problems.append(error(section.at("fault"), "unreachable-setting", text, hint))
+    if section.is_written("share") and not section.is_written("fault"):
+        text = "`share` acts only with `fault`"
+        problems.append(error(section.at("share"), "unreachable-setting", text, "add `fault` or delete it"))
+    if fault is not None or section["header"]:
+        text = "faults are injected on this route: for rehearsals, never where people depend on it"
+        problems.append(lint(route.at("inject"), "rehearsal", text, "delete `inject` before production"))
 
 
 def _check_timeouts(route: Section, target: Section, problems: list[Problem]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from proxy.core.budget.dimensions import NANO_USD, UNITS, Dimension, Unit
 from proxy.core.config.schema import Section
 from proxy.core.policy.custom_types import compile_type
+from proxy.core.policy.faults import InjectPlan
 from proxy.core.policy.globs import compile_glob, specificity
 from proxy.core.policy.model import (
     NO_RETRIES,
@@ -74,6 +75,7 @@ def compile_policy(top: Section, file: str, revision: str, default_provider: str
             broken_stream=BrokenStream.AUTO if section is None else BrokenStream(section["broken_stream"]),
             rescue=Rescue.NONE if section is None else Rescue(section["rescue"]),
             first_token_for=FirstTokenFor.OTHERS if section is None else FirstTokenFor(section["first_token_for"]),
+            inject=None if section is None else _inject(section["inject"]),
         )
 
     sections: list[Section] = top["routes"].values
@@ -249,6 +251,15 @@ def _shares(targets: list[Section]) -> tuple[Share, ...]:
             shares.append(Share(index, index + 1, by, is_sticky))
         step_of_last = step
     return tuple(shares)
+
+
+def _inject(section: Section | None) -> InjectPlan | None:
+    if section is None:
+        return None
+    fault = section["fault"]
+    if fault is not None:
+        fault = replace(fault, share=section["share"])
+    return InjectPlan(fault, section["header"]) if fault is not None or section["header"] else None
 
 
 def _matches(plan: RoutePlan, section: Section) -> list[RouteMatch]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proxy.core.budget.dimensions import UNITS, Dimension, Unit
+from proxy.core.policy.faults import InjectPlan
 from proxy.terms.redaction import RedactionPlan
 
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
@@ -243,6 +244,8 @@ class RoutePlan:
     shares: tuple[Share, ...] = ()
     rescue: Rescue = Rescue.NONE
     first_token_for: FirstTokenFor = FirstTokenFor.OTHERS
+    inject: InjectPlan | None = None
+    """Faults to rehearse; None: none, and nobody asks."""
 
 
 class NoRouteReason(StrEnum):

@@ -17,6 +17,7 @@ from proxy.core.config.texts import parse_model, parse_name
 from proxy.core.config.yaml_text import BAD, Bad, Map, Node
 from proxy.core.policy.budget_table import BUDGET, NOT_YET, parse_app
 from proxy.core.policy.custom_types import TYPES_KEY, parse_type
+from proxy.core.policy.faults import SYNTAX, parse_fault
 from proxy.core.policy.model import BrokenStream, FirstTokenFor, Priority, Rescue, RouteRequirement, ShareBy
 from proxy.terms.redaction import Action, FileTypes, StreamMode, Unscanned
 
@@ -306,6 +307,16 @@ _MATCH = Table(
     homes={"model": "models, a list", "path": "paths, a list"},
 )
 
+_INJECT = Table(
+    "inject",
+    "Faults to rehearse a chain with.",
+    (
+        Key("header", Flag(), "Callers may ask for a fault with `x-readygate-fault-inject`.", "false", "true"),
+        Key("fault", Text("a fault", parse_fault), f"Hits every exchange: {SYNTAX}.", None, '"status=503"'),
+        Key("share", Number(0.0, 1.0, is_whole=False), "How many attempts `fault` hits.", "1.0", "0.2"),
+    ),
+)
+
 _ROUTE = Table(
     "route",
     "Where some requests go.",
@@ -341,8 +352,9 @@ _ROUTE = Table(
         Key("broken_stream", Choice(tuple(BrokenStream)), "What a stream cut midway ends with.", "auto", "cut"),
         Key("rescue", Choice(tuple(Rescue)), "What a stream gets that breaks after its first token.", "none", "resume"),
         Key("first_token_for", Choice(tuple(FirstTokenFor)), "Whom `first_token` cuts.", "others", "all"),
+        Key("inject", _INJECT, "Faults to rehearse, for staging; left out: none.", None, "{header: true}"),
     ),
-    later=dict.fromkeys(("redaction", "budgets", "audit", "hedge", "inject"), NOT_YET),
+    later=dict.fromkeys(("redaction", "budgets", "audit", "hedge"), NOT_YET),
     homes={"models": "match", "paths": "match", "provider": "chain", "model": "chain", "targets": "chain"},
 )
 

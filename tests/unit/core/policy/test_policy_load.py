@@ -11,6 +11,7 @@ from proxy.core.config.problem import Severity
 from proxy.core.config.schema import ListOf, MapOf, Table
 from proxy.core.config.settings import Settings
 from proxy.core.config.yaml_text import Map, Node, Sequence, parse_yaml
+from proxy.core.policy.faults import FaultKind, InjectedFault, InjectPlan
 from proxy.core.policy.load import PolicyResult, parse_policies
 from proxy.core.policy.model import (
     NO_RETRIES,
@@ -183,6 +184,7 @@ def test_every_key_arrives_in_its_plan() -> None:
             first_token_for=FirstTokenFor.ALL,
             priority=Priority.HIGH,
             output_cap=4096,
+            inject=InjectPlan(InjectedFault(FaultKind.STATUS, 503.0, "groq", 0.5), takes_header=True),
         )
     ] == list(policy.routes)
     assert (budget, everything) == policies.budgets
@@ -296,6 +298,12 @@ BAD_FILES = [
     (R + "{match: {models: [a]}, chain: [{provider: groq}, {provider: groq}]}\n", 4, 54, "duplicate-link", "once"),
     (R + "{match: {models: [a]}, chain: [{provider: groq, weight: 1}]}\n", 4, 53, "unknown-key", "of `split`"),
     (R + "{match: {models: [a]}, chain: [{provider: groq, by: weight}]}\n", 4, 57, "unreachable-setting", "add `split`"),
+    (
+        R + '{match: {models: [a]}, chain: [{provider: groq}], inject: {fault: "status=503;target=openai"}}\n',
+        4, 71, "unreachable-setting", "known: first",
+    ),
+    (R + "{match: {models: [a]}, chain: [{provider: groq}], inject: {fault: boom}}\n", 4, 71, "bad-value", "status=503"),
+    (R + "{match: {models: [a]}, chain: [{provider: groq}], inject: {share: 0.5}}\n", 4, 71, "unreachable-setting", ""),
     (R + "{match: {models: [a]}, chain: [{model: m}]}\n", 4, 36, "missing-key", "provider: groq"),
     (R + "{match: {models: [a]}, chain: [{split: [{provider: groq}]}]}\n", 4, 44, "out-of-range", ""),
     (
