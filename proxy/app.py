@@ -211,7 +211,8 @@ class App:
             self.waiting,
             self.pricing,
         )
-        hash_key = os.urandom(32)
+        secret = None if settings.redaction_key is None else self._secrets.current(settings.redaction_key)
+        hash_key = os.urandom(32) if secret is None else secret.reveal().encode()
         self._redactors = Redactors(hash_key)
         self._large = BodyWorker(hash_key, lambda error: witness.fault("body_worker", error=error))
         relay = Relay(

@@ -36,6 +36,15 @@ class Unscanned(StrEnum):
     REFUSE = "refuse"
 
 
+class Placeholders(StrEnum):
+    """What tells the placeholders of one type apart."""
+
+    NUMBERED = "numbered"
+    """``[EMAIL-1]``: the order of first appearance; stable while a history only grows."""
+    KEYED = "keyed"
+    """``[EMAIL-K7QX2MTA]``: made from the value with a key; stable also where histories are cut or reordered."""
+
+
 class FileTypes(StrEnum):
     """Which files of an upload are read, besides the text fields beside them."""
 
@@ -125,6 +134,7 @@ class RedactionPlan:
     unscanned: Unscanned = Unscanned.PASS
     stream_mode: StreamMode = StreamMode.STRICT
     files: FileTypes = FileTypes.LINES
+    placeholders: Placeholders = Placeholders.NUMBERED
     observe_only: bool = False
     """``mode: observe`` of the policy: decide and count, change nothing."""
     custom: tuple[CustomType, ...] = ()

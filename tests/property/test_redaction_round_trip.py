@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from proxy.core.dialect import Dialect
 from proxy.core.redaction import AnswerRestorer, Redacted, Untouched
+from proxy.terms.redaction import Placeholders
 from tests.unit.core.redaction.doubles import chat, redactor
 
 EMAILS = ["ana@x.com", "Ana@X.com", "bob.b+c@y.org", "z@z.net"]
@@ -42,6 +43,27 @@ def test_restoring_undoes_redacting(texts: list[str]) -> None:
 
     read = [message["content"] for message in json.loads(verdict.body)["messages"]]
     assert texts == [verdict.vault.restore_text(text) for text in read]
+
+
+@given(texts=st.lists(TEXTS, min_size=2, max_size=5), cut=st.integers(0, 4))
+@settings(max_examples=200, deadline=None)
+def test_keyed_placeholders_survive_a_cut_history_and_come_back(texts: list[str], cut: int) -> None:
+    """An application that forgets its oldest messages sends the rest as it was."""
+    keyed = redactor(placeholders=Placeholders.KEYED)
+    bodies = [ascii_body({"messages": [{"role": "user", "content": text} for text in texts[at:]]}) for at in (0, cut)]
+    verdicts = [keyed.redact(body, Dialect.CHAT) for body in bodies]
+    said = [
+        [message["content"] for message in verdict.document["messages"]]
+        if isinstance(verdict, Redacted)
+        else texts[at:]
+        for verdict, at in zip(verdicts, (0, cut), strict=True)
+    ]
+
+    assert said[0][cut:] == said[1]
+    if isinstance(verdicts[0], Redacted):
+        vault = verdicts[0].vault
+        assert texts == [vault.restore_text(text) for text in said[0]]
+        assert isinstance(keyed.redact(verdicts[0].body, Dialect.CHAT), Untouched) or vault.is_empty
 
 
 @given(document=DOCUMENTS)

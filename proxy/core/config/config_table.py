@@ -303,6 +303,13 @@ CONFIG = Table(
             "{env: READYGATE_ADMIN_TOKEN}",
         ),
         Key("admin_tokens", ListOf(_ADMIN_TOKEN), "Further tokens, each with a name and a role.", "[]", "[]"),
+        Key(
+            "redaction_key",
+            Secret(),
+            "Key of `hash` pseudonyms and keyed placeholders, the same in every sidecar; left out: one per start.",
+            None,
+            "{env: READYGATE_REDACTION_KEY}",
+        ),
         Key("log", _LOG, "What is logged and how.", "{}", "{level: info, format: json}"),
     ),
     later=dict.fromkeys(("jwt", "tracing", "telemetry", "tls"), _NOT_YET),

@@ -196,6 +196,7 @@ def _settings(top: Section, base_dir: Path) -> Settings:
             AdminToken(t["name"], Role(t["role"]), _anchored(t["token"], base_dir) or t["token"])
             for t in top["admin_tokens"].values
         ),
+        redaction_key=_anchored(top["redaction_key"], base_dir),
         log=LogSettings(LogLevel(top["log"]["level"]), LogFormat(top["log"]["format"])),
     )
 

@@ -252,6 +252,8 @@ class Settings:
     admin_token: SecretRef | None = None
     """A token with the role admin, called ``admin``."""
     admin_tokens: tuple[AdminToken, ...] = ()
+    redaction_key: SecretRef | None = None
+    """Makes pseudonyms and keyed placeholders; None: a random key per start."""
     log: LogSettings = LogSettings()
 
 

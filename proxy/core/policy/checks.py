@@ -30,6 +30,7 @@ def check_policy(
     problems = list(check_types(top["redaction"], everyday))
     own = {section["name"] for section, _ in top["redaction"]["types"] if section.is_good("name")}
     known_types |= own
+    _check_placeholders(top["redaction"]["request"], settings, problems)
     for direction in ("request", "response"):
         _check_direction(top["redaction"][direction], known_types, problems)
     routes = [section for section, _ in top["routes"] if section.is_good("match", "chain")]
@@ -43,6 +44,14 @@ def check_policy(
         text = "the policy has no routes and config.yaml no `default_provider`: every request would be refused"
         problems.append(error(top.at("routes"), "no-route", text, "add a route"))
     return problems
+
+
+def _check_placeholders(section: Section, settings: Settings, problems: list[Problem]) -> None:
+    if section.is_good("placeholders") and section["placeholders"] == "keyed" and settings.redaction_key is None:
+        text = (
+            "keyed placeholders change with every start and differ between sidecars: config.yaml has no `redaction_key`"
+        )
+        problems.append(lint(section.at("placeholders"), "unset-key", text, "add `redaction_key`"))
 
 
 def _check_direction(section: Section, known_types: frozenset[str], problems: list[Problem]) -> None:

@@ -36,7 +36,7 @@ from proxy.core.policy.model import (
     UnknownPrice,
 )
 from proxy.core.policy.policy_table import COMPONENTS
-from proxy.terms.redaction import Action, DirectionPlan, FileTypes, RedactionPlan, StreamMode, Unscanned
+from proxy.terms.redaction import Action, DirectionPlan, FileTypes, Placeholders, RedactionPlan, StreamMode, Unscanned
 
 DEFAULT_ROUTE = "default"
 """Name of the route that takes what no route matches, when the config names a default provider."""
@@ -163,6 +163,7 @@ def _redaction(section: Section, is_observing: bool) -> RedactionPlan:
         response=_direction(section["response"]),
         stream_mode=StreamMode(section["response"]["stream"]),
         files=FileTypes(section["files"]),
+        placeholders=Placeholders(section["request"]["placeholders"]),
         unscanned=Unscanned(section["unscanned"]),
         observe_only=is_observing,
         custom=tuple(compile_type(row) for row in section["types"].values),

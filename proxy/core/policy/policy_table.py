@@ -19,7 +19,7 @@ from proxy.core.policy.budget_table import BUDGET, NOT_YET, parse_app
 from proxy.core.policy.custom_types import TYPES_KEY, parse_type
 from proxy.core.policy.faults import SYNTAX, parse_fault
 from proxy.core.policy.model import BrokenStream, FirstTokenFor, Priority, Rescue, RouteRequirement, ShareBy
-from proxy.terms.redaction import Action, FileTypes, StreamMode, Unscanned
+from proxy.terms.redaction import Action, FileTypes, Placeholders, StreamMode, Unscanned
 
 COMPONENTS = ("policy", "spool", "audit_store")
 """What readiness may require besides providers."""
@@ -149,6 +149,13 @@ def _direction(name: str, doc: str, actions: tuple[str, ...], refused: dict[str,
     return Table(name, doc, (*keys, *more))
 
 
+_PLACEHOLDERS = Key(
+    "placeholders",
+    Choice(tuple(Placeholders)),
+    "By order of appearance, or by the value itself: for applications that cut or reorder their histories.",
+    "numbered",
+    "keyed",
+)
 _STREAM = Key(
     "stream",
     Choice(tuple(StreamMode)),
@@ -164,7 +171,7 @@ _REDACTION = Table(
     (
         Key(
             "request",
-            _direction("request", "On the way to the provider.", tuple(Action), {}),
+            _direction("request", "On the way to the provider.", tuple(Action), {}, _PLACEHOLDERS),
             "On the way to the provider.",
             "{}",
             "{default: restore}",

@@ -7,6 +7,7 @@ threads.
 
 from __future__ import annotations
 
+import hmac
 import re
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from proxy.core.redaction.scan import Blind, Detector, Scan, Site, TooDeep, coun
 from proxy.core.redaction.seen import Remembering
 from proxy.core.redaction.vault import Vault, folded_tags
 from proxy.terms.errors import ProxyError, RedactionFault
-from proxy.terms.redaction import Action, DirectionPlan, RedactionPlan, Unscanned
+from proxy.terms.redaction import Action, DirectionPlan, Placeholders, RedactionPlan, Unscanned
 
 UNSCANNED_KIND = "UNSCANNED"
 """What ``Blocked.kinds`` says when the policy refuses content that cannot be read."""
@@ -99,6 +100,7 @@ class RequestRedactor:
         "_observe_only",
         "_plan",
         "_replaces_all",
+        "_tag_key",
         "_unscanned",
     )
 
@@ -114,6 +116,10 @@ class RequestRedactor:
         self._actions = frozenset({plan.request.default, *plan.request.actions.values()})
         if Action.HASH in self._actions and not hash_key:
             raise ValueError("action 'hash' needs a key")
+        is_keyed = plan.placeholders is Placeholders.KEYED
+        if is_keyed and not hash_key:
+            raise ValueError("keyed placeholders need a key")
+        self._tag_key = hmac.digest(hash_key, b"placeholders", "sha256") if is_keyed else b""
         self._replaces_all = not self._actions & {Action.BLOCK, Action.OBSERVE, Action.OFF}
         self._plan: DirectionPlan = plan.request
         self._detector = Remembering(detector)
@@ -201,9 +207,9 @@ class RequestRedactor:
         blocked = self._blocked(scan, findings)
         if blocked is not None:
             return blocked
-        vault = Vault()
+        vault = Vault(key=self._tag_key)
         if scan.bracketed and Action.RESTORE in self._actions:
-            vault = Vault(tag for text in scan.bracketed for tag in folded_tags(text))
+            vault = Vault((tag for text in scan.bracketed for tag in folded_tags(text)), self._tag_key)
         makes = StandIns(self._plan, vault, self._hash_key, are_stable=dialect is Dialect.EMBEDDINGS)
         sanitized: dict[tuple[str, str], None] = {}
         keys: list[Site] = []

@@ -6,6 +6,8 @@ lives and dies with its exchange and never leaves memory. Does not know JSON doc
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 import re
 from bisect import bisect_left
@@ -13,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from proxy.core.redaction.normal import normal_form
+from proxy.terms.errors import RedactionFault
 
 _MAX_BODY = 56
 """Longest text between the brackets that is looked at, in characters."""
@@ -32,7 +35,14 @@ _NOT_IN_NAME = re.compile(r"[^A-Z0-9]+")
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _SLICE = 1 << 16
 _OVERLAP = 128
+_KIN, _OWN, _STEP = 5, 3, 2
+"""Characters (of five bits) of a keyed placeholder: shared by a value's spellings, its own, and more of these on collision."""
 _VARIANTS = "bcdefghijklmnopqrstuvwxyz"
+
+
+def _letters(key: bytes, kind: str, text: str) -> str:
+    message = f"{kind}\0{text}".encode("utf-8", "surrogatepass")
+    return base64.b32encode(hmac.digest(key, message, "sha256")).decode()
 
 
 def fold(body: str) -> str:
@@ -85,6 +95,7 @@ class Vault:
         "_by_folded",
         "_by_value",
         "_counts",
+        "_key",
         "_max_body",
         "_numbers",
         "_reserved",
@@ -92,8 +103,14 @@ class Vault:
         "needs_escaping",
     )
 
-    def __init__(self, reserved: Iterable[str] = ()) -> None:
-        """``reserved`` are folded insides (``folded_tags``) that the exchange's own text already uses."""
+    def __init__(self, reserved: Iterable[str] = (), key: bytes = b"") -> None:
+        """Begin empty.
+
+        Args:
+            reserved: Folded insides (``folded_tags``) that the exchange's own text already uses.
+            key: Placeholders come from the values under this key, not from their order.
+        """
+        self._key = key
         self._by_folded: dict[str, str] = {}
         self._by_value: dict[tuple[str, str], str] = {}
         self._numbers: dict[tuple[str, str], list[int]] = {}
@@ -125,6 +142,8 @@ class Vault:
         if made is not None:
             return made
         name = tag_name(kind)
+        if self._key:
+            return self._keep(kind, value, f"[{self._keyed(name, kind, value)}]")
         identity = (kind, normal_form(kind, value))
         inside = self._numbered(name, identity) if identity not in self._numbers else self._variant(name, identity)
         return self._keep(kind, value, f"[{inside}]")
@@ -138,6 +157,17 @@ class Vault:
         if not value.isprintable() or '"' in value or "\\" in value:
             self.needs_escaping = True
         return tag
+
+    def _keyed(self, name: str, kind: str, value: str) -> str:
+        """Return a name that only this value has: five characters its spellings share, three or more of its own."""
+        kin = _letters(self._key, kind, normal_form(kind, value))[:_KIN]
+        own = _letters(self._key, kind, "=" + value)
+        for size in range(_OWN, len(own), _STEP):
+            inside = f"{name}-{kin}{own[:size]}"
+            folded = fold(inside)
+            if folded not in self._by_folded and folded not in self._reserved:
+                return inside
+        raise RedactionFault("no placeholder is left for a value")  # 2 ** 80 values later
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Return type, value and placeholder of everything in here, for the other end of a private pipe."""

@@ -33,7 +33,16 @@ from proxy.core.policy.model import (
     WhenExhausted,
 )
 from proxy.core.policy.policy_table import POLICY
-from proxy.terms.redaction import Action, CustomType, DirectionPlan, FileTypes, RedactionPlan, StreamMode, Unscanned
+from proxy.terms.redaction import (
+    Action,
+    CustomType,
+    DirectionPlan,
+    FileTypes,
+    Placeholders,
+    RedactionPlan,
+    StreamMode,
+    Unscanned,
+)
 from tests.support.budgets import budget_rule
 from tests.support.mutants import mutants_of
 
@@ -103,6 +112,7 @@ def test_every_key_arrives_in_its_plan() -> None:
         Unscanned.REFUSE,
         StreamMode.LOW_LATENCY,
         FileTypes.TEXT,
+        Placeholders.KEYED,
         observe_only=True,
         custom=(
             CustomType(

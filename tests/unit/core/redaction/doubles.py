@@ -42,7 +42,7 @@ def redactor(
     default: Action = Action.RESTORE, *, detector: Any = None, hash_key: bytes = b"k", **options: Any
 ) -> RequestRedactor:
     """Return a redactor over the small detector; ``observe_only`` and ``unscanned`` go to the plan, the rest to requests."""
-    whole = {name: options.pop(name) for name in ("observe_only", "unscanned") if name in options}
+    whole = {name: options.pop(name) for name in ("observe_only", "unscanned", "placeholders") if name in options}
     plan = RedactionPlan(request=DirectionPlan(default=default, **options), **whole)
     return RequestRedactor(plan, detector or TinyDetector(), hash_key=hash_key)
 

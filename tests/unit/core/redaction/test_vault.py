@@ -5,6 +5,7 @@ import pickle
 import pytest
 
 from proxy.core.redaction import Vault
+from proxy.core.redaction.vault import folded_tags
 from tests.unit.core.redaction.doubles import vault_of
 
 
@@ -89,3 +90,43 @@ def test_vault_never_shows_or_leaves_its_values() -> None:
     assert "<Vault 2 placeholders>" == repr(vault) == str(vault)
     with pytest.raises(TypeError, match="never"):
         pickle.dumps(vault)
+
+
+def test_keyed_placeholder_depends_on_the_value_alone() -> None:
+    """A history that was cut or reordered keeps its placeholders, so a provider's cache of prompts holds."""
+    one, other = Vault(key=b"k"), Vault(key=b"k")
+    values = [f"user{n}@x.com" for n in range(50)]
+    forward = {value: one.tag("EMAIL", value) for value in values}
+    backward = {value: other.tag("EMAIL", value) for value in reversed(values)}
+
+    assert forward == backward
+    assert len(values) == len(set(forward.values()))
+    assert forward["user1@x.com"] != Vault(key=b"l").tag("EMAIL", "user1@x.com")
+
+
+def test_keyed_placeholders_of_one_value_are_kin_and_each_comes_back_as_it_was() -> None:
+    """The model sees that two spellings are one person's number."""
+    vault = Vault(key=b"k")
+    plain, dotted = vault.tag("CPF", "52998224725"), vault.tag("CPF", "529.982.247-25")
+
+    assert plain[: len("[CPF-12345")] == dotted[: len("[CPF-12345")]
+    assert "52998224725 529.982.247-25" == vault.restore_text(f"{plain} {dotted.lower()}")
+
+
+def test_keyed_placeholder_steps_aside_for_text_that_looks_like_it() -> None:
+    """Two meanings of one placeholder would put a value where none was."""
+    tag = Vault(key=b"k").tag("EMAIL", "ana@x.com")
+    vault = Vault(folded_tags(f"see {tag}"), key=b"k")
+    longer = vault.tag("EMAIL", "ana@x.com")
+
+    assert longer != tag
+    assert f"ana@x.com {tag}" == vault.restore_text(f"{longer} {tag}")
+
+
+def test_vault_that_took_rows_restores_alike() -> None:
+    """The process that found the values hands them over."""
+    vault, other = vault_of("ana@x.com", 'q"uo'), Vault()
+    other.take(vault.rows())
+
+    assert 'ana@x.com q"uo' == other.restore_text("[EMAIL-1] [EMAIL-2]")
+    assert other.needs_escaping
