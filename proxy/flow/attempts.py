@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from proxy.core.budget.ledger import NO_AMOUNTS, Amounts
+from proxy.core.budget.announced import wait_in_body
 from proxy.core.dialect import Dialect
 from proxy.core.policy.faults import InjectPlan
 from proxy.core.policy.model import FirstTokenFor, Timeouts
@@ -23,7 +23,7 @@ from proxy.core.routing.table import RULES
 from proxy.core.routing.walk import Commit, GiveUp, Try, TryNext, Walk, problem_of
 from proxy.flow import headers as header_lines
 from proxy.flow.booking import Booking, Plan, variant_of
-from proxy.flow.budgets import Ask, Budgets, Denied, Granted, TooLarge, Unpriced
+from proxy.flow.budgets import Budgets, Denied, Granted, TooLarge, Unpriced
 from proxy.flow.catalog import Deployment, Route
 from proxy.flow.delivering import Delivery
 from proxy.flow.exchange import Exchange
@@ -32,8 +32,8 @@ from proxy.flow.injection import choose_fault, send_with
 from proxy.flow.intake import with_model
 from proxy.flow.ports import Answer, AttemptFailed, Call, Clock, Upstream, Witness
 from proxy.flow.pricing import Pricing
+from proxy.flow.room import Room, target_of
 from proxy.flow.sharing import StepShare, arrange, conversation_key
-from proxy.flow.verdicts import NOBODY, Verdict, Who
 from proxy.flow.waiting import WaitingLines
 from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import Fault, Outcome, Status
@@ -85,6 +85,10 @@ class Attempts:
     collect_max_bytes: int
     waiting: WaitingLines
     pricing: Pricing | None = None
+    room: Room = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.room = Room(self.budgets, self.waiting, self.upstream, self.clock, self.pricing)
 
     async def walk(self, exchange: Exchange, plan: Plan) -> Problem | None:
         """Try deployments until one answers; return a refusal, or None when the caller was answered."""
@@ -135,11 +139,11 @@ class Attempts:
     async def _attempt(
         self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, deadline_s: float
     ) -> _Result:
-        verdict = self._reserve(exchange, plan, deployment)
+        verdict = self.room.reserve(exchange, plan, deployment)
         if type(verdict) is not Granted:
-            if isinstance(verdict, _Result):
-                return verdict
-            verdict = await self._find_room(exchange, plan, deployment, verdict, deadline_s)
+            if verdict is None:
+                return _Result(Outcome.BREAKER_OPEN)
+            verdict = await self.room.find(exchange, plan, deployment, verdict, deadline_s)
             if not isinstance(verdict, Granted):
                 return _denied(exchange, deployment, verdict)
         booking = self._book(exchange, plan, deployment, step, verdict)
@@ -153,6 +157,8 @@ class Attempts:
             else:
                 answer = await self._rehearse(exchange, inject, call, step)
             exchange.head_came(booking.facts)
+            if plan.route.budgets:
+                self.room.hear(plan, deployment, answer.head.lines)
             return self._judge(exchange, plan, booking, answer)
         except AttemptFailed as failed:
             booking.facts.reused_connection = failed.reused_connection
@@ -172,88 +178,6 @@ class Attempts:
         exchange.facts.notes.append(f"injected:{fault.kind}:{call.provider}")
         self.witness.notice("fault_injected", kind=fault.kind.value, provider=call.provider.partition("/")[0])
         return await send_with(fault, self.upstream, call, self.clock.monotonic_s)
-
-    def _reserve(
-        self, exchange: Exchange, plan: Plan, deployment: Deployment, *, is_our_turn: bool = False
-    ) -> Verdict | Ask | _Result:
-        """Reserve with every budget that applies; behind those who wait for one of them, unless it is our turn."""
-        facts = exchange.facts
-        if self.upstream.lacks_key(deployment.endpoint):
-            facts.notes.append(f"skipped:{deployment.provider}:no_key")
-            return _Result(Outcome.BREAKER_OPEN)
-        route = plan.route
-        who, amounts = NOBODY, NO_AMOUNTS
-        if route.knows_who:
-            who = _who(plan, deployment)
-        if self.waiting.lines and route.may_wait and not is_our_turn:
-            denied = self._behind_others(plan, deployment, who)
-            if denied is not None:
-                return denied
-        if route.counts_apart:
-            amounts = self._amounts(plan, deployment)
-        return self.budgets.reserve(
-            route.budgets,
-            deployment.provider,
-            plan.tokens,
-            self.clock.monotonic_s(),
-            f"{facts.id}:{len(facts.attempts)}",
-            is_explicit=plan.is_explicit,
-            who=who,
-            amounts=amounts,
-        )
-
-    def _behind_others(self, plan: Plan, deployment: Deployment, who: Who) -> Denied | None:
-        """Return what sends a newcomer to the end of a line that others stand in already."""
-        now_s = self.clock.monotonic_s()
-        rules = self.budgets.waits_before(plan.route.budgets, deployment.provider, who, now_s)
-        for scope, rule in rules.items():
-            if self.waiting.ahead(scope, plan.route.plan.priority):
-                dimension, limit = rule.limits[0]
-                return Denied(rule.id, dimension, _BEHIND_OTHERS_S, False, "wait", limit, scope, "in_line")
-        return None
-
-    def _amounts(self, plan: Plan, deployment: Deployment) -> Amounts:
-        """Bound what an attempt uses of what is counted apart; a cost below zero is unknown."""
-        output = plan.output_tokens
-        cost = 0
-        if plan.route.counts_cost:
-            model = deployment.model or plan.request.model or ""
-            prompt = plan.tokens - output
-            cost = -1 if self.pricing is None else self.pricing.at_most(deployment.provider, model, prompt, output)
-        return Amounts(plan.tokens - output, output, cost)
-
-    async def _find_room(
-        self, exchange: Exchange, plan: Plan, deployment: Deployment, verdict: Verdict | Ask, deadline_s: float
-    ) -> Verdict:
-        """Ask the counters that sidecars share; then stand in line, where a budget says so."""
-        if isinstance(verdict, Ask):
-            verdict = await self.budgets.decide(verdict, self.clock.monotonic_s())
-        if not isinstance(verdict, Denied) or verdict.when_exhausted != "wait":
-            return verdict
-        now_s = self.clock.monotonic_s()
-        rule = self.budgets.waits_before(plan.route.budgets, deployment.provider, _who(plan, deployment), now_s).get(
-            verdict.scope
-        )
-        if rule is None:
-            return verdict
-        within_s = min(rule.wait_s, deadline_s - now_s)
-        priority = plan.route.plan.priority
-        ahead = self.waiting.ahead(verdict.scope, priority)
-        line = self.waiting.lines.get(verdict.scope, ())
-        if len(line) >= rule.max_waiting or self.budgets.cannot_be_in_time(verdict, ahead, within_s, now_s):
-            return verdict
-
-        async def try_again() -> Verdict:
-            again = self._reserve(exchange, plan, deployment, is_our_turn=True)
-            if isinstance(again, Ask):
-                return await self.budgets.decide(again, self.clock.monotonic_s())
-            assert not isinstance(again, _Result)
-            return again
-
-        found = await self.waiting.wait(verdict.scope, priority, now_s + within_s, verdict, try_again)
-        waited_ms = (self.clock.monotonic_s() - now_s) * 1000.0
-        exchange.facts.notes.append(f"waited:{deployment.provider}:{waited_ms:.0f}ms")
-        return found
 
     def _book(
         self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, verdict: Granted
@@ -325,6 +249,11 @@ class Attempts:
         retry_after_s = parse_retry_after(
             _text(fields.get(b"retry-after")), self.clock.unix_ms() / 1000.0, _text(fields.get(b"retry-after-ms"))
         )
+        if outcome is Outcome.RATE_LIMITED:
+            if retry_after_s is None and answer.body:
+                retry_after_s = wait_in_body(answer.body)
+            if retry_after_s and plan.route.budgets:
+                self.budgets.pause(target_of(plan, booking.deployment), retry_after_s, self.clock.monotonic_s())
         return _Result(outcome, answer, booking, retry_after_s=retry_after_s)
 
     def _call(self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, deadline_s: float) -> Call:
@@ -473,16 +402,9 @@ class Attempts:
 
 
 NAMES_MAX: Final = 64
-_BEHIND_OTHERS_S: Final = 0.1
-"""What a newcomer behind others is taken to have to wait at least."""
 
 COLLECT_MAX_BYTES: Final = 1024 * 1024
 """Answers up to this size are gathered and written in one piece; larger ones pass as they come."""
-
-
-def _who(plan: Plan, deployment: Deployment) -> Who:
-    """Return whose attempt it is; the model is the one asked of this provider."""
-    return plan.who._replace(model=deployment.model or plan.request.model or "")
 
 
 def _denied(exchange: Exchange, deployment: Deployment, verdict: Denied | TooLarge | Unpriced) -> _Result:

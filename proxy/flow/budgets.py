@@ -11,15 +11,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
+from proxy.core.budget.announced import Paces
 from proxy.core.budget.calendar import WallClock
 from proxy.core.budget.central import CentralVerdict, Charge
 from proxy.core.budget.dimensions import QUOTAS, UNITS, Dimension, Unit
 from proxy.core.budget.ledger import NO_AMOUNTS, Account, Amounts, Ledger, Reservation, Shortage, amount_of, spent_of
 from proxy.core.budget.shares import OnOutage, Shares
-from proxy.core.budget.window import SlotCounter
-from proxy.core.policy.globs import compile_glob, is_glob
-from proxy.core.policy.model import BudgetRule, UnknownPrice, WhenExhausted
-from proxy.flow.budget_lines import Line, Lines, asks_who, partition_of, whose_text
+from proxy.core.policy.model import BudgetRule
+from proxy.flow.budget_binding import APART, UNLIMITED, Binding, applies, granted, granted_shared, paced, too_large
+from proxy.flow.budget_lines import Lines, asks_who, partition_of, whose_text
 from proxy.flow.budget_ports import Central
 from proxy.flow.verdicts import (
     NOBODY,
@@ -47,33 +47,6 @@ _AFTER_DENIAL_S = 0.1
 _LOOK_AT_ONCE = 200
 _AWAY_WAIT_S = 1.0
 """What a caller is told when ``on_outage: deny`` refuses: the store is probed every second."""
-
-
-class Binding:
-    """The rules that one kind of attempt meets, looked up once. ``rules`` is held so that its ``id()`` stays taken."""
-
-    __slots__ = ("account", "full_for", "full_until_s", "hopeless", "is_local", "lines", "refuses_unpriced", "rules", "waits", "when", "whole")  # fmt: skip
-
-    def __init__(self, rules: Sequence[BudgetRule], named: Sequence[BudgetRule], lines: Sequence[Line]) -> None:
-        self.rules = rules
-        self.lines = tuple(lines)
-        self.account = Account([line.meter for line in lines]) if lines else None
-        self.when = {rule.id: str(rule.when_exhausted) for rule in named}
-        self.refuses_unpriced = next(
-            (r.id for r in named if r.unknown_price is UnknownPrice.REFUSE and r.counts(Unit.COST)), None
-        )
-        self.whole = [line for line in lines if not isinstance(line.meter.counter, SlotCounter)]
-        self.is_local = all(line.central is None for line in lines)
-        closed = next((line for line in lines if line.limit < 1), None)
-        self.hopeless: TooLarge | None = None
-        if closed is not None:
-            budget_id, dimension = closed.meter[:2]
-            self.hopeless = TooLarge(budget_id, closed.limit, dimension, self.when[budget_id])
-        self.waits = {line.scope: rule for rule in named for line in lines if _waits_at(rule, line)}
-        """Scope -> rule of the budgets before which exchanges wait in line."""
-        self.full_until_s = 0.0
-        """Until then the shared counters are taken to be as full as they said."""
-        self.full_for: CentralVerdict | None = None
 
 
 class Budgets:
@@ -106,10 +79,17 @@ class Budgets:
         self._bindings: dict[tuple[object, ...], Binding] = {}
         self._scoped: dict[int, tuple[Sequence[BudgetRule], bool]] = {}
         self._shared_open: dict[str, Sequence[Charge]] = {}
+        self.paces = Paces()
+        """What providers have said of their own limits; only ever asked besides ours."""
         self.unpriced = 0
         """Attempts whose cost no budget could count."""
         self.unbounded = 0
         """Attempts that ``on_outage: allow`` let pass uncounted."""
+
+    @property
+    def heeds_nobody(self) -> bool:
+        """True when no provider's announcement can matter now: nobody here heard one, and nobody shares any."""
+        return self._central is None and self.paces.is_idle
 
     @property
     def open_reservations(self) -> int:
@@ -136,7 +116,7 @@ class Budgets:
 
     # --- reserving --------------------------------------------------------------------------------
 
-    def reserve(
+    def reserve(  # noqa: C901, PLR0913 - the order of questions is the point; one attempt, in its own words
         self,
         rules: Sequence[BudgetRule],
         provider: str,
@@ -147,6 +127,7 @@ class Budgets:
         is_explicit: bool = True,
         who: Who = NOBODY,
         amounts: Amounts = NO_AMOUNTS,
+        target: str = "",
     ) -> Verdict | Ask:
         """Charge every rule that applies, or none.
 
@@ -160,6 +141,7 @@ class Budgets:
                 limit is ``TooLarge``; otherwise it is charged up to the limit and corrected when settled.
             who: Whose exchange it is; matters only to rules that name or count more than a provider.
             amounts: Estimates of what is counted apart; a cost below zero is unknown.
+            target: ``provider:model``, whose own announced limits are obeyed where some rule applies.
 
         Returns:
             The verdict, or what ``decide`` has to be asked because sidecars share these limits.
@@ -169,7 +151,7 @@ class Budgets:
             binding = self._bind(rules, provider, who, now_s)
         account = binding.account
         if account is None:
-            return _UNLIMITED
+            return UNLIMITED
         if binding.hopeless is not None:
             return binding.hopeless
         if amounts.cost < 0:
@@ -177,23 +159,29 @@ class Budgets:
                 return Unpriced(binding.refuses_unpriced, binding.when[binding.refuses_unpriced])
             amounts = amounts._replace(cost=0)
             self.unpriced += 1
+        if target and not self.paces.is_idle:
+            wait_s, is_for_tokens = self.paces.wait_s(target, tokens, now_s)
+            if wait_s > 0.0:
+                return paced(binding, wait_s, is_for_tokens)
         if not binding.is_local:
-            return self._reserve_shared(binding, rid, tokens, now_s, amounts, is_explicit)
+            ask = Ask(binding, rid, tokens, amounts, target)
+            return self._reserve_shared(ask, binding, now_s, is_explicit)
         if account.tokens or account.apart:
-            too_large = _too_large(binding, tokens, amounts, is_explicit)
-            if too_large is not None:
-                return too_large
+            excess = too_large(binding, tokens, amounts, is_explicit)
+            if excess is not None:
+                return excess
         reservation = self._ledger.acquire(account, tokens, now_s, rid, amounts)
         if reservation is None:
             return self._denial(binding, account, tokens, now_s, amounts)
-        return _granted(reservation, account, now_s)
+        if target and not self.paces.is_idle:
+            self.paces.take(target, tokens, now_s)
+        return granted(reservation, account, now_s)
 
-    def _reserve_shared(
-        self, binding: Binding, rid: str, tokens: int, now_s: float, amounts: Amounts, is_explicit: bool
-    ) -> Verdict | Ask:
-        too_large = _too_large(binding, tokens, amounts, is_explicit)
-        if too_large is not None:
-            return too_large
+    def _reserve_shared(self, ask: Ask, binding: Binding, now_s: float, is_explicit: bool) -> Verdict | Ask:
+        _, rid, tokens, amounts, _ = ask
+        excess = too_large(binding, tokens, amounts, is_explicit)
+        if excess is not None:
+            return excess
         central = self._central
         assert central is not None
         if central.is_open:
@@ -201,11 +189,11 @@ class Budgets:
         if now_s < binding.full_until_s and binding.full_for is not None:
             wait_s = max(0.001, binding.full_for.wait_s - (now_s + _AFTER_DENIAL_S - binding.full_until_s))
             return self._slice(binding, rid, tokens, now_s, amounts, binding.full_for._replace(wait_s=wait_s))
-        return Ask(binding, rid, tokens, amounts)
+        return ask
 
-    async def decide(self, ask: Ask, now_s: float, pauses: Sequence[str] = ()) -> Verdict:
+    async def decide(self, ask: Ask, now_s: float) -> Verdict:
         """Ask the shared counters, then the slice; never longer than the store's command timeout."""
-        binding, rid, tokens, amounts = ask
+        binding, rid, tokens, amounts, target = ask
         central = self._central
         assert central is not None
         assert isinstance(binding, Binding)
@@ -215,7 +203,7 @@ class Budgets:
             if line.central is not None
         )
         try:
-            answer = await central.acquire(rid, charges, pauses)
+            answer = await central.acquire(rid, charges, (target,) if target else ())
         except asyncio.CancelledError:
             central.cancel(rid, charges)
             raise
@@ -225,7 +213,11 @@ class Budgets:
             line.central_left = left
         if answer.is_granted:
             self._shared_open[rid] = charges
-            return _granted_shared(SharedReservation(rid, charges), binding, now_s)
+            self.paces.take(target, tokens, now_s)
+            return granted_shared(SharedReservation(rid, charges), binding, now_s)
+        if answer.why == "paused":
+            self.paces.pause(target, answer.wait_s, now_s)
+            return paced(binding, answer.wait_s, False)
         binding.full_until_s = now_s + min(_AFTER_DENIAL_S, answer.wait_s)
         binding.full_for = answer
         return self._slice(binding, rid, tokens, now_s, amounts, answer)
@@ -237,7 +229,7 @@ class Budgets:
         assert central is not None
         if shares.on_outage is OnOutage.ALLOW:
             self.unbounded += 1
-            return _UNLIMITED
+            return UNLIMITED
         if shares.on_outage is OnOutage.DENY:
             first = binding.lines[0]
             return Denied(
@@ -271,10 +263,11 @@ class Budgets:
         if could_ever:
             reservation = self._ledger.acquire(account, tokens, now_s, rid, amounts)
             if reservation is not None:
-                return _granted(reservation, account, now_s)
+                return granted(reservation, account, now_s)
         denied = self._denial(binding, account, tokens, now_s, amounts)
         if answer is None:
-            return denied._replace(why="store_away")
+            # What no slice can ever hold waits for the store, which is probed every second.
+            return denied._replace(why="store_away", retry_after_s=denied.retry_after_s if could_ever else _AWAY_WAIT_S)
         wait_s = min(denied.retry_after_s, answer.wait_s) if could_ever else answer.wait_s
         line = binding.lines[answer.short] if answer.short >= 0 else None
         if answer.why or line is None:
@@ -298,7 +291,7 @@ class Budgets:
             assert self._central is not None
             spent = [
                 charge.amount
-                if actual_tokens is None or (amounts is None and UNITS[charge.counter.dimension] in _APART)
+                if actual_tokens is None or (amounts is None and UNITS[charge.counter.dimension] in APART)
                 else spent_of(charge.counter.dimension, actual_tokens, amounts or NO_AMOUNTS)
                 for charge in reservation.charges
             ]
@@ -312,6 +305,20 @@ class Budgets:
             del self._shared_open[reservation.rid]
             assert self._central is not None
             self._central.cancel(reservation.rid, reservation.charges)
+
+    # --- what providers say -----------------------------------------------------------------------
+
+    def hear(self, target: str, lines: bytes, now_s: float, now_unix_s: float) -> None:
+        """Take note of the limits in an answer's header lines; share it when the target takes nothing more."""
+        wait_s = self.paces.hear(target, lines, now_s, now_unix_s)
+        if wait_s > 0.0 and self._central is not None:
+            self._central.pause(target, wait_s)
+
+    def pause(self, target: str, for_s: float, now_s: float) -> None:
+        """The target has answered 429: let nobody knock for so long, here or elsewhere."""
+        self.paces.pause(target, for_s, now_s)
+        if self._central is not None:
+            self._central.pause(target, for_s)
 
     # --- looking ----------------------------------------------------------------------------------
 
@@ -383,7 +390,7 @@ class Budgets:
         if len(self._bindings) >= _MAX_BINDINGS:
             self._forget_bindings()
             self._scoped[id(rules)] = known
-        named = [self._rule_in_force(rule) for rule in rules if _applies(rule, provider, who)]
+        named = [self._rule_in_force(rule) for rule in rules if applies(rule, provider, who)]
         evictions = self._lines.evictions
         lines = [line for rule in named for line in self._lines.of(rule, partition_of(rule, provider, who), now_s)]
         if evictions != self._lines.evictions:
@@ -417,77 +424,3 @@ class Budgets:
             line.limit,
             line.scope,
         )
-
-
-def _waits_at(rule: BudgetRule, line: Line) -> bool:
-    return rule.when_exhausted is WhenExhausted.WAIT and line.meter.budget_id == rule.id
-
-
-_UNLIMITED = Granted(Reservation("", Account(()), 0, 0.0, None))
-_APART = frozenset({Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.COST})
-
-
-def _applies(rule: BudgetRule, provider: str, who: Who) -> bool:
-    return (
-        rule.provider in (None, provider)
-        and rule.caller in (None, who.caller)
-        and all(
-            pattern is None or pattern == value or (is_glob(pattern) and compile_glob(pattern).match(value) is not None)
-            for pattern, value in ((rule.model, who.model), (rule.app, who.app), (rule.user, who.user))
-        )
-    )
-
-
-def _too_large(binding: Binding, tokens: int, amounts: Amounts, is_explicit: bool) -> TooLarge | None:
-    """Name the smallest limit that one such request alone exceeds; an assumed length is cut instead."""
-    account = binding.account
-    if account is not None and not account.apart and tokens <= account.least_token_limit and binding.is_local:
-        return None
-    found: TooLarge | None = None
-    for line in binding.whole:
-        dimension = line.meter.dimension
-        most = line.meter.counter.limit if line.central is None else max(line.central.limit, line.meter.counter.limit)
-        if spent_of(dimension, tokens, amounts) <= most or (not is_explicit and UNITS[dimension] is not Unit.REQUESTS):
-            continue
-        if found is None or most < found.limit:
-            budget_id = line.meter.budget_id
-            found = TooLarge(budget_id, most, dimension, binding.when[budget_id])
-    return found
-
-
-def _granted(reservation: Reservation, account: Account, now_s: float) -> Granted:
-    requests = tokens = None
-    if account.requests:
-        requests = account.requests[0]
-        for window in account.requests[1:]:
-            if window.limit - window.used < requests.limit - requests.used:
-                requests = window
-    if account.tokens:
-        tokens = account.tokens[0]
-        for window in account.tokens[1:]:
-            if window.limit - window.used < tokens.limit - tokens.used:
-                tokens = window
-    return Granted(
-        reservation,
-        requests.limit if requests else -1,
-        max(0, requests.limit - requests.used) if requests else -1,
-        requests.full_reset_s(now_s) if requests else 0.0,
-        tokens.limit if tokens else -1,
-        max(0, tokens.limit - tokens.used) if tokens else -1,
-        tokens.full_reset_s(now_s) if tokens else 0.0,
-    )
-
-
-def _granted_shared(reservation: SharedReservation, binding: Binding, now_s: float) -> Granted:
-    """Tell the tightest of the whole limits: what the shared counters have left, and this sidecar's slice."""
-    told: dict[Unit, tuple[int, int, float]] = {}
-    for line in binding.whole:
-        unit, counter = UNITS[line.meter.dimension], line.meter.counter
-        if unit not in (Unit.REQUESTS, Unit.TOKENS) or isinstance(counter, SlotCounter):
-            continue
-        left = line.central_left + max(0, counter.limit - counter.used)
-        if unit not in told or left < told[unit][1]:
-            counter.advance(now_s)
-            told[unit] = (line.limit, min(left, line.limit), counter.full_reset_s(now_s))
-    nothing = (-1, -1, 0.0)
-    return Granted(reservation, *told.get(Unit.REQUESTS, nothing), *told.get(Unit.TOKENS, nothing))

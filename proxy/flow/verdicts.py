@@ -87,6 +87,8 @@ class Ask(NamedTuple):
     rid: str
     tokens: int
     amounts: Amounts
+    target: str = ""
+    """``provider:model``, whose announced limits are to be obeyed."""
 
 
 Verdict = Granted | Denied | TooLarge | Unpriced

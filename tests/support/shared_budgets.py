@@ -38,7 +38,7 @@ class SharedStore:
         private_share: float = 0.0,
         on_outage: OnOutage = OnOutage.STRICT,
         sidecar: str = "test",
-        started_s: float = -1e6,
+        started_s: float = 0.0,
         clock: redis.Redis | None = None,
     ) -> None:
         self._loop = loop
