@@ -237,10 +237,10 @@ class PostgresSink:
             raise RowRefused(f"postgresql: {type(exc).__name__}") from exc
         except asyncpg.InterfaceError as exc:
             raise SinkUnavailable(f"postgresql: {exc}") from exc
+        except OSError as exc:  # before ValueError: a certificate that fails is both, and no row's fault
+            raise SinkUnavailable(f"postgresql: {str(exc) or type(exc).__name__}") from exc
         except (UnicodeError, OverflowError, ValueError, TypeError) as exc:
             raise RowRefused(f"postgresql: {type(exc).__name__}") from exc
-        except OSError as exc:
-            raise SinkUnavailable(f"postgresql: {str(exc) or type(exc).__name__}") from exc
 
 
 async def _in_slices(rows: Sequence[Row]) -> AsyncIterator[_Record]:
