@@ -158,6 +158,10 @@ soak-budgets: $(VENV)/.stamp-dev ## 8 sidecars, 3 times the demand, a store that
 bench-budgets: $(VENV)/.stamp-dev ## what budgets cost: none, in memory and shared through a Valkey side by side
 	$(PY) -m loadtest.bench_budgets $(ARGS)
 
+.PHONY: referee
+referee: $(VENV)/.stamp-dev ## an outside referee (pii-leak-benchmark, in .venv-referee) judges redaction on loopback
+	$(PY) -m loadtest.referee $(ARGS)
+
 # ------------------------------------------------------------------ ship
 .PHONY: image
 image: ## build the container image with buildah (a stand-in base is made when no registry answers)

@@ -27,6 +27,8 @@ VALIDATORS: dict[str, Validator] = {
     "br_pis": americas.br_pis,
     "br_cns": americas.br_cns,
     "us_ssn": americas.us_ssn,
+    "us_ssn_form": americas.us_ssn_form,
+    "us_ssn_labelled": americas.us_ssn_labelled,
     "us_itin": americas.us_itin,
     "us_ein": americas.us_ein,
     "us_routing": americas.us_routing,

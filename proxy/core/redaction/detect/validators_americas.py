@@ -122,14 +122,24 @@ _SSN_DUMMIES = frozenset(("078051120", "219099999", "123456789", "987654320"))
 
 def us_ssn(value: str) -> bool:
     """Area not 000, 666 or 9xx, group and serial not zero, not a published dummy (SSA)."""
+    return value[0] != "9" and us_ssn_form(value)
+
+
+def us_ssn_form(value: str) -> bool:
+    """As it is issued, or in the areas 9xx that hold no ITIN: test data and slips of the pen look like that."""
     return (
         value[:3] not in ("000", "666")
-        and value[0] != "9"
+        and not us_itin(value)
         and value[3:5] != "00"
         and value[5:] != "0000"
         and value not in _SSN_DUMMIES
         and not all_same(value)
     )
+
+
+def us_ssn_labelled(value: str) -> bool:
+    """Social security number beside its label: areas never issued too, as people mistype and tests use them."""
+    return value[:3] not in ("000", "666") and value[3:5] != "00" and value[5:] != "0000" and not all_same(value)
 
 
 def us_itin(value: str) -> bool:

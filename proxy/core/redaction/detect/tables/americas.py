@@ -6,7 +6,7 @@ from proxy.core.redaction.detect.kinds import Kind
 
 KINDS: tuple[Kind, ...] = (
     Kind(
-        "US_SSN", "Social security number", "US", 5, "536-22-8726", "SSA, randomization rules", check="us_ssn",
+        "US_SSN", "Social security number", "US", 5, "536-22-8726", "SSA, randomization rules", check="us_ssn_form", loose="us_ssn_labelled",
         labels=("ssn", "social security", "social security number", "social security no", "soc sec", "ss number", "social",
                 "ssn last", "ssn number", "numero de seguro social", "seguro social", "social security num", "ssa number"),
         strong=("000-00-0000",), soft=("000 00 0000", "000.00.0000"), counts=(9,),

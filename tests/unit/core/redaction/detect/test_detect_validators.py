@@ -14,10 +14,12 @@ from proxy.core.redaction.detect.catalog import ALL_KINDS
 
 SEEDS = {k.check: re.sub(r"[\W_]", "", k.example).upper() for k in ALL_KINDS if k.check} | {
     "luhn": "4111111111111111",
+    "us_ssn": "536228726",
     "verhoeff": "223456789012",
     "za_id": "7503305044089",
     "in_aadhaar": "234123412346",
 }
+SEEDS["us_ssn_labelled"] = SEEDS["us_ssn_form"]
 SAME = {
     "luhn": "luhn", "verhoeff": "verhoeff", "cpf": "br.cpf", "cnpj": "br.cnpj", "us_ssn": "us.ssn", "us_ein": "us.ein",
     "ca_sin": "ca.sin", "cl_rut": "cl.rut", "iban": "iban", "uk_nhs": "gb.nhs", "fr_siret": "fr.siret",
@@ -29,7 +31,8 @@ WIDER = {
     "us_itin": "us.itin", "ar_cuit": "ar.cuit", "de_tax_id": "de.idnr", "be_nrn": "be.nn", "pl_pesel": "pl.pesel",
     "no_fnr": "no.fodselsnummer", "dk_cpr": "dk.cpr", "ie_pps": "ie.pps", "ro_cnp": "ro.cnp", "za_id": "za.idnr",
     "mx_curp": "mx.curp", "jp_my_number": "jp.in_", "in_pan": "in_.pan", "in_gstin": "in_.gstin", "mx_rfc": "mx.rfc",
-    "it_fiscal_code": "it.codicefiscale",
+    "it_fiscal_code": "it.codicefiscale", "fr_nir": "fr.nir",
+    "us_ssn_form": "us.ssn", "us_ssn_labelled": "us.ssn",
 }  # fmt: skip
 """Accept whatever the oracle accepts, and more: numbers of future dates, of test systems, of newer rules."""
 
@@ -84,6 +87,44 @@ def test_vat_accepts_all_the_oracle_accepts(country: str) -> None:
 
     assert oracle(seeds[country])
     assert [] == [n for n in numbers if oracle(n) and not VALIDATORS["eu_vat"](n)]
+
+
+@pytest.mark.parametrize(
+    ("country", "size"),
+    [
+        ("BG", 9),
+        ("CY", 8),
+        ("CZ", 8),
+        ("EE", 9),
+        ("EL", 9),
+        ("HU", 8),
+        ("LT", 9),
+        ("LV", 11),
+        ("MT", 8),
+        ("RO", 8),
+        ("SI", 8),
+        ("SK", 10),
+    ],
+)
+def test_vat_of_countries_without_a_check_of_ours_is_not_lost(country: str, size: int) -> None:
+    """There only form and prefix are looked at, so every number the oracle takes must pass."""
+    oracle = importlib.import_module("stdnum.eu.vat").is_valid
+    rng = random.Random(country)
+    suffix = "L" if country == "CY" else ""
+    numbers = [country + "".join(rng.choices(string.digits, k=size)) + suffix for _ in range(4000)]
+
+    assert [] == [n for n in numbers if oracle(n) and not VALIDATORS["eu_vat"](n)]
+
+
+def test_addresses_of_wallets_agree_with_the_oracle() -> None:
+    """Base58check and bech32, mutated: an address is either right or not one."""
+    oracle = importlib.import_module("stdnum.bitcoin").is_valid
+    for name, seed in (
+        ("base58check", "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"), ("bech32", "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"),
+    ):  # fmt: skip
+        numbers = [seed, *(seed[:i] + ("2" if seed[i] != "2" else "3") + seed[i + 1 :] for i in range(4, len(seed)))]
+
+        assert [] == [n for n in numbers if bool(oracle(n)) is not VALIDATORS[name](n)]
 
 
 @pytest.mark.parametrize("row", [k for k in ALL_KINDS if k.check], ids=lambda k: k.name)
