@@ -15,8 +15,7 @@ from typing import Final
 from proxy.core.budget.announced import wait_in_body
 from proxy.core.dialect import Dialect
 from proxy.core.policy.faults import InjectPlan
-from proxy.core.policy.model import FirstTokenFor, Timeouts
-from proxy.core.routing.classify import classify_answer, says_error
+from proxy.core.routing.classify import classify_answer, says_error, says_too_long
 from proxy.core.routing.problems import Code, Problem, problem
 from proxy.core.routing.retry_after import parse_retry_after
 from proxy.core.routing.table import RULES
@@ -29,11 +28,12 @@ from proxy.flow.delivering import Delivery
 from proxy.flow.exchange import Exchange
 from proxy.flow.fleet import Fleet
 from proxy.flow.injection import choose_fault, send_with
-from proxy.flow.intake import with_model
 from proxy.flow.ports import Answer, AttemptFailed, Call, Clock, Upstream, Witness
 from proxy.flow.pricing import Pricing
 from proxy.flow.room import Room, target_of
+from proxy.flow.shaping import body_for, hurried, is_shaped
 from proxy.flow.sharing import StepShare, arrange, conversation_key
+from proxy.flow.translating import MESSAGES_TARGET, asks_usage, is_translated, translated_answer, version_line
 from proxy.flow.waiting import WaitingLines
 from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import Fault, Outcome, Status
@@ -139,6 +139,8 @@ class Attempts:
     async def _attempt(
         self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, deadline_s: float
     ) -> _Result:
+        if deployment.is_particular and not is_shaped(exchange, plan, deployment):
+            return _Result(Outcome.UNSUITABLE)
         verdict = self.room.reserve(exchange, plan, deployment)
         if type(verdict) is not Granted:
             if verdict is None:
@@ -156,6 +158,10 @@ class Attempts:
                 answer = await self.upstream.send(call)
             else:
                 answer = await self._rehearse(exchange, inject, call, step)
+            if deployment.speaks_messages and is_translated(exchange, deployment):
+                answer = translated_answer(
+                    answer, self.clock.unix_ms() // 1000, reports_usage=asks_usage(plan.request.document)
+                )
             exchange.head_came(booking.facts)
             if plan.route.budgets:
                 self.room.hear(plan, deployment, answer.head.lines)
@@ -241,6 +247,10 @@ class Attempts:
         )
         if outcome is Outcome.OK:
             return _Result(outcome, answer, booking)
+        if outcome is Outcome.UPSTREAM_4XX and body and says_too_long(head.status, body):
+            context = booking.deployment.target.context
+            if context is not None:
+                outcome, exchange.context_over = Outcome.CONTEXT_TOO_LONG, context
         if answer.live is not None:
             answer.live.abort()
             answer.live = None
@@ -259,41 +269,34 @@ class Attempts:
     def _call(self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, deadline_s: float) -> Call:
         head = exchange.inbound.head
         request = plan.request
-        body = plan.body
-        if exchange.stream is not None and exchange.stream.record is not None:
-            body = exchange.stream.body_of_rest(request, deployment)
-        elif type(body) is bytes and deployment.model is not None and deployment.model != request.model:
-            body = with_model(body, request.document, deployment.model)
+        shaped = exchange.shaped if deployment.is_particular else None
+        body = body_for(exchange, plan, deployment) if shaped is None else shaped
+        target, owned = head.target[3:], self.upstream.owned_headers(deployment.endpoint)
+        more, is_gathered = b"", exchange.vault is not None or plan.route.answers is not None
+        if deployment.speaks_messages and is_translated(exchange, deployment):
+            target, more, is_gathered = MESSAGES_TARGET, version_line(exchange, owned), True
         timeouts = deployment.target.timeouts
         if deployment.hasty is not None and request.is_stream:
-            timeouts = self._hurry(exchange, plan, deployment, timeouts)
+            timeouts = hurried(exchange, plan, deployment, self.clock.monotonic_s())
         return Call(
             deployment.endpoint,
             head,
-            head.target[3:],
+            target,
             header_lines.to_provider(
                 head,
                 wants_identity=exchange.dialect is not Dialect.OTHER,
                 hides_keys=exchange.is_own_key or self.delivery.demands_caller_key,
-                owned=self.upstream.owned_headers(deployment.endpoint),
-            ),
+                owned=owned,
+            )
+            + more,
             body,
             deployment.model or request.model or "",
             timeouts,
             min(deadline_s, self.clock.monotonic_s() + timeouts.total_s),
-            COLLECT_MAX_BYTES if exchange.vault is None and plan.route.answers is None else self.collect_max_bytes,
+            self.collect_max_bytes if is_gathered else COLLECT_MAX_BYTES,
             step.must_be_fresh,
             plan.route.passes_caller_key and not self.delivery.demands_caller_key,
         )
-
-    def _hurry(self, exchange: Exchange, plan: Plan, deployment: Deployment, timeouts: Timeouts) -> Timeouts:
-        """Limit the wait for the first token, unless nobody else could do better."""
-        exchange.first_token_by_s = None
-        limit_s = timeouts.first_token_s
-        if limit_s is None or not (exchange.may_go_on or plan.route.plan.first_token_for is FirstTokenFor.ALL):
-            return timeouts
-        exchange.first_token_by_s = self.clock.monotonic_s() + limit_s
-        return deployment.hasty or timeouts
 
     # --- what came of it --------------------------------------------------------------------------
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from proxy.core.budget.dimensions import Unit
-from proxy.core.config.settings import ProviderSettings, StreamUsage
-from proxy.core.policy.model import BudgetRule, NoRoute, RoutePlan, Share, Target, Timeouts, WhenExhausted
+from proxy.core.config.settings import ProviderKind, ProviderSettings, StreamUsage
+from proxy.core.policy.model import BudgetRule, NoRoute, PersonalData, RoutePlan, Share, Target, Timeouts, WhenExhausted
 from proxy.core.policy.policy_set import PolicySet
 from proxy.core.redaction import AnswerRedactor, RequestRedactor
 from proxy.core.routing.shares import Load
@@ -39,6 +39,10 @@ class Deployment:
     """What it is carrying; None: it shares no step, and nobody counts."""
     hasty: Timeouts | None = None
     """Deadlines of a stream whose first token is limited; None: it is not."""
+    speaks_messages: bool = False
+    """It takes chat requests as Anthropic's Messages API."""
+    is_particular: bool = False
+    """It asks for more than another model name: ``flow.shaping`` has to look at each request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +158,16 @@ class Snapshot:
                 target.weight / len(endpoints),
                 Load(),
                 _hasty(target.timeouts),
+                self._speaks_messages(target),
+                self._speaks_messages(target) or is_particular(target),
             )
             for target in targets
             for endpoints in [self._endpoints(target.provider)]
             for endpoint in endpoints
         ]
+
+    def _speaks_messages(self, target: Target) -> bool:
+        return self._providers[target.provider].kind is ProviderKind.ANTHROPIC
 
     def _endpoints(self, provider: str) -> list[str]:
         keys = self._providers[provider].api_keys
@@ -186,6 +195,12 @@ class Snapshot:
     def deployments(self) -> frozenset[str]:
         """Names of all deployments."""
         return frozenset(d.name for route in self._routes.values() for d in route.deployments)
+
+
+def is_particular(target: Target) -> bool:
+    """True when the target declares limits, or changes parameters."""
+    is_open = target.context is None and target.modalities is None and target.personal_data is PersonalData.ANY
+    return not is_open or bool(target.drop_params or target.rename_params)
 
 
 def _hasty(timeouts: Timeouts) -> Timeouts | None:

@@ -17,7 +17,7 @@ from proxy.core.routing.problems import Problem, render
 from proxy.flow import headers as header_lines
 from proxy.flow.budgets import Denied, Granted, TooLarge
 from proxy.flow.outbox import Outbox
-from proxy.flow.ports import Clock, Inbound, Responder, Witness
+from proxy.flow.ports import BodySource, Clock, Inbound, Responder, Witness
 from proxy.terms.exchange import AttemptFacts, ExchangeFacts
 from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import Fault, Outcome, Status
@@ -49,6 +49,7 @@ class Exchange:
         "_outbox",
         "_witness",
         "arrived_s",
+        "context_over",
         "denied",
         "dialect",
         "facts",
@@ -61,6 +62,7 @@ class Exchange:
         "may_go_on",
         "named",
         "responder",
+        "shaped",
         "stream",
         "vault",
     )
@@ -77,6 +79,10 @@ class Exchange:
         """What was found in the answer, where policy looks."""
         self.stream: CallerStream | None = None
         """What the caller has of a stream that an earlier attempt began and left."""
+        self.shaped: bytes | BodySource | None = None
+        """The body for the target at hand, where that asks for more than another model name."""
+        self.context_over: int | None = None
+        """A target with a context of so many tokens found the request too long."""
         self.may_go_on = False
         """Another target may still be tried after the attempt at hand."""
         self.first_token_by_s: float | None = None

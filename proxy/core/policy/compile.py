@@ -21,6 +21,7 @@ from proxy.core.policy.model import (
     BrokenStream,
     BudgetRule,
     FirstTokenFor,
+    PersonalData,
     Policy,
     Priority,
     ReadinessRule,
@@ -232,6 +233,11 @@ def _chain(route: Section) -> tuple[Target, ...]:
             Timeouts(**{f"{phase}_s": limit_s for phase, limit_s in effective_timeouts(route, target).items()}),
             target["prefill"],
             weight=target["weight"],
+            context=target["context"],
+            modalities=None if target["modalities"] is None else frozenset(target["modalities"].values) | {"text"},
+            personal_data=PersonalData(target["personal_data"]),
+            drop_params=tuple(target["drop_params"].values),
+            rename_params=dict(target["rename_params"].values),
         )
         for target in route["chain"].values
     )

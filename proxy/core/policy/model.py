@@ -33,6 +33,14 @@ class Timeouts:
     """From the beginning of the attempt to the first content of a stream; None: bounded by the others alone."""
 
 
+class PersonalData(StrEnum):
+    """What of the values that policy found a target may get."""
+
+    ANY = "any"
+    NONE = "none"
+    """Nothing that was found and not replaced, and nothing that could not be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One link of a chain: whom to ask, for what, how long."""
@@ -45,6 +53,14 @@ class Target:
     """It goes on from a trailing assistant message; a cut stream is continued there instead of begun anew."""
     weight: float = 1.0
     """Its part of a step that shares load."""
+    context: int | None = None
+    """Tokens its model can read; None: not declared."""
+    modalities: frozenset[str] | None = None
+    """What it can read; None: not declared."""
+    personal_data: PersonalData = PersonalData.ANY
+    drop_params: tuple[str, ...] = ()
+    """Top-level parameters it does not get."""
+    rename_params: dict[str, str] = field(default_factory=dict)
 
 
 class ShareBy(StrEnum):

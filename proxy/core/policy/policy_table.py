@@ -18,6 +18,7 @@ from proxy.core.config.yaml_text import BAD, Bad, Map, Node
 from proxy.core.policy.budget_table import BUDGET, NOT_YET, parse_app
 from proxy.core.policy.custom_types import TYPES_KEY, parse_type
 from proxy.core.policy.faults import SYNTAX, parse_fault
+from proxy.core.policy.fitness_keys import FITNESS_KEYS
 from proxy.core.policy.model import BrokenStream, FirstTokenFor, Priority, Rescue, RouteRequirement, ShareBy
 from proxy.terms.redaction import Action, FileTypes, Placeholders, StreamMode, Unscanned
 
@@ -207,8 +208,9 @@ _TARGET_KEYS = (
         "{idle: 5s}",
     ),
     Key("prefill", Flag(), "It goes on from a trailing assistant message; for `rescue: resume`.", "false", "true"),
+    *FITNESS_KEYS,
 )
-_LATER = dict.fromkeys(("region", "context", "drop_params", "rename_params"), NOT_YET)
+_LATER = dict.fromkeys(("region",), NOT_YET)
 
 _MEMBER = Table(
     "member",

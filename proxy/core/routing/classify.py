@@ -152,6 +152,17 @@ def _says_error_spaced(start: bytes) -> bool:
     return packed.startswith((b'{"error"', b'{"object":"error"'))
 
 
+_TOO_LONG = (b"context_length_exceeded", b"prompt is too long", b"maximum context length", b"context window")
+
+
+def says_too_long(status: int, body: bytes) -> bool:
+    """True when a refusal says that the request is longer than the model can read, in any provider's words."""
+    if status not in (400, 413, 422):
+        return False
+    start = body[:4096].lower()
+    return any(words in start for words in _TOO_LONG)
+
+
 def _classify_refusal(status: int, is_own_key: bool) -> Outcome:
     if status == 429:
         return Outcome.RATE_LIMITED

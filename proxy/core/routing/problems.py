@@ -47,6 +47,7 @@ class Code(StrEnum):
     NOT_IMPLEMENTED = "not_implemented"
     EXPECTATION_FAILED = "expectation_failed"
     ALL_TARGETS_UNAVAILABLE = "all_targets_unavailable"
+    NO_SUITABLE_TARGET = "no_suitable_target"
     UPSTREAM_CONNECT_ERROR = "upstream_connect_error"
     UPSTREAM_DNS_ERROR = "upstream_dns_error"
     UPSTREAM_TLS_ERROR = "upstream_tls_error"
@@ -128,6 +129,9 @@ _TABLE: dict[Code, _Row] = {
     ),
     Code.EXPECTATION_FAILED: _Row(417, _CLIENT, _NO, "Only the expectation 100-continue is known."),
     Code.ALL_TARGETS_UNAVAILABLE: _Row(503, _GATEWAY, _YES, "No provider of this route can take the request now."),
+    Code.NO_SUITABLE_TARGET: _Row(
+        400, _POLICY, _NO, "No provider of this route can take this request, or may have it."
+    ),
     Code.UPSTREAM_CONNECT_ERROR: _Row(502, _PROVIDER, _YES, "The provider could not be reached."),
     Code.UPSTREAM_DNS_ERROR: _Row(502, _PROVIDER, _YES, "The provider's name could not be resolved."),
     Code.UPSTREAM_TLS_ERROR: _Row(502, _PROVIDER, _YES, "No secure connection to the provider could be made."),

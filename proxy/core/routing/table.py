@@ -95,6 +95,7 @@ RULES: dict[Outcome, OutcomeRule] = {
     Outcome.UPSTREAM_5XX: _fails(Code.UPSTREAM_ERROR, 70, _ONCE, passes_body=True),
     Outcome.OVERLOADED: _fails(Code.UPSTREAM_OVERLOADED, 80, weight=0.5, cools=True, passes_body=True),
     Outcome.UPSTREAM_4XX: OutcomeRule(_NEVER, False, _ANSWERED, Code.UPSTREAM_REFUSED, 100, passes_body=True),
+    Outcome.CONTEXT_TOO_LONG: OutcomeRule(_NEVER, True, _ANSWERED, Code.UPSTREAM_REFUSED, 99, passes_body=True),
     Outcome.UPSTREAM_CONFLICT: OutcomeRule(_ONCE, True, _ANSWERED, Code.UPSTREAM_ERROR, 65, passes_body=True),
     Outcome.OWN_KEY_REFUSED: _fails(Code.UPSTREAM_KEY_REFUSED, 20, passes_body=True, alarms=True),
     # Answers that break.
@@ -117,5 +118,6 @@ RULES: dict[Outcome, OutcomeRule] = {
     Outcome.ANSWER_BLOCKED: OutcomeRule(_NEVER, False, Health.GOOD, Code.CONTENT_POLICY_VIOLATION, 107),
     Outcome.GATEWAY_FAULT: OutcomeRule(_NEVER, False, _SILENT, Code.INTERNAL_ERROR, 108),
     Outcome.BREAKER_OPEN: OutcomeRule(_NEVER, True, _SILENT, Code.ALL_TARGETS_UNAVAILABLE, 10, is_attempt=False),
+    Outcome.UNSUITABLE: OutcomeRule(_NEVER, True, _SILENT, Code.NO_SUITABLE_TARGET, 5, is_attempt=False),
     Outcome.BUDGET_DENIED: OutcomeRule(_NEVER, True, _SILENT, Code.RATE_LIMIT_EXCEEDED, 11, is_attempt=False),
 }

@@ -305,7 +305,7 @@ class Walk:
         if not rule.is_attempt and self._passed_over and len(self._passed_over) > 1:
             outcome, code = Outcome.BREAKER_OPEN, Code.ALL_TARGETS_UNAVAILABLE
         is_alone = self._attempts == 1 and (self._targets == 1 or not self._passed_over)
-        is_final_word = outcome in (Outcome.UPSTREAM_4XX, Outcome.OWN_KEY_REFUSED)
+        is_final_word = outcome in (Outcome.UPSTREAM_4XX, Outcome.CONTEXT_TOO_LONG, Outcome.OWN_KEY_REFUSED)
         return GiveUp(
             outcome,
             code,
@@ -353,7 +353,7 @@ def problem_of(give_up: GiveUp) -> Problem:
     if give_up.code is Code.UPSTREAM_ERROR:
         is_busy = give_up.http_status == 503 or give_up.outcome is Outcome.UPSTREAM_CONFLICT
         base = base._replace(status=503 if is_busy else 502)
-    if give_up.outcome is Outcome.UPSTREAM_4XX and give_up.http_status >= 400:
+    if give_up.outcome in (Outcome.UPSTREAM_4XX, Outcome.CONTEXT_TOO_LONG) and give_up.http_status >= 400:
         base = base._replace(status=give_up.http_status)
     if give_up.outcome is Outcome.RATE_LIMITED:
         base = base._replace(fault=Fault.PROVIDER)

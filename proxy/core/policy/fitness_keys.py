@@ -1,0 +1,63 @@
+"""The keys of a target that say what it can take, what it may have, and which parameters it gets.
+
+Owns these rows of the policy's language; ``policy_table`` puts them into the target's table.
+"""
+
+from __future__ import annotations
+
+import re
+
+from proxy.core.config.kinds import Choice, Number, Text
+from proxy.core.config.schema import Key, ListOf, MapOf
+from proxy.core.dialect.modalities import MODALITIES
+from proxy.core.policy.model import PersonalData
+
+_PARAM = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_FIXED = frozenset({"model", "messages", "input", "prompt", "stream"})
+
+
+def _parse_param(text: str) -> str:
+    if not _PARAM.fullmatch(text):
+        raise ValueError("a top-level parameter such as logit_bias")
+    if text in _FIXED:
+        raise ValueError(f"{text} cannot be left out or renamed")
+    return text
+
+
+FITNESS_KEYS = (
+    Key(
+        "context",
+        Number(1, 100_000_000),
+        "Tokens its model reads; longer requests pass it over, and a context-length error walks on to a larger one.",
+        None,
+        "128000",
+    ),
+    Key(
+        "modalities",
+        ListOf(Choice(MODALITIES), 1),
+        "What it can read; requests with other content pass it over.",
+        None,
+        "[text, image]",
+    ),
+    Key(
+        "personal_data",
+        Choice(tuple(PersonalData)),
+        "none: requests with values that were found and not replaced, or with content unread, pass it over.",
+        "any",
+        "none",
+    ),
+    Key(
+        "drop_params",
+        ListOf(Text("a parameter", _parse_param)),
+        "Parameters it does not get; the row notes each.",
+        "[]",
+        "[logit_bias, seed]",
+    ),
+    Key(
+        "rename_params",
+        MapOf(Text("a parameter", _parse_param), "a map of parameter: name there", _parse_param),
+        "Parameters that have another name there.",
+        "{}",
+        "{max_tokens: max_completion_tokens}",
+    ),
+)

@@ -1,0 +1,115 @@
+"""What one target of a chain gets of a request, and why it may get nothing.
+
+Owns the checks that belong to a target (what it can take, what policy lets it have) and the request's form there:
+model, prefill, parameters left out or renamed, another dialect. Called for every attempt whose target asks for more
+than another model name; nothing is dropped without a note in the row.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+from proxy.core.dialect.modalities import modalities_of
+from proxy.core.dialect.seam import dumps_any
+from proxy.core.dialect.to_messages import Untranslatable, to_messages
+from proxy.core.policy.model import FirstTokenFor, PersonalData, Timeouts
+from proxy.flow.booking import Plan
+from proxy.flow.catalog import Deployment
+from proxy.flow.exchange import Exchange
+from proxy.flow.intake import with_model
+from proxy.flow.ports import BodySource
+from proxy.flow.translating import is_translated
+
+_BYTES_PER_TOKEN: Final = 4
+
+
+def body_for(exchange: Exchange, plan: Plan, deployment: Deployment) -> bytes | BodySource:
+    """Return the body for this target: its model, or what is still to be said of a stream that broke."""
+    request, body = plan.request, plan.body
+    if exchange.stream is not None and exchange.stream.record is not None:
+        return exchange.stream.body_of_rest(request, deployment)
+    if type(body) is bytes and deployment.model is not None and deployment.model != request.model:
+        return with_model(body, request.document, deployment.model)
+    return body
+
+
+def hurried(exchange: Exchange, plan: Plan, deployment: Deployment, now_s: float) -> Timeouts:
+    """Return a stream's deadlines, with the wait for its first token limited unless nobody else could do better."""
+    timeouts = deployment.target.timeouts
+    limit_s = timeouts.first_token_s
+    if limit_s is None or not (exchange.may_go_on or plan.route.plan.first_token_for is FirstTokenFor.ALL):
+        return timeouts
+    exchange.first_token_by_s = now_s + limit_s
+    return deployment.hasty or timeouts
+
+
+def is_shaped(exchange: Exchange, plan: Plan, deployment: Deployment) -> bool:
+    """Put the body for a particular target into ``exchange.shaped``; False, with a note, when it is passed over."""
+    why = _shape(exchange, plan, deployment)
+    if why:
+        exchange.facts.notes.append(f"skipped:{deployment.provider}:{why}")
+    return not why
+
+
+def _shape(exchange: Exchange, plan: Plan, deployment: Deployment) -> str:
+    why = _why_not(exchange, plan, deployment)
+    if why:
+        return why
+    body = body_for(exchange, plan, deployment)
+    exchange.shaped = body
+    target = deployment.target
+    is_other = is_translated(exchange, deployment)
+    if not (is_other or target.drop_params or target.rename_params):
+        return ""
+    if type(body) is not bytes:
+        return "not_readable"
+    document: Any = orjson.loads(body)
+    if isinstance(document, dict):
+        document = _adapted(exchange, deployment, document)
+    if is_other:
+        try:
+            made = to_messages(document, deployment.model or plan.request.model or "")
+        except Untranslatable as exc:
+            return f"no_counterpart:{exc}"
+        _note(exchange, "dropped", deployment, made.dropped)
+        _note(exchange, "changed", deployment, made.changed)
+        document = made.document
+    exchange.shaped = dumps_any(document)
+    return ""
+
+
+def _why_not(exchange: Exchange, plan: Plan, deployment: Deployment) -> str:
+    """Say in a word what this target cannot take, or may not have."""
+    target, facts = deployment.target, exchange.facts
+    over = exchange.context_over
+    if over is not None and (target.context is None or target.context <= over):
+        return "context"
+    if target.context is not None and len(plan.request.body) > target.context * _BYTES_PER_TOKEN:
+        return "context"
+    if target.modalities is not None and not modalities_of(plan.request.document) <= target.modalities:
+        return "modality"
+    if target.personal_data is PersonalData.NONE:
+        shown = {kind for kind, count in facts.findings.items() if count > facts.sanitized.get(kind, 0)}
+        if shown or facts.unscanned_bytes:
+            return "personal_data"
+    return ""
+
+
+def _adapted(exchange: Exchange, deployment: Deployment, document: dict[str, Any]) -> dict[str, Any]:
+    """Leave out and rename parameters as the target's policy says."""
+    target = deployment.target
+    dropped = [name for name in target.drop_params if name in document]
+    renamed = {old: new for old, new in target.rename_params.items() if old in document and old not in dropped}
+    _note(exchange, "dropped", deployment, tuple(dropped))
+    _note(exchange, "renamed", deployment, tuple(renamed))
+    return {renamed.get(key, key): value for key, value in document.items() if key not in dropped}
+
+
+def _note(exchange: Exchange, what: str, deployment: Deployment, names: tuple[str, ...]) -> None:
+    notes = exchange.facts.notes
+    for name in names[:20]:
+        note = f"{what}:{deployment.provider}:{name[:40]}"
+        if note not in notes:
+            notes.append(note)
