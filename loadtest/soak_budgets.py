@@ -15,6 +15,7 @@ import random
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,16 +47,18 @@ class Row:
     provider: str
     worst_ratio: float
     use_ratio: float
+    """Mean use of the windows that lie within the scenario."""
     asked: int
     served: int
-    broken: int
+    broken: Counter[str]
+    """Answers that are neither a success nor a refusal of the budget."""
     p99_denial_ms: float
 
     @property
     def is_good(self) -> bool:
         """Whether it holds what is promised."""
         needs_use = self.scenario == "healthy" and self.provider == "tight"
-        return self.worst_ratio <= 1.0 and self.broken == 0 and (not needs_use or self.use_ratio >= USE_GOAL)
+        return self.worst_ratio <= 1.0 and not self.broken and (not needs_use or self.use_ratio >= USE_GOAL)
 
 
 Trouble = Callable[[Fleet, float], Awaitable[None]]
@@ -135,16 +138,17 @@ def judge(fleet: Fleet, name: str, provider: str, shots: list[Shot], began_s: fl
         for entry in fleet.entries_of(provider)
         if entry.started_s > began_s - WINDOW_S
     ]
-    used = sum(cost.amount for cost in costs if began_s <= cost.at_s < began_s + seconds)
+    ends = [began_s + at_s for at_s in range(int(WINDOW_S), int(seconds) + 1)]
+    sums = [sum(cost.amount for cost in costs if end - WINDOW_S <= cost.at_s < end) for end in ends]
     denials = sorted(shot.latency_s for shot in shots if shot.status == 429)
     return Row(
         name,
         provider,
         worst_window(costs, WINDOW_S).amount / LIMIT,
-        used / (LIMIT * seconds / WINDOW_S),
+        sum(sums) / max(1, len(sums)) / LIMIT,
         len(shots),
         sum(shot.is_served for shot in shots),
-        sum(shot.status not in (200, 429) for shot in shots),
+        Counter(f"{shot.status} {shot.code}".strip() for shot in shots if shot.status not in (200, 429)),
         denials[int(len(denials) * 0.99)] * 1000 if denials else 0.0,
     )
 
@@ -153,7 +157,8 @@ def show(row: Row) -> str:
     """Return a line of the table."""
     return (
         f"{row.scenario:13} {row.provider:6} {row.worst_ratio:13.3f} {row.use_ratio:8.3f} {row.asked:8} {row.served:8} "
-        f"{row.broken:8} {row.p99_denial_ms:10.1f} ms  {'' if row.is_good else 'MISSED'}"
+        f"{row.broken.total():8} {row.p99_denial_ms:10.1f} ms  {'' if row.is_good else 'MISSED'} "
+        f"{', '.join(f'{count} x {what}' for what, count in row.broken.items())}"
     ).rstrip()
 
 

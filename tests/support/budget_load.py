@@ -20,6 +20,7 @@ from typing import Any
 from proxy.simulator import Entry
 
 _numbers = count(1)
+_IDLE_S = 20.0
 _MARKER = re.compile(rb"mark-\d+-")
 
 
@@ -84,7 +85,7 @@ class Caller:
 
     def __init__(self, ports: Sequence[int]) -> None:
         self._ports = list(ports)
-        self._idle: list[list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]] = [[] for _ in ports]
+        self._idle: list[list[tuple[asyncio.StreamReader, asyncio.StreamWriter, float]]] = [[] for _ in ports]
         self.shots: list[Shot] = []
 
     @property
@@ -106,18 +107,26 @@ class Caller:
         shot = Shot(sidecar, marker, time.monotonic(), ask)
         self.shots.append(shot)
         try:
-            idle = self._idle[sidecar]
-            pair = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", self._ports[sidecar])
-            reader, writer = pair
+            reader, writer = await self._connection(sidecar)
             writer.write(_request(ask, ask.body(marker)))
             if await _read(reader, shot):
-                idle.append(pair)
+                self._idle[sidecar].append((reader, writer, shot.sent_s))
             else:
                 writer.close()
         except (OSError, asyncio.IncompleteReadError):
             shot.status = 0
         shot.ended_s = time.monotonic()
         return shot
+
+    async def _connection(self, sidecar: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Return an idle connection, or a new one; one that was idle for long may be closing at the other end."""
+        idle = self._idle[sidecar]
+        while idle:
+            reader, writer, used_s = idle.pop()
+            if time.monotonic() - used_s < _IDLE_S:
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection("127.0.0.1", self._ports[sidecar])
 
     async def burst(self, asks: int, ask: Ask, sidecars: Sequence[int] | None = None) -> list[Shot]:
         """Send so many at once, spread over the sidecars."""
