@@ -43,6 +43,7 @@ from proxy.flow.delivery import Delivery as RowDelivery
 from proxy.flow.delivery import DeliveryPace
 from proxy.flow.drain import drain
 from proxy.flow.fleet import Fleet
+from proxy.flow.free_checks import FreeChecks
 from proxy.flow.heartbeat import Heartbeat
 from proxy.flow.outbox import Outbox
 from proxy.flow.people import people_routes
@@ -227,20 +228,9 @@ class App:
         )
         self.door = DataDoor(settings.server, relay, clock, witness)
         self.rows = self._row_delivery()
+        self.checks = FreeChecks(settings.providers, self.upstream, self.fleet, witness, time.monotonic, random.random)
         self.heartbeat = Heartbeat(time.monotonic, self._publish, witness)
-        self.vitals = Vitals(
-            self.catalog,
-            self.fleet,
-            self.budgets,
-            self.outbox,
-            self.rows.state,
-            self._totals,
-            time.monotonic,
-            self.heartbeat,
-        )
-        self.vitals.simulated = self._simulated
-        self.vitals.budget_store = self.budget_store
-        self.vitals.pricing = self.pricing
+        self.vitals = self._make_vitals()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self.metrics)
         self._add_gauges()
@@ -252,6 +242,23 @@ class App:
             on_fault=lambda path, kind: witness.fault("admin_call", path=path, error=kind),
         )
         self.admin = AdminDoor(settings.server.admin, self.probes, self.vitals, self._registry, access, api)
+
+    def _make_vitals(self) -> Vitals:
+        vitals = Vitals(
+            self.catalog,
+            self.fleet,
+            self.budgets,
+            self.outbox,
+            self.rows.state,
+            self._totals,
+            time.monotonic,
+            self.heartbeat,
+        )
+        vitals.checks = self.checks
+        vitals.simulated = self._simulated
+        vitals.budget_store = self.budget_store
+        vitals.pricing = self.pricing
+        return vitals
 
     def _load_prices(self) -> None:
         """Read the price table for the first time; what is wrong with it is said, and nothing has a price then."""
@@ -516,6 +523,10 @@ class App:
                 if self.pricing is not None:
                     background.append(
                         tasks.create_task(self._keep_up("price_watch", self._watch_prices), name="price-watch")
+                    )
+                if self.checks.is_wanted:
+                    background.append(
+                        tasks.create_task(self._keep_up("free_checks", self.checks.run), name="free-checks")
                     )
                 await self._stop.wait()
                 for task in background:

@@ -24,6 +24,7 @@ VERBS: Final = {
     "schema": "print the JSON Schema of config.yaml or of a policy file, for editors",
     "audit": "read and prove the audit store: tail, query, stats, export, verify, erase, prune, migrate",
     "breakers": "list the breakers of a running sidecar, or reset one",
+    "doctor": "look at everything the sidecar needs: files, secrets, ports, disk, stores, providers, clock",
     "inject": "rehearse a fault: one chat request with x-readygate-fault-inject",
     "simulate": "run the simulated provider, or budgets of many sidecars on virtual time",
     "budgets": "show what is left of every budget of a running sidecar, and who used it",

@@ -283,6 +283,13 @@ class Fleet:
                 return True
         return False
 
+    def invite(self, provider: str, now_s: float) -> None:
+        """A provider has answered: those of its breakers that opened because it could not be reached may probe now."""
+        for name, watched in self._watched.items():
+            outcome = watched.last_outcome
+            if name.partition(":")[0].partition("/")[0] == provider and outcome is not None and RULES[outcome].is_local:
+                watched.breaker.invite(now_s)
+
     def may_be_tried(self, deployment: str, now_s: float) -> bool:
         """True when it is closed and not cooling, or due for a probe; changes nothing."""
         watched = self._watched.get(deployment)

@@ -18,6 +18,7 @@ from proxy.flow.budget_ports import BudgetStore
 from proxy.flow.budgets import Budgets
 from proxy.flow.catalog import Catalog, Snapshot
 from proxy.flow.fleet import Fleet
+from proxy.flow.free_checks import FreeChecks
 from proxy.flow.heartbeat import TOLD_FROM_S, Heartbeat
 from proxy.flow.outbox import Outbox
 from proxy.flow.pricing import Pricing
@@ -61,6 +62,7 @@ class Vitals:
         """The store that shared budgets are kept in; None: they are counted in process."""
         self.simulated: frozenset[str] = frozenset()
         """Providers that the simulated provider stands in for."""
+        self.checks: FreeChecks | None = None
 
     # --- probes -----------------------------------------------------------------------------------
 
@@ -109,16 +111,22 @@ class Vitals:
         down = self._fleet.unavailable(now_s)
         for name in sorted(rule.providers):
             own = {deployment for deployment in snapshot.deployments() if _provider_of(deployment) == name}
-            if name in self.unusable or (own and own <= down):
+            if name in self.unusable or (own and own <= down) or self._failed_checks(name):
                 missing.append(f"provider:{name}")
         for route in rule.routes:
             well = sum(
-                deployment.provider not in self.unusable and deployment.name not in down
+                deployment.provider not in self.unusable
+                and deployment.name not in down
+                and not self._failed_checks(deployment.provider)
                 for deployment in snapshot.route_named(route.policy, route.route).deployments
             )
             if well < route.healthy:
                 missing.append(f"route:{route.route} ({well} of {route.healthy} healthy)")
         return missing
+
+    def _failed_checks(self, provider: str) -> str:
+        """Why a provider is failed by its free checks; empty when it is not."""
+        return "" if self.checks is None else self.checks.failed(provider)
 
     # --- pages ------------------------------------------------------------------------------------
 
@@ -193,6 +201,8 @@ class Vitals:
         key = f"provider:{name}"
         if name in self.unusable:
             return self._row(key, "degraded", self.unusable[name])
+        if reason := self._failed_checks(name):
+            return self._row(key, "failed", reason)
         is_open = [view for view in views if view["state"] == "open"]
         if views and len(is_open) == len(views):
             return self._row(key, "failed", f"circuit breaker open after {is_open[0]['last_outcome']}")
@@ -251,6 +261,9 @@ class Vitals:
             }
             if name in self.unusable:
                 rows[name]["reason"] = self.unusable[name]
+            check = self.checks.shown(name) if self.checks is not None else None
+            if check is not None:
+                rows[name]["check"] = check
         return {"providers": rows, "budgets": budgets.get("*", [])}
 
     def deployments(self) -> list[dict[str, Any]]:

@@ -103,6 +103,15 @@ _SERVER = Table(
     | dict.fromkeys(("head", "body", "write_stall", "keepalive"), "server.timeouts"),
 )
 
+_HEALTH_CHECK = Table(
+    "health_check",
+    "A free call (GET /models) now and then; {} for the defaults.",
+    (
+        Key("every", duration("1s", "1h"), "How often, about: the rhythm is jittered.", "30s", "30s"),
+        Key("timeout", duration("100ms", "1m"), "A check that takes longer has failed.", "5s", "5s"),
+    ),
+)
+
 _PROVIDER = Table(
     "provider",
     "One provider.",
@@ -148,6 +157,7 @@ _PROVIDER = Table(
         Key("ca_file", PathText(), "PEM file of the authorities to trust instead of the system's.", None, "ca.pem"),
         Key("keepalive", duration("0s", "1h"), "Idle upstream connections are dropped after this.", "4s", "4s"),
         Key("max_connections", Number(1, 100_000), "Open upstream connections at most.", "1024", "1024"),
+        Key("health_check", _HEALTH_CHECK, "Ask it now and then, for free; left out: never.", None, "{every: 30s}"),
         Key(
             "egress_proxy",
             Text("an http or https URL", parse_proxy_url, is_private=True),

@@ -23,6 +23,7 @@ from proxy.core.config.settings import (
     BudgetStoreSettings,
     CallerKey,
     Durability,
+    HealthCheck,
     Listen,
     LogFormat,
     LogLevel,
@@ -222,7 +223,7 @@ def _server(section: Section) -> ServerSettings:
 
 def _provider(name: str, section: Section, base_dir: Path) -> ProviderSettings:
     kind = ProviderKind(section["kind"])
-    ca_file = section["ca_file"]
+    ca_file, check = section["ca_file"], section["health_check"]
     keys = {key: _anchored(ref, base_dir) or ref for key, ref in section["api_keys"].values.items()}
     return ProviderSettings(
         name=name,
@@ -230,6 +231,7 @@ def _provider(name: str, section: Section, base_dir: Path) -> ProviderSettings:
         kind=kind,
         api_key=_anchored(section["api_key"], base_dir) or next(iter(keys.values()), None),
         api_keys=keys if len(keys) > 1 else {},
+        health_check=None if check is None else HealthCheck(check["every"], check["timeout"]),
         auth_header=section["auth_header"] or _AUTH_HEADERS[kind],
         api_version=section["api_version"],
         headers=dict(section["headers"].values),

@@ -100,6 +100,14 @@ class AuthHeader:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """A free call (``GET /models``) now and then; its rhythm is jittered."""
+
+    every_s: float = 30.0
+    timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderSettings:
     """One provider: where it is and how to speak to it. ``/v1/x`` maps to ``base_url + /x``."""
 
@@ -125,6 +133,8 @@ class ProviderSettings:
     stream_usage: StreamUsage = StreamUsage.ASK
     api_keys: dict[str, SecretRef] = field(default_factory=dict)
     """Several keys by name, which share the provider's load; empty: there is one or none."""
+    health_check: HealthCheck | None = None
+    """None: only traffic tells how it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,6 +213,11 @@ class Breaker:
         """Refuse ordinary attempts until then, at most ``max_cooldown_s`` from now; never shortens."""
         self.cooling_until_s = max(self.cooling_until_s, min(until_s, now_s + self._settings.max_cooldown_s))
 
+    def invite(self, now_s: float) -> None:
+        """Let the next attempt be the probe: there is reason to believe that it is well again."""
+        if self.state is BreakerState.OPEN:
+            self._until_s = min(self._until_s, now_s)
+
     def reset(self, now_s: float) -> None:
         """Forget everything, as an operator may ask."""
         self._close(now_s)

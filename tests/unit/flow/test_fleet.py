@@ -339,3 +339,16 @@ def test_reset_finds_a_models_breaker_by_its_shown_name() -> None:
     assert built.reset("openai:broken", 0.5)
     assert Verdict.ADMIT is built.admit(ANY, 0.6, variant="broken").verdict
     assert not built.reset("openai:unheard-of", 0.6)
+
+
+def test_invited_provider_is_probed_before_its_back_off_has_passed() -> None:
+    """A free check that succeeds is a reason to try at once, where the provider could not be reached."""
+    built = fleet()
+    for _ in range(5):
+        built.record("a:m", Outcome.CONNECT_ERROR, 0.0, 1.0)
+        built.record("b:m", Outcome.UPSTREAM_5XX, 0.0, 1.0)
+    for name in ("a", "b"):
+        built.invite(name, 0.2)
+
+    assert Verdict.PROBE is built.admit("a:m", 0.2).verdict
+    assert Verdict.REFUSED is built.admit("b:m", 0.2).verdict

@@ -14,6 +14,7 @@ from proxy.core.config.settings import (
     AuthHeader,
     BudgetStoreSettings,
     Durability,
+    HealthCheck,
     Listen,
     ProviderKind,
     ProviderSettings,
@@ -103,6 +104,7 @@ def test_every_key_arrives_in_its_setting() -> None:
     )
     several = settings.providers["several"]
     assert {"first": SecretRef(env="KEY_1"), "second": SecretRef(env="KEY_2")} == several.api_keys
+    assert HealthCheck(20.0, 3.0) == several.health_check
     assert ["azure", "local", "several", "several/first", "several/second"] == list(endpoints_of(settings.providers))
     audit = settings.audit
     assert SecretRef(env="AUDIT_DATABASE_URL") == audit.store
