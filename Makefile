@@ -150,6 +150,10 @@ restore-drill: $(VENV)/.stamp-dev ## back the audit up, lose it, restore it; pri
 bench-audit: $(VENV)/.stamp-dev ## what the audit costs: CPU a row, rows a second into PostgreSQL and SQLite
 	$(PY) -m loadtest.bench_audit $(ARGS)
 
+.PHONY: bench-audit-million
+bench-audit-million: $(VENV)/.stamp-dev ## a store of 1,000,000 rows: query by user, by app and day, verify, erase
+	$(PY) -m loadtest.bench_audit_million $(ARGS)
+
 .PHONY: soak-budgets
 soak-budgets: $(VENV)/.stamp-dev ## 8 sidecars, 3 times the demand, a store that comes and goes: the worst window of each (10 min)
 	$(PY) -m loadtest.soak_budgets $(ARGS)

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from proxy.core.audit.query import DEFAULT_GROUPS, Cursor, RowFilter
 
-PAGE_ROWS: Final = 500
+PAGE_ROWS: Final = 1000
 
 Record = dict[str, Any]
 """A row by column: JSON columns parsed, times as aware datetimes, claims as booleans."""

@@ -107,7 +107,7 @@ class SqlitePeople:
     def _erase_some(self, connection: sqlite3.Connection, user: str, before_ms: int) -> int:
         connection.execute("BEGIN IMMEDIATE")
         found = connection.execute(
-            f"SELECT ts, id, seal, {_NAMED} FROM audit WHERE user_id = ? AND ts < ? LIMIT ?",  # noqa: S608 - fixed
+            f"SELECT ts, id, seal, {_NAMED} FROM audit WHERE user_id = ? AND user_id <> '' AND ts < ? LIMIT ?",  # noqa: S608 - fixed
             (user, before_ms, _AT_ONCE),
         ).fetchall()
         changes = [(erased_seal(seal, *personal), ts, row_id) for ts, row_id, seal, *personal in found]
@@ -125,7 +125,7 @@ class SqlitePeople:
     def _page(self, user: str, after: tuple[int, str]) -> list[Row]:
         with self._connect() as connection:
             found = connection.execute(
-                f"SELECT {_COLUMNS} FROM audit WHERE user_id = ? AND (ts, id) > (?, ?) "  # noqa: S608 - fixed
+                f"SELECT {_COLUMNS} FROM audit WHERE user_id = ? AND user_id <> '' AND (ts, id) > (?, ?) "  # noqa: S608 - fixed
                 "ORDER BY ts, id LIMIT ?",
                 (user, *after, _AT_ONCE),
             )
@@ -197,7 +197,7 @@ class PostgresPeople:
     async def _erase_some(self, connection: Any, user: str, before: Any) -> int:
         async with connection.transaction():
             found = await connection.fetch(
-                f"SELECT id, ts, seal, {_NAMED} FROM audit WHERE user_id = $1 AND ts < $2 "  # noqa: S608 - fixed
+                f"SELECT id, ts, seal, {_NAMED} FROM audit WHERE user_id = $1 AND user_id <> '' AND ts < $2 "  # noqa: S608 - fixed
                 f"ORDER BY ts, id LIMIT {_AT_ONCE} FOR UPDATE",
                 user,
                 before,
