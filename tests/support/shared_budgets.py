@@ -19,7 +19,7 @@ from proxy.flow.verdicts import Verdict
 from proxy.stores.redis_budgets import RedisBudgets
 from proxy.stores.redis_words import SCRIPT
 
-CLOCK_KEY = "readygate-test-clock"
+CLOCK_KEY = "readygate:{test}:clock"
 TIMED_SCRIPT = SCRIPT.replace("redis.call('TIME')", f"{{ redis.call('GET', '{CLOCK_KEY}'), '0' }}")
 EPOCH_S = 1_000_000_000.0
 """Server time when the test's clock stands at 0."""
