@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     if not wanted:
         return _unusable([f"{folder}: no case to play; write some into a file such as {folder}/default.cases.yaml"])
     began_s = time.perf_counter()
-    rules = rules_of(policies.files) if args.only is None else []
+    rules = rules_of(policies.files, config.settings.environment) if args.only is None else []
     bar, done = Progress(len(wanted), sys.stderr, time.monotonic), itertools.count(1)
     rehearsal = Rehearsal(config.settings, snapshot, MemorySpool, prices_of(config.settings))
     outcome = run_cases(rehearsal, wanted, rules, lambda _: bar.show(next(done)))

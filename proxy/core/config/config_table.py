@@ -287,6 +287,13 @@ CONFIG = Table(
         Key("server", _SERVER, "The two ports and their limits.", "{}", "{max_body: 32MiB}"),
         Key("policies", PathText(), "Folder of the policy files.", "policies", "policies/"),
         Key(
+            "environment",
+            Text("a name", parse_name),
+            "Which of a policy's `overlays` acts here.",
+            None,
+            "prod",
+        ),
+        Key(
             "policy_cases",
             Choice(tuple(PolicyCases)),
             "What a case of policies/*.cases.yaml that does not hold does to the edit it came with.",

@@ -185,6 +185,7 @@ def _settings(top: Section, base_dir: Path) -> Settings:
     return Settings(
         server=_server(top["server"]),
         policies=base_dir / top["policies"],
+        environment=top["environment"],
         policy_cases=PolicyCases(top["policy_cases"]),
         providers={name: _provider(name, section, base_dir) for name, section in top["providers"].values.items()},
         default_provider=top["default_provider"],

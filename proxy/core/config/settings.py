@@ -251,6 +251,8 @@ class Settings:
     policies: Path
     providers: dict[str, ProviderSettings]
     policy_cases: PolicyCases = PolicyCases.REFUSE
+    environment: str | None = None
+    """Which overlay of the policies acts here; None: none."""
     default_provider: str | None = None
     """Takes exchanges that no route matches; None: they are refused."""
     budgets: BudgetStoreSettings = BudgetStoreSettings()

@@ -11,10 +11,10 @@ from enum import StrEnum
 
 from proxy.core.config.problem import Mark
 from proxy.core.config.schema import Section
-from proxy.core.config.yaml_text import parse_yaml
 from proxy.core.policy.cases import Case
 from proxy.core.policy.compile import budget_ids, route_names
 from proxy.core.policy.expectations import Happened
+from proxy.core.policy.layers import layered
 from proxy.core.policy.policy_table import POLICY
 from proxy.terms.redaction import Action
 
@@ -48,12 +48,11 @@ class Rule:
         return f"{self.mark.file}:{self.mark.line}:{self.mark.column}: {self.part} {self.name} of policy {self.policy}"
 
 
-def rules_of(files: Sequence[tuple[str, str]]) -> list[Rule]:
+def rules_of(files: Sequence[tuple[str, str]], environment: str | None = None) -> list[Rule]:
     """Return every rule of policy files that have no errors, in the order of the files."""
     rules: list[Rule] = []
-    for name, text in files:
-        node, _ = parse_yaml(text, name)
-        top = POLICY.read(node, "", []) if node is not None else None
+    for _, node in layered(files, environment).policies:
+        top = POLICY.read(node, "", [])
         if isinstance(top, Section):
             rules += [*_routes(top), *_budgets(top), *_redaction(top)]
     return rules

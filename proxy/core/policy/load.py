@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from proxy.core.config.problem import Mark, Problem, error, has_errors, in_order
 from proxy.core.config.schema import Section
 from proxy.core.config.settings import Settings
-from proxy.core.config.yaml_text import BAD, canonical, parse_yaml
+from proxy.core.config.yaml_text import canonical
 from proxy.core.policy.checks import check_policy
 from proxy.core.policy.compile import compile_policy
 from proxy.core.policy.globs import may_overlap, specificity
+from proxy.core.policy.layers import layered
 from proxy.core.policy.model import Policy
 from proxy.core.policy.policy_set import PolicySet
 from proxy.core.policy.policy_table import POLICY
@@ -41,17 +42,20 @@ def parse_policies(
         known_types: Redaction types that exist, in upper case.
         everyday: Lines with nothing to redact, against which a policy's own types are tried; none: not tried.
     """
-    problems: list[Problem] = []
+    layers = layered(files, settings.environment)
+    problems = list(layers.problems)
     tops: list[tuple[str, Section]] = []
     meanings: list[object] = []
-    for name, text in files:
-        node, found = parse_yaml(text, name)
-        top = POLICY.read(node, "", found) if node is not None else BAD
-        if isinstance(top, Section) and node is not None:
-            found += check_policy(top, settings, known_types, everyday)
+    for name, node in layers.policies:
+        top = POLICY.read(node, "", problems)
+        if isinstance(top, Section):
+            problems += check_policy(top, settings, known_types, everyday)
             tops.append((name, top))
             meanings.append(canonical(node))
-        problems += found
+    for _, node in layers.others:
+        top = POLICY.read(node, "", problems)
+        if isinstance(top, Section):
+            problems += check_policy(top, settings, known_types)
     if not files:
         text = "there is no policy"
         problems.append(error(Mark(str(settings.policies)), "no-policy", text, "add a file such as default.yaml"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from proxy.core.config.config_table import VERSION
 from proxy.core.config.kinds import Choice, Flag, Number, Text, duration
@@ -399,6 +400,23 @@ _READINESS = Table(
     ),
 )
 
+
+@dataclass(frozen=True, eq=False)
+class PolicyParts(Kind):
+    """Environments with the keys that differ there; merged by ``layers`` before a policy is read."""
+
+    what = "a map of environments to parts of a policy"
+
+    def read(self, node: Node, path: str, problems: Problems) -> Bad:
+        """Refuse: what reaches this point was not merged."""
+        problems.append(error(node.mark, "wrong-place", f"`{path}` stands at the top of a policy file"))
+        return BAD
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return an object of objects."""
+        return {"type": "object", "additionalProperties": {"type": "object"}}
+
+
 _APPLIES_TO = Table(
     "applies_to",
     "Whose requests the policy decides.",
@@ -421,6 +439,27 @@ POLICY = Table(
         VERSION,
         Key("policy", Text("a name", parse_name), "The policy's name.", is_required=True, example="default"),
         Key(
+            "base",
+            Text("a name", parse_name),
+            "Instead of `policy`: this file is a base that policies can extend, and acts only through them.",
+            None,
+            "company",
+        ),
+        Key(
+            "extends",
+            Text("a base's name", parse_name),
+            "The base whose keys count where this file has none; maps are merged, lists and values replaced.",
+            None,
+            "company",
+        ),
+        Key(
+            "overlays",
+            PolicyParts(),
+            "What differs in some `environment` of config.yaml; merged over the rest of the file.",
+            None,
+            "{dev: {mode: observe}}",
+        ),
+        Key(
             "mode", Choice(("enforce", "observe")), "observe: decide and record, change nothing.", "enforce", "observe"
         ),
         Key("applies_to", _APPLIES_TO, "Whose requests it decides.", "{}", '{apps: ["shop-*"]}'),
@@ -436,6 +475,6 @@ POLICY = Table(
         Key("audit", _AUDIT, "What the record must hold.", "{}", "{required: true}"),
         Key("readiness", _READINESS, "What has to be well for /readyz.", "{}", "{require: [policy, spool]}"),
     ),
-    later=dict.fromkeys(("extends", "overlays", "rollout", "shadow", "access"), NOT_YET),
+    later=dict.fromkeys(("rollout", "shadow", "access"), NOT_YET),
     homes=dict.fromkeys(("providers", "server", "callers", "log", "default_provider"), "config.yaml"),
 )
