@@ -27,7 +27,7 @@ from proxy.core.audit.query import (
     parse_groups,
 )
 from proxy.core.audit.render import json_line
-from proxy.flow.audit_reading import AuditReader, Record, cursor_of, pages
+from proxy.flow.audit_reading import PAGE_ROWS, AuditReader, Record, cursor_of, pages
 from proxy.stores.audit_reader import open_reader
 from proxy.stores.audit_stores import make_sink
 from proxy.terms.errors import QueryTooSlow, SinkUnavailable
@@ -158,12 +158,16 @@ async def _query(args: argparse.Namespace, reader: AuditReader) -> None:
             raise Unusable(str(exc)) from None
     last: Record | None = None
     left = args.limit
-    async for page in pages(reader, wanted, after=after):
+    bar = Progress(left, sys.stderr, time.monotonic)
+    async for page in pages(reader, wanted, after=after, page_rows=min(left, PAGE_ROWS)):
         printer.rows(page[:left])
         last = page[:left][-1]
         left -= len(page)
         if left <= 0:
             break
+        if not sys.stdout.isatty():
+            bar.show(args.limit - left)
+    bar.end()
     if last is not None and await reader.rows(wanted, 1, cursor_of(last)):
         print(f"more rows match: --after {cursor_of(last).text()}", file=sys.stderr)
 

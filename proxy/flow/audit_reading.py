@@ -51,14 +51,19 @@ def cursor_of(record: Record) -> Cursor:
 
 
 async def pages(
-    reader: AuditReader, wanted: RowFilter, *, after: Cursor | None = None, oldest_first: bool = False
+    reader: AuditReader,
+    wanted: RowFilter,
+    *,
+    after: Cursor | None = None,
+    oldest_first: bool = False,
+    page_rows: int = PAGE_ROWS,
 ) -> AsyncIterator[list[Record]]:
     """Yield matching rows in pages; what is inserted meanwhile neither repeats a row nor hides one."""
     while True:
-        page = await reader.rows(wanted, PAGE_ROWS, after, oldest_first=oldest_first)
+        page = await reader.rows(wanted, page_rows, after, oldest_first=oldest_first)
         if not page:
             return
         yield page
-        if len(page) < PAGE_ROWS:
+        if len(page) < page_rows:
             return
         after = cursor_of(page[-1])

@@ -341,7 +341,7 @@ def check_all(everything: list[Asked], rows: list[dict[str, Any]], entries: list
 
 
 def test_two_thousand_mixed_requests_leave_one_row_each(tmp_path: Path) -> None:
-    """The promise of the record, under everything callers and providers do at once."""
+    """The promise of the record, under everything callers and providers do at once (AU-01)."""
     with threaded_simulator() as provider:
         provider.fault_for_model("always-503", "503")
         with sidecar_for(tmp_path, config_for(provider, "'sqlite:///audit.db'"), POLICY) as sidecar:
@@ -351,7 +351,7 @@ def test_two_thousand_mixed_requests_leave_one_row_each(tmp_path: Path) -> None:
 
 
 def test_mixed_run_into_postgres_leaves_one_row_each(tmp_path: Path, database_url: str) -> None:
-    """The same promise with the store of production."""
+    """The same promise with the store of production (AU-01)."""
     with threaded_simulator() as provider:
         provider.fault_for_model("always-503", "503")
         config = config_for(provider, "{env: AUDIT_URL}")
