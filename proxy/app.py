@@ -411,6 +411,7 @@ class App:
             is_counter=True,
         )
         add("breaker_open", "1 while a deployment's breaker is not closed.", ("deployment",), self.vitals.open_breakers)
+        add("breaker_opened", "Times it opened.", ("deployment",), self.vitals.opened_breakers, is_counter=True)
         add("loop_lag_seconds", "How late the event loop's last beat was.", (), one(lambda: self.heartbeat.lag_s))
         add("loop_stalls", "Beats over 0.1 s late.", (), one(lambda: self.heartbeat.stalls), is_counter=True)
         add(

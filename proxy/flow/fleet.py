@@ -241,7 +241,8 @@ class Fleet:
             idle = next((n for n, w in variants.items() if w.breaker.state is BreakerState.CLOSED), None)
             if idle is None:
                 return None
-            del variants[idle]
+            # What is counted stays counted.
+            watched.breaker.opened_count += variants.pop(idle).breaker.opened_count
         own = variants[variant] = _Watched(self._settings)
         return own
 

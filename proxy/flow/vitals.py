@@ -302,6 +302,14 @@ class Vitals:
             is_open[name] = is_open.get(name, False) or view.state is not BreakerState.CLOSED
         return [((name,), float(value)) for name, value in is_open.items()]
 
+    def opened_breakers(self) -> list[tuple[tuple[str], float]]:
+        """One sample per deployment: how often its breaker, or that of one of its models, has opened."""
+        opened: dict[str, float] = {}
+        for view in self._fleet.view(self._now_s()):
+            name = view.variant_of or view.deployment
+            opened[name] = opened.get(name, 0.0) + view.opened_count
+        return [((name,), count) for name, count in opened.items()]
+
     def summary(self) -> dict[str, Any]:
         """What the status page shows on top."""
         snapshot = self._catalog.snapshot

@@ -93,6 +93,7 @@ def test_provider_that_is_down_shows_as_an_open_breaker(sidecar: Sidecar) -> Non
     assert "breaker" in health["components"]["provider:dead"]["reason"]
     assert 1.0 == sidecar.metric("readygate_breaker_open", deployment="dead:*")
     assert 0.0 == sidecar.metric("readygate_breaker_open", deployment="main:*")
+    assert 1.0 == sidecar.metric("readygate_breaker_opened_total", deployment="dead:*")
     assert [200, 200, 200] == [sidecar.status(path) for path in ("/readyz", "/livez", "/startupz")]
 
 

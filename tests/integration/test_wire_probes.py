@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -180,3 +181,71 @@ def test_garbage_on_the_admin_port_is_answered_without_repeating_it(tmp_path: Pa
         assert b"sk-x" not in answer.body
         assert "sk-x" not in sidecar.log()
         assert 200 == sidecar.status("/livez")
+
+
+def test_probes_answer_beside_hundreds_of_silent_connections(tmp_path: Path) -> None:
+    """Whoever opens connections and says nothing gives way to whoever asks."""
+    write_files(tmp_path, config(f"{refused_origin()}/v1"), {"default.yaml": POLICY})
+    with serving(tmp_path) as sidecar:
+        silent = [socket.create_connection(("127.0.0.1", sidecar.admin_port), timeout=2) for _ in range(300)]
+        try:
+            silent[-1].sendall(b"GET /livez HTT")
+            answers = [timed(sidecar, path) for path in ("/livez", "/readyz", "/health")]
+        finally:
+            for sock in silent:
+                sock.close()
+
+        assert {200} == {status for status, _ in answers}
+        assert max(took_s for _, took_s in answers) < 1.0
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [
+        [signal.SIGHUP, signal.SIGTERM, signal.SIGHUP, signal.SIGINT],
+        [signal.SIGINT, signal.SIGTERM, signal.SIGTERM],
+    ],
+)
+def test_any_order_of_signals_ends_in_order(tmp_path: Path, signals: list[int]) -> None:
+    """Supervisors and people press everything at once (LC-12): one orderly end, no traceback, every row kept."""
+    with threaded_simulator() as provider:
+        write_files(tmp_path, config(provider.base_url), {"default.yaml": POLICY}, "drain: {grace: 3s, deadline: 6s}")
+        with serving(tmp_path) as sidecar:
+            asked = sidecar.ask(chat())
+            began_s = time.monotonic()
+            for number in signals:
+                sidecar.signal(number)
+                eventually(lambda: sidecar.process.poll() is not None or sidecar.status("/livez") == 200, "hangs", 2)
+            code = sidecar.wait()
+
+            assert 0 == code
+            assert time.monotonic() - began_s < 3.0, "the second signal did not hurry"
+            assert "Traceback" not in sidecar.log()
+            assert [asked.get("x-readygate-id")] == [row["id"] for row in sidecar.rows()]
+
+
+def test_sigterm_while_the_spool_is_read_leaves_it_whole(tmp_path: Path) -> None:
+    """A kubelet that gives up on a slow start must not cost a row (LC-12)."""
+    with threaded_simulator() as provider:
+        write_files(tmp_path, config(provider.base_url), {"default.yaml": POLICY})
+        with serving(tmp_path) as sidecar:
+            asked = sidecar.ask(chat())
+            sidecar.process.kill()
+            sidecar.process.wait(timeout=5)
+        script = (
+            "import sys, time, proxy.app as app\n"
+            "app.open_spool = lambda audit: (print('reading', flush=True), time.sleep(20))\n"
+            "from proxy.cli import main\n"
+            "sys.exit(main())\n"
+        )
+        command = [sys.executable, "-c", script, "serve", "-c", str(tmp_path / "config.yaml"), "--simulate", "never"]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert "reading" in process.stdout.readline()
+            process.terminate()
+            _, said = process.communicate(timeout=5)
+        with serving(tmp_path) as again:
+            rows = again.rows(count=1)
+
+    assert "Traceback" not in said
+    assert [asked.get("x-readygate-id")] == [row["id"] for row in rows]

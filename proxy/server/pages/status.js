@@ -21,6 +21,7 @@ function askForToken(why) {
   sessionStorage.removeItem(KEY);
   byId("signin").hidden = false; byId("signout").hidden = true; document.querySelector("main").hidden = true;
   byId("wrong").textContent = why;
+  for (const id of ["traffic", "providers", "components"]) put(id, []);
   byId("state").replaceWith(Object.assign(pill("locked"), { id: "state" }));
   byId("about").textContent = "";
 }
@@ -30,7 +31,8 @@ byId("signout").addEventListener("click", () => askForToken(""));
 async function show() {
   if (!byId("signin").hidden && !sessionStorage.getItem(KEY)) return;
   try {
-    const [health, providers, summary] = await Promise.all(["/health", "/providers", "/summary"].map(get));
+    const summary = await get("/summary");  // alone first: a wrong token is one wrong try, not three
+    const [health, providers] = await Promise.all(["/health", "/providers"].map(get));
     byId("signin").hidden = true; byId("signout").hidden = !sessionStorage.getItem(KEY); document.querySelector("main").hidden = false;
     const state = document.getElementById("state");
     state.replaceWith(Object.assign(pill(health.status), { id: "state" }));
