@@ -105,12 +105,13 @@ class Delivery:
             is_decoded = True
         if coding is not None and not is_decoded and must_treat(exchange, route):
             return Failed(Outcome.BAD_RESPONSE)
-        reads = (coding is None or is_decoded) and is_text(head)
-        treated = await treat_whole(exchange, route.answers if reads else None, body, self.offload)
-        if treated is None:
-            facts.usage = _usage_of(body)
-            return Failed(Outcome.ANSWER_BLOCKED)
-        body = treated
+        if route.answers is not None or exchange.vault is not None:
+            reads = (coding is None or is_decoded) and is_text(head)
+            treated = await treat_whole(exchange, route.answers if reads else None, body, self.offload)
+            if treated is None:
+                facts.usage = _usage_of(body)
+                return Failed(Outcome.ANSWER_BLOCKED)
+            body = treated
         if asked is not None:
             body = rename_model(body, asked)
         if exchange.dialect is not Dialect.OTHER and b'"usage"' in body and len(body) <= _USAGE_MAX_BYTES:

@@ -53,8 +53,10 @@ def redact_body(
     Raises:
         RedactionFault: A detector or the walk failed; nothing may leave.
     """
+    if dialect is not Dialect.OTHER:
+        return redactor.redact(body, dialect, document)
     kind = content_type.lower()
-    if dialect is not Dialect.OTHER or b"json" in kind:
+    if b"json" in kind:
         return redactor.redact(body, dialect, document)
     if kind.startswith(b"multipart/form-data"):
         return redact_form(redactor, body, content_type, plan.files)

@@ -165,7 +165,9 @@ class Relay:
         redactor = route.redactor
         if redactor is None:
             return None
-        content_type = exchange.inbound.head.fields.get(b"content-type", b"")
+        content_type = (
+            b"" if exchange.dialect is not Dialect.OTHER else exchange.inbound.head.fields.get(b"content-type", b"")
+        )
         is_form = exchange.dialect is Dialect.OTHER and content_type[:20].lower().startswith(b"multipart/form-data")
         source = exchange.inbound.body
         if is_form and not isinstance(source, bytes):

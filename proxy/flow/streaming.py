@@ -191,14 +191,16 @@ class StreamPipe:
         except Exception:  # noqa: BLE001 - any failure of ours or nonsense of theirs ends the stream, in band
             self._stop(Outcome.BAD_STREAM)
             return
-        transformed = self._transformed(data)
-        if transformed is None:
-            return
+        if self._transforms:
+            transformed = self._transformed(data)
+            if transformed is None:
+                return
+            data = transformed
         if self.first_content_s is None and watch.saw_content:
             self.first_content_s = self._loop.time()
         if not self._is_sealed and (watch.saw_done or (self._seals_on_finish and watch.is_finished)):
             self._seal(Outcome.UPSTREAM_ERROR_EVENT if watch.error else Outcome.OK)
-        self._forward(transformed if raw is None else raw)
+        self._forward(data if raw is None else raw)
         if self.mends:
             self._is_said = watch.is_finished
 

@@ -30,9 +30,8 @@ def check_policy(
     problems = list(check_types(top["redaction"], everyday))
     own = {section["name"] for section, _ in top["redaction"]["types"] if section.is_good("name")}
     known_types |= own
-    _check_placeholders(top["redaction"]["request"], settings, problems)
-    for direction in ("request", "response"):
-        _check_direction(top["redaction"][direction], known_types, problems)
+    for place in (top, *(section for section, _ in top["routes"])):
+        _check_redaction(place["redaction"], settings, known_types, problems)
     routes = [section for section, _ in top["routes"] if section.is_good("match", "chain")]
     for route in routes:
         _check_route(route, settings, problems)
@@ -44,6 +43,19 @@ def check_policy(
         text = "the policy has no routes and config.yaml no `default_provider`: every request would be refused"
         problems.append(error(top.at("routes"), "no-route", text, "add a route"))
     return problems
+
+
+def _check_redaction(
+    redaction: Section | None, settings: Settings, known_types: frozenset[str], problems: list[Problem]
+) -> None:
+    """Check the directions of a policy, or those a route has of its own."""
+    if redaction is None:
+        return
+    if redaction["request"] is not None:
+        _check_placeholders(redaction["request"], settings, problems)
+    for section in (redaction["request"], redaction["response"]):
+        if section is not None:
+            _check_direction(section, known_types, problems)
 
 
 def _check_placeholders(section: Section, settings: Settings, problems: list[Problem]) -> None:

@@ -64,7 +64,7 @@ def compile_policy(top: Section, file: str, revision: str, default_provider: str
             revision=revision,
             chain=chain,
             observe_only=is_observing,
-            redaction=redaction,
+            redaction=redaction if section is None else _redaction_of_route(redaction, section["redaction"]),
             budgets=tuple(rule for rule in budgets if _may_act(rule, route, chain)),
             priority=Priority.NORMAL if section is None else Priority(section["priority"]),
             output_cap=None if section is None else section["output_cap"],
@@ -159,16 +159,24 @@ def _word(pattern: tuple[str | None, str | None]) -> str:
 
 
 def _redaction(section: Section, is_observing: bool) -> RedactionPlan:
-    return RedactionPlan(
-        request=_direction(section["request"]),
-        response=_direction(section["response"]),
-        stream_mode=StreamMode(section["response"]["stream"]),
+    plan = RedactionPlan(
         files=FileTypes(section["files"]),
-        placeholders=Placeholders(section["request"]["placeholders"]),
         unscanned=Unscanned(section["unscanned"]),
         observe_only=is_observing,
         custom=tuple(compile_type(row) for row in section["types"].values),
     )
+    return _redaction_of_route(plan, section)
+
+
+def _redaction_of_route(plan: RedactionPlan, section: Section | None) -> RedactionPlan:
+    """Return the plan with the directions that the section names in place of its own."""
+    request, response = (None, None) if section is None else (section["request"], section["response"])
+    if request is not None:
+        keyed = Placeholders(request["placeholders"])
+        plan = replace(plan, request=_direction(request), placeholders=keyed)
+    if response is not None:
+        plan = replace(plan, response=_direction(response), stream_mode=StreamMode(response["stream"]))
+    return plan
 
 
 def _direction(section: Section) -> DirectionPlan:

@@ -167,24 +167,23 @@ _STREAM = Key(
 )
 
 
+def _directions(default: str | None) -> tuple[Key, Key]:
+    there, back = "On the way to the provider.", "On the way back: what the model itself writes."
+    request = _direction("request", there, tuple(Action), {}, _PLACEHOLDERS)
+    response = _direction("response", back, _ANSWER_ACTIONS, _ANSWER_REFUSED, _STREAM)
+    return (
+        Key("request", request, there, default, "{default: restore}"),
+        Key("response", response, back, default, "{default: redact}"),
+    )
+
+
+_ROUTE_REDACTION = Table("redaction", "A direction given here stands in place of the policy's.", _directions(None))
+
 _REDACTION = Table(
     "redaction",
     "What is done with personal data and secrets.",
     (
-        Key(
-            "request",
-            _direction("request", "On the way to the provider.", tuple(Action), {}, _PLACEHOLDERS),
-            "On the way to the provider.",
-            "{}",
-            "{default: restore}",
-        ),
-        Key(
-            "response",
-            _direction("response", "On the way back.", _ANSWER_ACTIONS, _ANSWER_REFUSED, _STREAM),
-            "On the way back: what the model itself writes.",
-            "{}",
-            "{default: redact}",
-        ),
+        *_directions("{}"),
         Key(
             "files",
             Choice(tuple(FileTypes)),
@@ -362,9 +361,10 @@ _ROUTE = Table(
         Key("broken_stream", Choice(tuple(BrokenStream)), "What a stream cut midway ends with.", "auto", "cut"),
         Key("rescue", Choice(tuple(Rescue)), "What a stream gets that breaks after its first token.", "none", "resume"),
         Key("first_token_for", Choice(tuple(FirstTokenFor)), "Whom `first_token` cuts.", "others", "all"),
+        Key("redaction", _ROUTE_REDACTION, "Other than the policy's.", None, "{response: {default: redact}}"),
         Key("inject", _INJECT, "Faults to rehearse, for staging; left out: none.", None, "{header: true}"),
     ),
-    later=dict.fromkeys(("redaction", "budgets", "audit", "hedge"), NOT_YET),
+    later=dict.fromkeys(("budgets", "audit", "hedge"), NOT_YET),
     homes={"models": "match", "paths": "match", "provider": "chain", "model": "chain", "targets": "chain"},
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -194,7 +195,7 @@ def test_every_key_arrives_in_its_plan() -> None:
                 Target("groq", "llama-3.1-8b-instant", Timeouts(2.0, 20.0, 20.0, 120.0, 15.0)),
             ),
             observe_only=True,
-            redaction=redaction,
+            redaction=replace(redaction, response=DirectionPlan(Action.HASH), stream_mode=StreamMode.STRICT),
             budgets=(budget, everything),
             audit=AuditPlan(required=False, retention_s=90 * 86_400),
             max_attempts=5,
