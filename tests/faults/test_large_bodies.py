@@ -92,6 +92,8 @@ class Prober:
 )
 def test_twenty_megabytes_hold_nobody_up(sidecar: Sidecar, provider: Simulator, contents: list[str]) -> None:
     """An exchange beside it stays quick (some milliseconds where the machine is quiet), and no value leaves."""
+    with Prober(sidecar.data_port) as idle:
+        time.sleep(1.0)  # noqa: TID251 - what the machine itself takes; no event loop here
     with Prober(sidecar.data_port) as prober:
         answer = ask(sidecar, *contents)
 
@@ -99,7 +101,7 @@ def test_twenty_megabytes_hold_nobody_up(sidecar: Sidecar, provider: Simulator, 
     assert EMAIL.encode() not in provider.last.body
     assert b"[EMAIL-1]" in provider.last.body
     assert prober.count > 20
-    assert prober.slowest_s < 0.25, f"{prober.slowest_s:.3f} s"
+    assert prober.slowest_s < max(0.25, 4 * idle.slowest_s), f"{prober.slowest_s:.3f} s, idle {idle.slowest_s:.3f} s"
 
 
 def test_values_of_a_large_body_come_back(sidecar: Sidecar, provider: Simulator) -> None:
