@@ -116,6 +116,7 @@ class PostgresChains:
             connection = await asyncpg.connect(self._url, timeout=5.0, statement_cache_size=0)
             self._connection = connection
             await connection.transaction(isolation="repeatable_read", readonly=True).start()
+            await connection.execute("SET LOCAL work_mem = '128MB'")  # rows are sorted, and not on disk if they fit
             gaps = await connection.fetch(_GAPS)
             records = await connection.fetch(_RECORDS)
             count = await connection.fetchval("SELECT count(*) FROM audit")
