@@ -30,6 +30,7 @@ from tests.support.redis import RedisServer, running_redis
 
 LINES = ("no budgets", "memory", "redis", "redis away")
 DECISION_GOAL_US = 15.0
+SLICES_OPEN_S = 62.0
 
 
 @dataclass(slots=True)
@@ -112,6 +113,8 @@ def play(options: argparse.Namespace, folder: Path, server: RedisServer) -> Tabl
                 target = port  # straight: what stands between would be charged to the store
             running[line] = launch(line, folder, yardstick.provider_port, target, gateway_core)
             stack.callback(running[line].stop)
+        say("waiting for a window: until then a sidecar leaves its slice alone")
+        machine.pause(SLICES_OPEN_S)
         proxies["redis away"].black_hole()
         machine.pause(1.0)
         loads = {
