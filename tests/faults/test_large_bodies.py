@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -56,39 +57,45 @@ def worker_of(sidecar: Sidecar) -> int:
     return int(children[0]) if children else 0
 
 
+PROBER = """
+import select, socket, sys, time
+slowest = count = 0
+while not select.select([sys.stdin], [], [], 0.005)[0]:
+    with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as sock:
+        began = time.monotonic()
+        sock.sendall(b"GET /nothing HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+        sock.recv(65536)
+        slowest, count = max(slowest, time.monotonic() - began), count + 1
+print(slowest, count)
+"""
+
+
 class Prober:
-    """Asks the event loop for what it refuses at once, every 5 ms, and remembers the slowest answer."""
+    """Asks the event loop for what it refuses at once, every 5 ms; a process, because this one parses as well."""
 
     def __init__(self, port: int) -> None:
         self.slowest_s = 0.0
         self.count = 0
         self._port = port
-        self._is_over = False
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self) -> None:
-        while not self._is_over:
-            with socket.create_connection(("127.0.0.1", self._port)) as sock:
-                started_s = time.monotonic()
-                sock.sendall(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
-                sock.recv(65536)
-                self.slowest_s = max(self.slowest_s, time.monotonic() - started_s)
-                self.count += 1
-            time.sleep(0.005)  # noqa: TID251 - no event loop here
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", PROBER, str(self._port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._is_over = True
-        self._thread.join(5)
+        out, _ = self._process.communicate("stop", timeout=10)
+        slowest, count = out.split()
+        self.slowest_s, self.count = float(slowest), int(count)
 
 
 @pytest.mark.parametrize(
     "contents",
-    [[f"{WORDS * 220_000} {EMAIL}"], [f"{WORDS * 2} {EMAIL}"] * 100_000],
-    ids=["one string", "100,000 strings"],
+    [
+        pytest.param([f"{WORDS * 220_000} {EMAIL}"], id="one string"),
+        pytest.param([f"{WORDS * 2} {EMAIL}"] * 100_000, id="100,000 strings", marks=pytest.mark.slow),
+    ],
 )
 def test_twenty_megabytes_hold_nobody_up(sidecar: Sidecar, provider: Simulator, contents: list[str]) -> None:
     """An exchange beside it stays quick (some milliseconds where the machine is quiet), and no value leaves."""
