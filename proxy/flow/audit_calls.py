@@ -47,10 +47,33 @@ class AuditCalls:
     def routes(self) -> tuple[AdminRoute, ...]:
         """Return the table of calls; the fixed paths come before the one with an id."""
         return (
-            AdminRoute("GET", "/audit", Role.ADMIN, self._guarded(self._rows), (*_NAMES, "limit", "cursor")),
-            AdminRoute("GET", "/audit/stats", Role.VIEWER, self._guarded(self._stats), (*_NAMES, "by")),
-            AdminRoute("GET", "/audit/export", Role.ADMIN, self._guarded(self._export), (*_NAMES, "format")),
-            AdminRoute("GET", "/audit/{id}", Role.ADMIN, self._guarded(self._one)),
+            AdminRoute(
+                "GET",
+                "/audit",
+                Role.ADMIN,
+                self._guarded(self._rows),
+                (*_NAMES, "limit", "cursor"),
+                doc="Rows that match, newest first, in pages.",
+            ),
+            AdminRoute(
+                "GET",
+                "/audit/stats",
+                Role.VIEWER,
+                self._guarded(self._stats),
+                (*_NAMES, "by"),
+                doc="Sums of what matches.",
+            ),
+            AdminRoute(
+                "GET",
+                "/audit/export",
+                Role.ADMIN,
+                self._guarded(self._export),
+                (*_NAMES, "format"),
+                doc="Everything that matches, as a download.",
+            ),
+            AdminRoute(
+                "GET", "/audit/{id}", Role.ADMIN, self._guarded(self._one), doc="One row with everything it holds."
+            ),
         )
 
     @staticmethod

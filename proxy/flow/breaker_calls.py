@@ -29,6 +29,19 @@ def breaker_routes(
         return 200, next(row for row in deployments() if row["deployment"] == name)
 
     return (
-        AdminRoute("GET", "/breakers", Role.VIEWER, list_breakers),
-        AdminRoute("POST", "/breakers/{name}/reset", Role.OPERATOR, reset, shown=("name",)),
+        AdminRoute(
+            "GET",
+            "/breakers",
+            Role.VIEWER,
+            list_breakers,
+            doc="Every breaker as it stands, each model's own after its target's.",
+        ),
+        AdminRoute(
+            "POST",
+            "/breakers/{name}/reset",
+            Role.OPERATOR,
+            reset,
+            shown=("name",),
+            doc="Close a breaker and forget its failures.",
+        ),
     )

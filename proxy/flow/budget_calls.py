@@ -58,7 +58,16 @@ class BudgetCalls:
 
     def routes(self) -> tuple[AdminRoute, ...]:
         """Return the table of calls."""
-        return (AdminRoute("GET", "/budgets", Role.CALLER, self._list, ("budget", "provider", "who")),)
+        return (
+            AdminRoute(
+                "GET",
+                "/budgets",
+                Role.CALLER,
+                self._list,
+                ("budget", "provider", "who"),
+                doc="Budgets with limit, used, held, left and reset; a caller key sees its own app's.",
+            ),
+        )
 
     async def _list(self, call: AdminCall) -> AdminAnswer:
         asked = call.query

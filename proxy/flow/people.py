@@ -60,8 +60,17 @@ def people_routes(people: People, unix_ms: Callable[[], int]) -> tuple[AdminRout
         return Download(_lines(people.rows(user, actor=call.actor.name, now_ms=unix_ms())), file_name="person.jsonl")
 
     return (
-        AdminRoute("POST", "/audit/people/erase", Role.ADMIN, erase, timeout_s=300.0),
-        AdminRoute("POST", "/audit/people/export", Role.ADMIN, export, timeout_s=30.0),
+        AdminRoute(
+            "POST", "/audit/people/erase", Role.ADMIN, erase, timeout_s=300.0, doc="Erase a person from the record."
+        ),
+        AdminRoute(
+            "POST",
+            "/audit/people/export",
+            Role.ADMIN,
+            export,
+            timeout_s=30.0,
+            doc="Hand over what the record holds of a person.",
+        ),
     )
 
 

@@ -104,6 +104,9 @@ class AdminRoute:
     timeout_s: float = 30.0
     """A handler that takes longer is cancelled and the answer is 504; a download may then take its reader's time."""
 
+    doc: str = ""
+    """One line for the reference page."""
+
     @property
     def is_write(self) -> bool:
         """True for calls that change something."""

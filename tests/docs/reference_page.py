@@ -124,6 +124,64 @@ def metrics_section() -> Iterator[str]:
         yield f"| `{name}` | {kind} | {labels} | {cell(meaning)} |"
 
 
+def admin_routes() -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield method, path, role, query names and meaning of every call of the admin API, read from the source."""
+    for file in sorted((ROOT / "proxy").rglob("*.py")):
+        if "AdminRoute(" not in (text := file.read_text()):
+            continue
+        tree = ast.parse(text)
+        tuples = {
+            target.id: node.value
+            for node in tree.body
+            if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Tuple)
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            if isinstance(target, ast.Name)
+        }
+        for call in ast.walk(tree):
+            match call:
+                case ast.Call(
+                    func=ast.Name(id="AdminRoute"),
+                    args=[
+                        ast.Constant(value=str(method)),
+                        ast.Constant(value=str(path)),
+                        ast.Attribute(attr=role),
+                        *more,
+                    ],
+                    keywords=keywords,
+                ):
+                    given = {word.arg: word.value for word in keywords}
+                    query = ", ".join(_names(more[1] if len(more) > 1 else given.get("query"), tuples))
+                    doc = given.get("doc")
+                    said = str(doc.value) if isinstance(doc, ast.Constant) else ""
+                    yield method, f"/api/v1{path}", role.lower(), query, said
+
+
+def _names(node: ast.expr | None, tuples: dict[str, ast.Tuple]) -> Iterator[str]:
+    """Yield the words of a tuple, through the names it is put together from."""
+    match node:
+        case ast.Tuple(elts=elts):
+            for element in elts:
+                yield from _names(element, tuples)
+        case ast.Starred(value=value):
+            yield from _names(value, tuples)
+        case ast.Name(id=name) if name in tuples:
+            yield from _names(tuples[name], tuples)
+        case ast.Name():
+            yield "the filters of `audit query`"
+        case ast.Constant(value=str(word)):
+            yield word
+
+
+def admin_section() -> Iterator[str]:
+    """Yield the table of calls of the admin API."""
+    yield "\n## Admin API\n"
+    yield "On the admin port. A call that is not a GET carries `x-readygate-admin: 1`, or a JSON body with a token."
+    yield "\n| method | path | role | query | does |"
+    yield "|---|---|---|---|---|"
+    for method, path, role, query, does in sorted(admin_routes(), key=lambda row: row[1]):
+        yield f"| {method} | `{path}` | {role} | {cell(query)} | {cell(does)} |"
+
+
 def words_section() -> Iterator[str]:
     """Yield the words that rows and metrics use."""
     yield "\n## How exchanges and attempts end\n"
@@ -148,6 +206,7 @@ def render() -> str:
     lines += keys_section("policies/*.yaml", POLICY)
     lines += errors_section()
     lines += metrics_section()
+    lines += admin_section()
     lines += words_section()
     lines += verbs_section()
     return "\n".join(lines) + "\n"

@@ -48,6 +48,14 @@ def test_every_setting_says_what_it_means() -> None:
     assert [] == [key for key, meaning in keys if len(meaning.strip()) < 5]
 
 
+def test_every_admin_call_says_what_it_does() -> None:
+    """The table of calls is made from the code; a row without a sentence helps nobody."""
+    routes = list(reference_page.admin_routes())
+
+    assert len(routes) >= 9
+    assert [] == [path for _, path, _, _, does in routes if not does]
+
+
 def test_make_help_lists_every_target() -> None:
     """`make help` is the only index; a target it does not show does not exist for a newcomer."""
     shown = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True, timeout=30).stdout
