@@ -97,7 +97,14 @@ class Attempts:
         deployments = plan.deployments = route.deployments if shares is None else self._arrange(exchange, plan, shares)
         deadline_s = exchange.arrived_s + route.plan.total_s
         retries = route.plan.retries
-        walk = Walk(len(deployments), route.max_attempts, deadline_s, retries.same_target, retries.statuses or None)
+        walk = Walk(
+            len(deployments),
+            route.max_attempts,
+            deadline_s,
+            retries.same_target,
+            retries.statuses or None,
+            route.changed_rules,
+        )
         answers: dict[int, Answer] = {}
         may_refresh = type(plan.body) is bytes
         while True:

@@ -13,9 +13,12 @@ from proxy.core.config.settings import ProviderKind, ProviderSettings, StreamUsa
 from proxy.core.policy.model import BudgetRule, NoRoute, PersonalData, RoutePlan, Share, Target, Timeouts, WhenExhausted
 from proxy.core.policy.policy_set import PolicySet
 from proxy.core.redaction import AnswerRedactor, RequestRedactor
+from proxy.core.routing.overrides import rules_with
 from proxy.core.routing.shares import Load
+from proxy.core.routing.table import OutcomeRule
 from proxy.flow.budget_lines import asks_who
 from proxy.flow.sharing import StepShare
+from proxy.terms.outcomes import Outcome
 from proxy.terms.redaction import RedactionPlan
 
 _APART = (Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.COST)
@@ -64,6 +67,8 @@ class Route:
     """A budget counts tokens or cost, and every provider of the chain may be asked to report them in streams."""
     may_wait: bool = False
     """Some budget has exchanges wait in line."""
+    changed_rules: dict[Outcome, OutcomeRule] | None = None
+    """Rows of the outcome table that policy has changed; None: none."""
     passes_caller_key: bool = False
     """No target takes a key of ours: the caller's own goes on, as if the sidecar were not there. A chain that mixes
     both kinds passes it to nobody, or one vendor's key would reach another."""
@@ -134,6 +139,7 @@ class Snapshot:
             passes_caller_key=passes,
             max_attempts=attempts,
             shares=tuple(shares) or None,
+            changed_rules=rules_with(plan.on_failure),
         )
 
     @staticmethod

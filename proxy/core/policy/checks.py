@@ -20,6 +20,7 @@ from proxy.core.policy.model import FirstTokenFor, Rescue, RouteRequirement
 from proxy.core.policy.patterns import allows_everything, why_refused
 from proxy.core.policy.policy_table import COMPONENTS
 from proxy.core.redaction.detect import OPT_IN_KINDS
+from proxy.core.routing.overrides import OnFailure
 from proxy.terms.redaction import Action
 
 
@@ -150,6 +151,12 @@ def _check_streams(route: Section, problems: list[Problem]) -> None:
         text = "`first_token` never acts: the route's only target is its last"
         hint = "add a target, or `first_token_for: all`"
         problems.append(error(limited[0]["timeouts"].at("first_token"), "unreachable-setting", text, hint))
+    is_without_retries = route.is_good("retries") and route["retries"] == "none"
+    for name, what in route["on_failure"].values.items():
+        if what == OnFailure.RETRY and is_without_retries:
+            text = f"`on_failure.{name}: retry` never acts: the route has `retries: none`"
+            mark = route["on_failure"].marks[name]
+            problems.append(error(mark, "unreachable-setting", text, "set `retries: once`"))
     if route.is_written("first_token_for") and not limited:
         text = "`first_token_for` never acts: there is no `first_token`"
         problems.append(error(route.at("first_token_for"), "unreachable-setting", text, "set timeouts.first_token"))

@@ -37,6 +37,8 @@ from proxy.core.policy.model import (
     UnknownPrice,
 )
 from proxy.core.policy.policy_table import COMPONENTS
+from proxy.core.routing.overrides import OnFailure
+from proxy.terms.outcomes import Outcome
 from proxy.terms.redaction import Action, DirectionPlan, FileTypes, Placeholders, RedactionPlan, StreamMode, Unscanned
 
 DEFAULT_ROUTE = "default"
@@ -76,6 +78,7 @@ def compile_policy(top: Section, file: str, revision: str, default_provider: str
             broken_stream=BrokenStream.AUTO if section is None else BrokenStream(section["broken_stream"]),
             rescue=Rescue.NONE if section is None else Rescue(section["rescue"]),
             first_token_for=FirstTokenFor.OTHERS if section is None else FirstTokenFor(section["first_token_for"]),
+            on_failure={} if section is None else _on_failure(section),
             inject=None if section is None else _inject(section["inject"]),
         )
 
@@ -275,6 +278,10 @@ def _inject(section: Section | None) -> InjectPlan | None:
     if fault is not None:
         fault = replace(fault, share=section["share"])
     return InjectPlan(fault, section["header"]) if fault is not None or section["header"] else None
+
+
+def _on_failure(route: Section) -> dict[Outcome, OnFailure]:
+    return {Outcome(name): OnFailure(what) for name, what in route["on_failure"].values.items()}
 
 
 def _matches(plan: RoutePlan, section: Section) -> list[RouteMatch]:

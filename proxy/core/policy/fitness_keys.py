@@ -1,6 +1,7 @@
-"""The keys of a target that say what it can take, what it may have, and which parameters it gets.
+"""The keys of a target that say what it can take, what it may have, and which parameters it gets; and a route's
+``on_failure``.
 
-Owns these rows of the policy's language; ``policy_table`` puts them into the target's table.
+Owns these rows of the policy's language; ``policy_table`` puts them into its tables.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from proxy.core.config.kinds import Choice, Number, Text
 from proxy.core.config.schema import Key, ListOf, MapOf
 from proxy.core.dialect.modalities import MODALITIES
 from proxy.core.policy.model import PersonalData
+from proxy.core.routing.overrides import CHANGEABLE, OnFailure
+from proxy.terms.outcomes import Outcome
 
 _PARAM = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _FIXED = frozenset({"model", "messages", "input", "prompt", "stream"})
@@ -60,4 +63,19 @@ FITNESS_KEYS = (
         "{}",
         "{max_tokens: max_completion_tokens}",
     ),
+)
+
+
+def _parse_failure(text: str) -> str:
+    if text not in {outcome.value for outcome in CHANGEABLE}:
+        raise ValueError("a failure class: " + ", ".join(sorted(o.value for o in Outcome if o in CHANGEABLE)))
+    return text
+
+
+ON_FAILURE_KEY = Key(
+    "on_failure",
+    MapOf(Choice(tuple(OnFailure)), "a map of failure class: what follows", _parse_failure),
+    "What follows from single failure classes, where not what docs/fallback.md says.",
+    "{}",
+    "{upstream_5xx: next, ttfb_timeout: stop}",
 )

@@ -11,6 +11,8 @@ from enum import StrEnum
 
 from proxy.core.budget.dimensions import UNITS, Dimension, Unit
 from proxy.core.policy.faults import InjectPlan
+from proxy.core.routing.overrides import OnFailure
+from proxy.terms.outcomes import Outcome
 from proxy.terms.redaction import RedactionPlan
 
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
@@ -260,6 +262,8 @@ class RoutePlan:
     shares: tuple[Share, ...] = ()
     rescue: Rescue = Rescue.NONE
     first_token_for: FirstTokenFor = FirstTokenFor.OTHERS
+    on_failure: dict[Outcome, OnFailure] = field(default_factory=dict)
+    """Failure classes with a consequence of their own."""
     inject: InjectPlan | None = None
     """Faults to rehearse; None: none, and nobody asks."""
 

@@ -19,7 +19,7 @@ from proxy.core.config.yaml_text import BAD, Bad, Map, Node
 from proxy.core.policy.budget_table import BUDGET, NOT_YET, parse_app
 from proxy.core.policy.custom_types import TYPES_KEY, parse_type
 from proxy.core.policy.faults import SYNTAX, parse_fault
-from proxy.core.policy.fitness_keys import FITNESS_KEYS
+from proxy.core.policy.fitness_keys import FITNESS_KEYS, ON_FAILURE_KEY
 from proxy.core.policy.model import BrokenStream, FirstTokenFor, Priority, Rescue, RouteRequirement, ShareBy
 from proxy.terms.redaction import Action, FileTypes, Placeholders, StreamMode, Unscanned
 
@@ -361,6 +361,7 @@ _ROUTE = Table(
         Key("broken_stream", Choice(tuple(BrokenStream)), "What a stream cut midway ends with.", "auto", "cut"),
         Key("rescue", Choice(tuple(Rescue)), "What a stream gets that breaks after its first token.", "none", "resume"),
         Key("first_token_for", Choice(tuple(FirstTokenFor)), "Whom `first_token` cuts.", "others", "all"),
+        ON_FAILURE_KEY,
         Key("redaction", _ROUTE_REDACTION, "Other than the policy's.", None, "{response: {default: redact}}"),
         Key("inject", _INJECT, "Faults to rehearse, for staging; left out: none.", None, "{header: true}"),
     ),

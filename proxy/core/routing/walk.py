@@ -13,6 +13,7 @@ ends after at most ``max_attempts`` attempts, not counting those repeats.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, assert_never
 
 from proxy.core.routing.problems import Code, Problem, Retry, problem
@@ -96,6 +97,7 @@ class Walk:
         "_attempts",
         "_best",
         "_broken",
+        "_changed_rules",
         "_counted",
         "_deadline_s",
         "_max_attempts",
@@ -116,6 +118,7 @@ class Walk:
         deadline_s: float,
         may_retry_same_target: bool = True,
         retried_statuses: frozenset[int] | None = None,
+        changed_rules: Mapping[Outcome, OutcomeRule] | None = None,
     ) -> None:
         """Start at the first target.
 
@@ -126,12 +129,14 @@ class Walk:
             may_retry_same_target: Policy allows a second try at one target. A pooled connection that had
                 died is repeated in any case: that request never reached the provider.
             retried_statuses: Statuses that may be tried again at the same target; None: as the table says.
+            changed_rules: Rows of the table that policy has changed; None: none.
         """
         self._targets = targets
         self._max_attempts = max_attempts
         self._deadline_s = deadline_s
         self._may_retry = may_retry_same_target
         self._retried_statuses = retried_statuses
+        self._changed_rules = changed_rules
         self._pending = Try(0, False, 0.0, False, targets == 1)
         self._attempts = 0
         self._counted = 0
@@ -193,6 +198,8 @@ class Walk:
         if outcome is Outcome.STALE_CONNECTION and self._was_fresh:
             outcome = Outcome.NO_RESPONSE
         rule = RULES[outcome]
+        if self._changed_rules is not None:
+            rule = self._changed_rules.get(outcome, rule)
         self._count(outcome, rule)
         self._remember(outcome, rule, now_s, http_status, retry_after_s, code)
         if is_begun:
@@ -255,7 +262,9 @@ class Walk:
             return None if self._was_fresh else 0.0
         if not (self._may_retry and may_spend_retry) or self._repeats_here:
             return None
-        if http_status and self._retried_statuses is not None and http_status not in self._retried_statuses:
+        is_chosen = self._changed_rules is not None and rule in self._changed_rules.values()
+        statuses = None if is_chosen else self._retried_statuses
+        if http_status and statuses is not None and http_status not in statuses:
             return None
         left, others = self._max_attempts - self._counted, self._targets - self._pending.target_index - 1
         if not _is_worth_repeating(rule.same_target, left, others, retry_after_s is not None):

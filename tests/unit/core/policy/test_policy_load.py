@@ -36,6 +36,8 @@ from proxy.core.policy.model import (
     WhenExhausted,
 )
 from proxy.core.policy.policy_table import POLICY
+from proxy.core.routing.overrides import OnFailure
+from proxy.terms.outcomes import Outcome
 from proxy.terms.redaction import (
     Action,
     CustomType,
@@ -205,6 +207,7 @@ def test_every_key_arrives_in_its_plan() -> None:
             shares=(Share(2, 4, ShareBy.LATENCY, True),),
             rescue=Rescue.RESUME,
             first_token_for=FirstTokenFor.ALL,
+            on_failure={Outcome.UPSTREAM_5XX: OnFailure.NEXT, Outcome.TTFB_TIMEOUT: OnFailure.STOP},
             priority=Priority.HIGH,
             output_cap=4096,
             inject=InjectPlan(InjectedFault(FaultKind.STATUS, 503.0, "groq", 0.5), takes_header=True),
@@ -337,6 +340,9 @@ BAD_FILES = [
     (R + "{match: {models: [a]}, chain: [{provider: groq, prefill: true}]}\n", 4, 62, "unreachable-setting", "resume"),
     (R + "{match: {models: [a]}, chain: [{provider: groq}], timeouts: {first_token: 1s}}\n",
      4, 79, "unreachable-setting", "add a target"),
+    (R + "{match: {models: [a]}, chain: [{provider: groq}], on_failure: {upstream_4xx: next}}\n", 4, 68, "bad-name", "dns_error"),
+    (R + "{match: {models: [a]}, chain: [{provider: groq}], retries: none, on_failure: {reset: retry}}\n",
+     4, 83, "unreachable-setting", "retries: once"),
     (R + "{match: {models: [a]}, chain: [{provider: groq}], first_token_for: all}\n",
      4, 72, "unreachable-setting", "timeouts.first_token"),
     (R + "{match: {models: [a]}, chain: [{provider: groq}], timeouts: {idle: 20m}}\n", 4, 72, "unreachable-setting", ""),
@@ -468,7 +474,7 @@ def test_full_sample_holds_every_key() -> None:
 @pytest.mark.parametrize("text", [SAMPLE, FULL], ids=["sample", "full"])
 def test_every_mutant_is_refused_at_its_line(text: str) -> None:
     """Nothing in the file may be misspelt, repeated or mistyped without a word at the right line."""
-    mutants = list(mutants_of(text, frozenset({"rename_params"})))
+    mutants = list(mutants_of(text, frozenset({"rename_params", "on_failure"})))
     missed = []
     for mutant in mutants:
         result = load(mutant.text, more=PRICED)
