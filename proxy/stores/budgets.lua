@@ -29,12 +29,24 @@ local function number() at = at + 1; return tonumber(words[at]) end
 -- Whole numbers beyond 2^31 must not be written in scientific notation.
 local function whole(value) return string.format('%.0f', value) end
 
--- Reads the description of one counter: key, kind, limit, sentinel, epoch known to the sidecar, closing time, shape.
+-- Counters met in this batch, by key. Nobody else runs meanwhile, so each is read once, kept here and written once.
+local met = {}
+
+-- Reads the description of one counter: key, kind, limit, shape. The same key again is the same counter.
 local function read_counter()
-  local c = { key = KEYS[number()], kind = word(), limit = number() }
-  if c.kind == 'w' then       -- sliding window: width of a bucket, number of buckets
-    c.width, c.size = number(), number()
-  elseif c.kind == 'c' then   -- calendar period: the boundaries around now, as the sidecar knows the time zone
+  local key = KEYS[number()]
+  local kind = word()
+  local limit = number()
+  local c = met[key]
+  if not c then
+    c = { key = key, charges = {} }
+    met[key] = c
+  end
+  c.kind, c.limit = kind, limit
+  if kind == 'w' then         -- sliding window: width of a bucket, number of buckets
+    c.width = number()
+    c.size = number()
+  elseif kind == 'c' then     -- calendar period: the boundaries around now, as the sidecar knows the time zone
     c.bounds = { number(), number(), number(), number() }
   else                        -- slots: how long one lives without being renewed
     c.lease = number()
@@ -53,6 +65,7 @@ end
 -- Lets buckets that have left the window expire; afterwards c.head and c.used hold what is true now.
 -- Amortised O(1): every bucket is dropped once. A clock that steps back changes nothing: the head never does.
 local function roll(c)
+  if c.head then return end
   local bucket = bucket_of(c, now)
   local state = redis.call('HMGET', c.key, 'h', 'u')
   local head = tonumber(state[1])
@@ -76,22 +89,47 @@ local function roll(c)
   redis.call('HSET', c.key, 'h', whole(bucket), 'u', whole(c.used))
 end
 
+-- Lets slots of the dead run out; afterwards c.used is how many are taken.
+local function count_slots(c)
+  if c.used then return end
+  redis.call('ZREMRANGEBYSCORE', c.key, '-inf', whole(math.floor(now * 1000)))
+  c.used = redis.call('ZCARD', c.key)
+end
+
 -- Where a bucket's charge lies in the hash.
 local function place(c, bucket)
   if c.kind == 'c' then return '0' end
   return whole(bucket % c.size)
 end
 
--- Changes one bucket's charge and the sum. The key lives for two windows after its last change.
+-- Changes one bucket's charge and the sum.
 local function change(c, bucket, by)
   local field = place(c, bucket)
+  local charged = c.charges[field]
+  if not charged then charged = tonumber(redis.call('HGET', c.key, field) or 0) end
   -- State may have been lost in part: a refund never takes more than is there.
-  local charged = tonumber(redis.call('HGET', c.key, field) or 0)
   by = math.max(by, -charged)
-  redis.call('HSET', c.key, 'h', whole(c.head), 'u', whole(c.used + by), field, whole(charged + by))
+  c.charges[field] = charged + by
   c.used = c.used + by
+  c.is_changed = true
+end
+
+-- Writes what a batch has changed. A key lives for two windows after its last change, slots for two leases.
+local function write(c)
+  if not c.is_changed then return end
+  c.is_changed = false
   local life
-  if c.kind == 'c' then life = 2 * 32 * 86400 else life = 2 * c.width * c.size end
+  if c.kind == 's' then
+    life = 2 * c.lease
+  else
+    local fields = { 'h', whole(c.head), 'u', whole(c.used) }
+    for field, charged in pairs(c.charges) do
+      fields[#fields + 1] = field
+      fields[#fields + 1] = whole(charged)
+    end
+    redis.call('HSET', c.key, unpack(fields))
+    if c.kind == 'c' then life = 2 * 32 * 86400 else life = 2 * c.width * c.size end
+  end
   redis.call('EXPIRE', c.key, whole(math.ceil(life)))
 end
 
@@ -102,6 +140,7 @@ local function wait_of(c, amount)
     for i = 1, 4 do if c.bounds[i] > now then return c.bounds[i] - now end end
     return 60
   end
+  write(c)
   local surplus = c.used + amount - c.limit
   local charges = {}
   local all = redis.call('HGETALL', c.key)
@@ -113,8 +152,8 @@ local function wait_of(c, amount)
   return c.width * c.size
 end
 
--- When a counter may be used again after its state was lost; 0 when it may now. Remembers and hands back its epoch.
-local function closed_until(c, sentinel, known)
+-- Asks whether state was lost: a sentinel that is missing, or younger than the one a sidecar knows, says so.
+local function ask_sentinel(c, sentinel, known)
   local found = redis.call('HGET', SENTINELS, sentinel)
   local epoch, closed = 0, 0
   if found then
@@ -146,6 +185,20 @@ local function closed_until(c, sentinel, known)
   return open_at
 end
 
+-- When a counter may be used again after its state was lost; 0 when it may now. Remembers and hands back its epoch.
+local asked = {}
+local function closed_until(c, sentinel, known)
+  local question = sentinel .. ':' .. known
+  local answer = asked[question]
+  if answer then
+    c.epoch = answer.epoch
+    return answer.closed
+  end
+  local closed = ask_sentinel(c, sentinel, known)
+  asked[question] = { epoch = c.epoch, closed = closed }
+  return closed
+end
+
 local operations = {}
 
 -- A  rid, keep, pauses, n × (counter, amount, sentinel, epoch): charge all counters or none.
@@ -166,12 +219,7 @@ operations.A = function()
     local sentinel, known = word(), number()
     closed = math.max(closed, closed_until(c, sentinel, known))
     -- Count what is used now: a window rolls on, slots of the dead run out.
-    if c.kind == 's' then
-      redis.call('ZREMRANGEBYSCORE', c.key, '-inf', whole(math.floor(now * 1000)))
-      c.used = redis.call('ZCARD', c.key)
-    else
-      roll(c)
-    end
+    if c.kind == 's' then count_slots(c) else roll(c) end
   end
   -- The same reservation asked for twice is one; cancelled before it came, it is none.
   local earlier = redis.call('HGET', RESERVATIONS, rid)
@@ -199,8 +247,8 @@ operations.A = function()
         local c = counters[i]
         if c.kind == 's' then
           redis.call('ZADD', c.key, whole(math.floor((now + c.lease) * 1000)), rid)
-          redis.call('EXPIRE', c.key, whole(math.ceil(2 * c.lease)))
           c.used = c.used + 1
+          c.is_changed = true
         else
           change(c, c.head, amounts[i])
         end
@@ -229,7 +277,8 @@ operations.S = function()
     local charged, spent = number(), number()
     if known then
       if c.kind == 's' then
-        redis.call('ZREM', c.key, rid)
+        -- Counted anew only where it is already known: the next batch reads it anyway.
+        if redis.call('ZREM', c.key, rid) == 1 and c.used then c.used = c.used - 1 end
       elseif charged ~= spent then
         roll(c)
         local bucket, oldest = bucket_of(c, second), c.head
@@ -305,8 +354,7 @@ operations.V = function()
     local c = read_counter()
     local reset = 0
     if c.kind == 's' then
-      redis.call('ZREMRANGEBYSCORE', c.key, '-inf', whole(math.floor(now * 1000)))
-      c.used = redis.call('ZCARD', c.key)
+      count_slots(c)
     else
       roll(c)
       if c.used > 0 then reset = wait_of(c, c.limit) end
@@ -321,4 +369,5 @@ local replies = {}
 while at < #words do
   replies[#replies + 1] = operations[word()]()
 end
+for _, c in pairs(met) do write(c) end
 return replies
