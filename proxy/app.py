@@ -309,7 +309,7 @@ class App:
             store = secret.reveal() if secret is not None else ""
         pace = DeliveryPace(max_rows=audit.sink_batch_rows, max_age_s=audit.sink_batch_wait_s)
         self._store_url = store
-        self._sink = make_sink(store)
+        self._sink = make_sink(store, may_migrate=audit.may_migrate)
         self._pruner: Pruner | None = None
         key = self._secrets.current(audit.key) if audit.key is not None else None
         signer = make_signer(audit, None if key is None else key.reveal())

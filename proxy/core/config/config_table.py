@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from proxy.core.budget.shares import OnOutage
 from proxy.core.config.budget_store import BudgetStoreText
-from proxy.core.config.kinds import Choice, Number, Text, duration, size
+from proxy.core.config.kinds import Choice, Flag, Number, Text, duration, size
 from proxy.core.config.schema import Key, ListOf, MapOf, Table
 from proxy.core.config.settings import (
     Durability,
@@ -220,6 +220,7 @@ _AUDIT = Table(
         Key("when_full", Choice(tuple(WhenFull)), "A full spool refuses requests, or sheds rows.", "refuse", "refuse"),
         Key("batch_rows", Number(1, 100_000), "A batch goes to the store when it holds so many.", "1000", "1000"),
         Key("batch_wait", duration("10ms", "1m"), "Or when its oldest row waited so long.", "500ms", "500ms"),
+        Key("migrate", Flag(), "true: bring the store's tables up to date at start.", "true", "false"),
         Key(
             "key",
             Secret(),

@@ -268,6 +268,7 @@ def _audit(section: Section, base_dir: Path) -> AuditSettings:
         when_full=WhenFull(section["when_full"]),
         sink_batch_rows=section["batch_rows"],
         sink_batch_wait_s=section["batch_wait"],
+        may_migrate=section["migrate"],
         key=_anchored(section["key"], base_dir),
     )
 

@@ -194,8 +194,10 @@ class AuditSettings:
     """A batch goes to the store when it holds so many rows…"""
     sink_batch_wait_s: float = 0.5
     """…or when its oldest row has waited so long."""
+    may_migrate: bool = True
+    """False: a store with an older schema is left alone, and rows wait until somebody has brought it up to date."""
     key: SecretRef | None = None
-    """Signs checkpoints and wraps content keys; None: a key made beside the spool signs, content is refused."""
+    """Signs checkpoints; None: a key made beside the spool does."""
 
 
 @dataclass(frozen=True, slots=True)
