@@ -10,7 +10,17 @@ from dataclasses import dataclass, replace
 
 from proxy.core.budget.dimensions import Unit
 from proxy.core.config.settings import ProviderKind, ProviderSettings, StreamUsage
-from proxy.core.policy.model import BudgetRule, NoRoute, PersonalData, RoutePlan, Share, Target, Timeouts, WhenExhausted
+from proxy.core.policy.model import (
+    BudgetRule,
+    NoRoute,
+    PersonalData,
+    Rescue,
+    RoutePlan,
+    Share,
+    Target,
+    Timeouts,
+    WhenExhausted,
+)
 from proxy.core.policy.policy_set import PolicySet
 from proxy.core.redaction import AnswerRedactor, RequestRedactor
 from proxy.core.routing.overrides import rules_with
@@ -76,6 +86,16 @@ class Route:
     """The policy's count, and one more for every further key."""
     shares: tuple[StepShare, ...] | None = None
     """Steps with several members; None: the chain is walked as it is."""
+
+    def reads_documents(self, *, is_stream: bool) -> bool:
+        """True when something besides redaction looks into the parsed request, or changes it."""
+        plan = self.plan
+        return (
+            plan.output_cap is not None
+            or (is_stream and (self.asks_usage or plan.rescue is Rescue.RESUME))
+            or any(deployment.is_particular for deployment in self.deployments)
+            or any(share.is_sticky for share in self.shares or ())
+        )
 
     @property
     def is_transparent(self) -> bool:

@@ -77,6 +77,14 @@ def _may_repeat(body: bytes, document: dict[str, Any]) -> bool:
     return any(key in document and body.count(quoted) > 1 for key, quoted in _DECIDING)
 
 
+def parsed(body: bytes) -> Any:
+    """Return the document of a body that was found to be JSON."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return _loads_leniently(body)
+
+
 def _loads_leniently(body: bytes) -> Any:
     """Parse what orjson refuses and providers may take: lone surrogates in escapes, NaN. None: not JSON at all."""
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from proxy.core.dialect import Dialect
 from proxy.core.policy.model import NoRoute, NoRouteReason
@@ -26,6 +27,7 @@ from proxy.flow.intake import (
     OFFLOAD_ABOVE_BYTES,
     Request,
     model_in_multipart,
+    parsed,
     read_json,
 )
 from proxy.flow.large_bodies import LargeBodies, redact_body
@@ -122,6 +124,12 @@ class Relay:
         refusal = await self._redact(exchange, route, request)
         if refusal is not None:
             return refusal
+        if (
+            len(request.body) > OFFLOAD_ABOVE_BYTES
+            and exchange.dialect is not Dialect.OTHER
+            and route.reads_documents(is_stream=request.is_stream)
+        ):
+            request.document = await self.attempts.delivery.offload(partial(parsed, request.body))
         admission = self.outbox.begin(facts)
         if type(admission) is Refused and route.plan.audit.required:
             exchange.forgo_row()

@@ -26,6 +26,7 @@ policy: default
 redaction: {request: {default: restore}}
 routes:
   - {name: renamed, match: {models: ["alias"]}, chain: [{provider: main, model: served}], retries: none}
+  - {name: capped, match: {models: ["capped"]}, chain: [{provider: main}], retries: none, output_cap: 77}
   - {name: any, match: {models: ["*"]}, chain: [{provider: main}], retries: none}
 """
 WORDS = "The quick brown fox jumps over the lazy dog while nobody looks at the clock on the wall. "
@@ -117,6 +118,15 @@ def test_values_of_a_large_body_come_back(sidecar: Sidecar, provider: Simulator)
 
     assert f"write to {EMAIL}" == answer.json()["choices"][0]["message"]["content"]
     assert "served" == json.loads(provider.last.body)["model"]
+
+
+def test_rules_that_read_the_request_hold_for_large_ones(sidecar: Sidecar, provider: Simulator) -> None:
+    """A body must not slip past a cap because it was read elsewhere."""
+    answer = ask(sidecar, WORDS * 5000, EMAIL, model="capped", max_tokens=5000)
+    sent = json.loads(provider.last.body)
+
+    assert 200 == answer.status
+    assert (77, "[EMAIL-1]") == (sent["max_tokens"], sent["messages"][1]["content"])
 
 
 def test_large_body_without_findings_goes_untouched(sidecar: Sidecar, provider: Simulator) -> None:
