@@ -50,18 +50,28 @@ def test_slots_of_a_killed_sidecar_are_free_after_their_lease_and_not_before(
 
         async def go() -> None:
             with caller_of(fleet) as caller:
+
+                async def hold() -> None:
+                    """Take a slot; on a busy machine the store may be late, and slices are closed yet."""
+                    while (await caller.ask(0, Ask(provider="slots", seconds=60))).status == 429:  # noqa: ASYNC110
+                        await asyncio.sleep(0.3)
+
                 async with asyncio.TaskGroup() as tasks:
                     for _ in range(10):
-                        tasks.create_task(caller.ask(0, Ask(provider="slots", seconds=60)), name="slow")
-                    await asyncio.sleep(1.0)
-                    assert 10 == len(fleet.entries_of("slots"))
+                        tasks.create_task(hold(), name="slow")
+                    async with asyncio.timeout(8):
+                        while len(fleet.entries_of("slots")) < 10:  # noqa: ASYNC110 - the journal wakes nobody
+                            await asyncio.sleep(0.1)
                     fleet.sidecars[0].signal(signal.SIGKILL)
                     killed_s = time.monotonic()
                 early = await caller.burst(6, Ask(provider="slots", seconds=0.4), sidecars=[1])
                 assert sum(shot.is_served for shot in early) <= 1, "slots are free before the lease is over"
                 await asyncio.sleep(max(0.0, killed_s + lease_s + 1.0 - time.monotonic()))
-                late = await caller.burst(8, Ask(provider="slots", seconds=0.4), sidecars=[1])
-                served = sum(shot.is_served for shot in late)
+                served = 0
+                for _ in range(3):
+                    late = await caller.burst(8, Ask(provider="slots", seconds=0.4), sidecars=[1])
+                    served += sum(shot.is_served for shot in late)
+                    await asyncio.sleep(0.3)
                 assert served >= 2, "slots are not free after the lease"
                 assert 10 + sum(shot.is_served for shot in early) + served <= 16, "requests of the dead were forgotten"
 
