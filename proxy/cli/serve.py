@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.core.config.problem import Problem
-from proxy.core.config.settings import Listen, ProviderKind, Settings
+from proxy.core.config.settings import Listen, ProviderKind, Settings, endpoints_of
 from proxy.sources.files import FolderSnapshot, read_config, read_policies
 from proxy.sources.secrets import Secrets, references, secret_problems
 from proxy.terms.errors import SpoolLocked, SpoolUnavailable
@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     secrets = Secrets()
     secrets.load(references(settings))
     keyed = frozenset(name for name, p in settings.providers.items() if p.api_key is not None)
-    has_key = any(secrets.current(p.api_key) is not None for p in settings.providers.values() if p.api_key is not None)
+    keys = [p.api_key for p in endpoints_of(settings.providers).values() if p.api_key is not None]
+    has_key = any(secrets.current(key) is not None for key in keys)
     simulates = bool(keyed) and (args.simulate == "always" or (args.simulate == "auto" and not has_key))
     problems = [*result.problems, *secret_problems(settings, secrets)]
     if simulates:
@@ -130,7 +131,7 @@ async def _with_simulated_provider(settings: Settings, simulated: frozenset[str]
     await provider.start()
     providers = {
         name: dataclasses.replace(
-            p, base_url=provider.base_url, api_key=None, kind=ProviderKind.OPENAI, api_version=None, headers={}, ca_file=None, egress_proxy=None
+            p, base_url=provider.base_url, api_key=None, api_keys={}, kind=ProviderKind.OPENAI, api_version=None, headers={}, ca_file=None, egress_proxy=None
         )
         if name in simulated
         else p

@@ -201,15 +201,18 @@ class Vitals:
         key = f"provider:{name}"
         if name in self.unusable:
             return self._row(key, "degraded", self.unusable[name])
+        busiest = max(views, key=lambda view: int(view["attempts"]), default=None)
+        more = {"latency_ms": busiest["p50_ms"]} if busiest is not None and busiest["p50_ms"] is not None else {}
         if reason := self._failed_checks(name):
-            return self._row(key, "failed", reason)
+            return self._row(key, "failed", reason, **more)
         is_open = [view for view in views if view["state"] == "open"]
         if views and len(is_open) == len(views):
-            return self._row(key, "failed", f"circuit breaker open after {is_open[0]['last_outcome']}")
+            return self._row(key, "failed", f"circuit breaker open after {is_open[0]['last_outcome']}", **more)
         troubled = next((view for view in views if view["state"] != "closed" or view["alarm"]), None)
         if troubled is not None:
-            return self._row(key, "degraded", f"{troubled['deployment']}: {troubled['alarm'] or troubled['state']}")
-        return self._row(key, "ok", "simulated provider" if name in self.simulated else "")
+            reason = f"{troubled['deployment']}: {troubled['alarm'] or troubled['state']}"
+            return self._row(key, "degraded", reason, **more)
+        return self._row(key, "ok", "simulated provider" if name in self.simulated else "", **more)
 
     def _row(self, name: str, state: str, reason: str, **more: Any) -> dict[str, Any]:
         known = self._since.get(name)

@@ -64,6 +64,7 @@ def test_probes_of_a_well_sidecar_say_yes(sidecar: Sidecar, path: str, status: s
 
 def test_health_names_every_component(sidecar: Sidecar) -> None:
     """Policy, spool, both stores and each provider, each with state and since when."""
+    eventually(lambda: sidecar.health()["components"]["audit_store"]["state"] == "ok", "the store does not open", 10)
     health = sidecar.health()
 
     assert {"policy", "spool", "audit_store", "budget_store", "event_loop", "provider:main", "provider:dead"} == set(

@@ -6,11 +6,12 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.simulator import Simulator
-from tests.support.wire import Sidecar, chat, eventually, sidecar_for, threaded_simulator
+from tests.support.wire import Sidecar, chat, eventually, serving, sidecar_for, threaded_simulator, write_files
 
 pytestmark = pytest.mark.integration
 
@@ -158,3 +159,17 @@ def test_loads_return_to_nothing(provider: Simulator, sidecar: Sidecar) -> None:
         sidecar.ask(chat(model="busy"))
 
     assert {"a": 5, "b": 5} == asked(provider)
+
+
+def test_several_keys_that_are_not_set_are_simulated(tmp_path: Path) -> None:
+    """A keyless first run works for such a provider as for any other."""
+    config = (
+        'providers: {k: {base_url: "https://k.invalid/v1", api_keys: {a: {env: NOT_SET_A}, b: {env: NOT_SET_B}}}}\n'
+    )
+    policy = 'version: 1\npolicy: p\nroutes: [{match: {models: ["*"]}, chain: [{provider: k}]}]\n'
+    write_files(tmp_path, config, {"default.yaml": policy})
+    with serving(tmp_path, simulate="auto") as running:
+        answer = running.ask(chat())
+
+        assert (200, "k") == (answer.status, answer.get("x-readygate-provider"))
+        assert "latency_ms" in running.health()["components"]["provider:k"]

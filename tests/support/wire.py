@@ -353,14 +353,18 @@ def write_files(folder: Path, config: str, policies: dict[str, str], server: str
 
 @contextmanager
 def serving(
-    folder: Path, env: dict[str, str] | None = None, within_s: float = 20.0, module: str = "proxy"
+    folder: Path,
+    env: dict[str, str] | None = None,
+    within_s: float = 20.0,
+    module: str = "proxy",
+    simulate: str = "never",
 ) -> Iterator[Sidecar]:
     """Run ``readygate serve`` on the files of a folder; SIGTERM at the end, SIGKILL if that does not help.
 
     Raises:
         RuntimeError: It ended, or was not ready in time; the message holds what it printed.
     """
-    command = [sys.executable, "-m", module, "serve", "-c", str(folder / "config.yaml"), "--simulate", "never"]
+    command = [sys.executable, "-m", module, "serve", "-c", str(folder / "config.yaml"), "--simulate", simulate]
     with (folder / "sidecar.log").open("ab") as log:
         process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
