@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from proxy.core.redaction.detect.context import LABELLED, Context
-from proxy.core.redaction.detect.secrets import IssuerRules, entropy, is_placeholder, is_template
+from proxy.core.redaction.detect.secrets import IssuerRules, has_entropy, is_placeholder, is_template
 
 _PASSWORDS = (
     "password passwd passphrase passcode passord pwd senha contrase\xf1a contrasena contrase?a clave mot_de_passe mdp passwort "
@@ -161,7 +161,7 @@ def _is_token(value: bytes, explicit: bool) -> bool:
         return False
     if not any([0x30 <= c <= 0x39 for c in value]) or not any([chr(c).isalpha() for c in value]):
         return False
-    return _TOKEN_CHARS.fullmatch(value) is not None and entropy(value) >= (3.3 if len(value) > 15 else 3.2)
+    return _TOKEN_CHARS.fullmatch(value) is not None and has_entropy(value, 3.3 if len(value) > 15 else 3.2)
 
 
 def _is_mixed(value: bytes) -> bool:

@@ -28,7 +28,7 @@ _SECOND_ARGUMENT = re.compile(
     rb"[^\"'\n\\]{1,80}[\"'][ \t]{0,2},[ \t]{0,2}[bfru]?[\"'](?P<value>[^\"'\n\\ ]{4,128})[\"']"
 )
 _LINE_END = re.compile(rb"(?<!\\)\n")
-_REACH = 240
+_REACH = 160
 _NUMBERS = b"0123456789.:/"
 
 

@@ -29,6 +29,7 @@ NON_DIGITS = bytes(c for c in range(256) if not 0x30 <= c <= 0x39)
 _EDGE = bytes(1 if (chr(c).isalnum() and c < 128) or c in b"_-./:#" else 0 for c in range(256))
 _OPENING = re.compile(rb"0*[^0]?")
 _GROUPS = re.compile(rb"[0-9]+")
+_TRUNK = re.compile(rb"0[^0-9]{0,2}[1-9]")
 _MAX_GROUPS = 8
 _MAX_VALUE = 32
 _SEPARATORS = b" .-/:()_\xa0+"
@@ -197,19 +198,19 @@ class DigitRuns:
         first = groups[i][0]
         while first and run[first - 1] in b"+(":
             first -= 1
-        free = i == 0 or run[first] in b"0+("  # telephone formats are open: no table of shapes has them all
-        if (
-            not free
-            and shape[first : groups[i][1] + 1] not in self._openings
-            and shape[first : groups[i][1]] not in self._exact
-        ):
+        # Telephone formats are open, no table of shapes has them all: they begin with a sign or one trunk zero.
+        free = i == 0 or run[first] in b"+("
+        is_trunk = not free and run[first] == 0x30 and _TRUNK.match(run, first) is not None
+        opens = shape[first : groups[i][1] + 1] in self._openings or shape[first : groups[i][1]] in self._exact
+        if not (free or is_trunk or opens):
             return -1
         for j in range(min(len(groups), i + _MAX_GROUPS) - 1, i - 1, -1):
             last = groups[j][1]
             if not 7 <= last - first <= _MAX_VALUE:
                 continue
             part = shape[first:last]
-            if not (free or part in self._exact) or not _stands_alone(run, groups, i, j, taken):
+            is_open = free or (is_trunk and 9 <= last - first - (j - i) <= 11)
+            if not (is_open or part in self._exact) or not _stands_alone(run, groups, i, j, taken):
                 continue
             if self._judge(ctx, start + first, start + last, run[first:last], part, whole=i == 0):
                 return j

@@ -38,6 +38,8 @@ _LATIN_EXTENDED = str.maketrans(
     "ąćęłńśźżĄĆĘŁŃŚŹŻěščřžďťňůĚŠČŘŽĎŤŇŮğışĞİŞăâîșțőűŐŰ",
     "acelnszzACELNSZZescrzdtnuESCRZDTNUgisGISaaistouOU",
 )
+_CASE = bytes(0x61 if 0x61 <= c <= 0x7A else 0x41 if 0x41 <= c <= 0x5A else 0x20 for c in range(256))
+"""Small letters, capitals, the rest: humps are searched for only where this shows one."""
 _HUMP = re.compile(rb"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -109,7 +111,8 @@ class LabelIndex:
         return None
 
     def _nearest(self, window: bytes) -> Label | None:
-        if not window.islower():
+        case = window.translate(_CASE)
+        if b"aA" in case or b"AAa" in case:
             window = _HUMP.sub(b" ", window)
         backwards = window.translate(_NORMAL)[::-1]
         next_from = self._scan(backwards)

@@ -7,8 +7,11 @@ because the end of a name cannot be known before what follows it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from proxy.core.redaction.detect.context import WEAK, Context
+from proxy.core.redaction.detect.engine import HAS_RE2, compile_text
 from proxy.core.redaction.detect.tables.opt_in import KINDS, SINGLE_WORD_LABELS
 
 _PRIORITY = {kind.name: kind.priority for kind in KINDS}
@@ -30,9 +33,19 @@ def _spelled(label: str) -> str:
     return "".join("[ _.-]?" if c == " " else _ACCENTS.get(c, c) for c in label)
 
 
-def _pattern(labels: list[str], value: str) -> re.Pattern[str]:
+def _heads(labels: list[str]) -> Any:
+    """Compile labels with what parts them from their value; on RE2 where there is one, for prose is read with it."""
     words = "|".join(_spelled(label) for label in sorted(labels, key=lambda w: (-len(w), w)))
-    return re.compile(rf"(?:(?<![^\W_])|(?<=[a-z])(?=[A-Z]))(?i:{words}){_SEPARATOR}({value})")
+    source = rf"(?i:{words}){_SEPARATOR}"
+    return compile_text(source) if HAS_RE2 else re.compile(source)
+
+
+class _Finder(NamedTuple):
+    """One kind's labels, and what may follow them."""
+
+    kind: str
+    heads: Any
+    value: re.Pattern[str]
 
 
 class OptIn:
@@ -40,22 +53,34 @@ class OptIn:
 
     def __init__(self, kinds: frozenset[str]) -> None:
         self.kinds = kinds & _PRIORITY.keys()
-        self._patterns: list[tuple[str, re.Pattern[str]]] = []
+        self._finders: list[_Finder] = []
         for kind in KINDS if self.kinds else ():
             if kind.name not in self.kinds:
                 continue
             single = [label for label in kind.labels if label in SINGLE_WORD_LABELS]
             other = [label for label in kind.labels if label not in SINGLE_WORD_LABELS]
-            self._patterns.append((kind.name, _pattern(other, _VALUES[kind.name])))
+            self._finders.append(_Finder(kind.name, _heads(other), re.compile(_VALUES[kind.name])))
             if single:
-                self._patterns.append((kind.name, _pattern(single, _VALUES["SINGLE"])))
+                self._finders.append(_Finder(kind.name, _heads(single), re.compile(_VALUES["SINGLE"])))
 
     def search(self, ctx: Context, text: str) -> None:
         """Report what follows the labels."""
-        for kind, pattern in self._patterns:
-            for found in pattern.finditer(text):
-                ctx.add(*found.span(1), kind, _PRIORITY[kind], WEAK)
+        for kind, start, end in self._values(text):
+            ctx.add(start, end, kind, _PRIORITY[kind], WEAK)
 
     def could_match(self, text: str) -> bool:
         """True when some label with a value stands in the text."""
-        return any(pattern.search(text) is not None for _, pattern in self._patterns)
+        return next(self._values(text), None) is not None
+
+    def _values(self, text: str) -> Iterator[tuple[str, int, int]]:
+        for kind, heads, value in self._finders:
+            for head in heads.finditer(text):
+                found = value.match(text, head.end()) if _begins_word(text, head.start()) else None
+                if found is not None:
+                    yield kind, found.start(), found.end()
+
+
+def _begins_word(text: str, start: int) -> bool:
+    """True at the start of a word, or of a hump (``billingAddress``)."""
+    before = text[start - 1 : start]
+    return not before.isalnum() or (before.islower() and text[start].isupper())

@@ -19,6 +19,8 @@ SOURCE = rb"@(?:tcp|unix)\("
 """The middle of a Go data source name: ``user:secret@tcp(host:port)/db``."""
 _SOURCE_USER = re.compile(rb"[A-Za-z0-9_.\-]{1,64}:[^\s\"'`@/]{3,128}\Z")
 
+_TABLED = 512
+_N_LOG_N = [0.0, *(n * math.log2(n) for n in range(1, _TABLED + 1))]
 _DIGIT = re.compile(rb"[0-9]")
 _LONG_NUMBER = re.compile(rb"[0-9]{6}")
 _ARMOUR = re.compile(rb"(?:[A-Za-z0-9+/=:,.\s]|\\+[nrt]|-[^-])*")
@@ -82,7 +84,7 @@ class IssuerRules:
 
 def _is_random(key: bytes, prefix: int, floor: float) -> bool:
     """True unless the key is words, a placeholder or too regular."""
-    if is_placeholder(key) or entropy(key) < floor:
+    if is_placeholder(key) or not has_entropy(key, floor):
         return False
     tail = key[prefix:]
     if key[:3] == b"xox":
@@ -121,8 +123,17 @@ def entropy(value: bytes) -> float:
     size = len(value)
     if not size:
         return 0.0
-    counts = [value.count(c) for c in set(value)]
-    return math.log2(size) - sum([n * math.log2(n) for n in counts if n > 1]) / size
+    if size > _TABLED:
+        return math.log2(size) - sum([n * math.log2(n) for n in map(value.count, set(value))]) / size
+    return math.log2(size) - sum([_N_LOG_N[n] for n in map(value.count, set(value))]) / size
+
+
+def has_entropy(value: bytes, floor: float) -> bool:
+    """Tell whether the entropy reaches a floor; so many different characters often settle it without counting each."""
+    size = len(value)
+    if 0 < size <= _TABLED and math.log2(size) - _N_LOG_N[size - len(set(value)) + 1] / size >= floor:
+        return True
+    return entropy(value) >= floor
 
 
 def is_placeholder(value: bytes) -> bool:

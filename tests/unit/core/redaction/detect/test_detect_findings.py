@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.core.redaction.detect import KNOWN_KINDS, CustomType, build_detector, kind_table
+from proxy.core.redaction.detect.secrets import entropy, has_entropy
 
 DETECTOR = build_detector()
 
@@ -205,3 +208,9 @@ def test_validator_of_custom_type_survives_values_of_another_form(validator: str
     detector = build_detector(custom=(CustomType("ANY_ID", r"id:[\w-]{1,20}", validator=validator),))
 
     assert [] == detector.find("id:A id:- id:é1 id:12 id:0000")
+
+
+@given(st.binary(max_size=80), st.sampled_from([2.5, 3.0, 3.3, 3.8]))
+def test_short_way_to_an_entropy_floor_says_what_counting_says(value: bytes, floor: float) -> None:
+    """A bound that is wrong once lets a key out."""
+    assert has_entropy(value, floor) is (entropy(value) >= floor)
