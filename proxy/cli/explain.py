@@ -21,6 +21,7 @@ from proxy.core.audit.render import json_line
 from proxy.core.config.problem import Mark
 from proxy.core.config.settings import Settings
 from proxy.core.dialect import dialect_of
+from proxy.core.policy.applies import Subject
 from proxy.core.policy.cases import Case, Expected
 from proxy.core.policy.trail import Step, trail_of
 from proxy.core.redaction.detect import KNOWN_KINDS
@@ -125,8 +126,10 @@ def _rehearsed(args: argparse.Namespace, settings: Settings, snapshot: Snapshot)
     story = Story(f"{args.request} (played here, nothing was sent)", snapshot.revision)
     request = read_json(body, dialect_of(args.path)) if body else Request(b"")
     model = request.model if isinstance(request, Request) else None
-    story.steps = trail_of(snapshot.policies, args.app, model, args.path.partition("?")[0].removeprefix("/v1"))
-    route = snapshot.route(args.app, model, args.path.partition("?")[0].removeprefix("/v1"))
+    path = args.path.partition("?")[0].removeprefix("/v1")
+    subject = Subject(args.app, facts.caller, facts.user, model or "", path)
+    story.steps = trail_of(snapshot.policies, subject, model)
+    route = snapshot.route_for(subject, model)
     redactor = getattr(route, "redactor", None)
     if redactor is not None and isinstance(request, Request):
         story.redaction = [
@@ -162,7 +165,8 @@ def story_of(row: dict[str, Any], snapshot: Snapshot) -> Story:
     story = Story(f"{row['id']} of {row['ts']}", row["policy_revision"])
     path = str(row["path"]).removeprefix("/v1")
     if row["policy_revision"] == snapshot.revision:
-        story.steps = trail_of(snapshot.policies, row["app"], row["model_asked"] or None, path)
+        subject = Subject(row["app"], row["caller"], row["user_id"], row["model_asked"], path)
+        story.steps = trail_of(snapshot.policies, subject, row["model_asked"] or None)
     else:
         told = f"policy {row['policy'] or '-'}, route {row['route'] or '-'}"
         story.steps = [Step(told, f"app {row['app']!r}, model {row['model_asked']!r}", "as the row says", True)]

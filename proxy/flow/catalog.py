@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from proxy.core.budget.dimensions import Unit
 from proxy.core.config.settings import ProviderKind, ProviderSettings, StreamUsage
+from proxy.core.policy.applies import Subject
 from proxy.core.policy.model import (
     BudgetRule,
     NoRoute,
@@ -116,6 +117,7 @@ class Snapshot:
         self.policies = policies
         self._providers = providers
         self.revision = policies.revision
+        self.asks_more = policies.asks_more
         self._redactor_for = redactor_for
         self._answers_for = answers_for
         self._routes: dict[int, Route] = {}
@@ -205,6 +207,11 @@ class Snapshot:
         if isinstance(chosen, NoRoute):
             return chosen
         return self._routes[id(chosen)]
+
+    def route_for(self, subject: Subject, model: str | None) -> Route | NoRoute:
+        """Choose the route when policies look at more than the app."""
+        chosen = self.policies.select_for(subject, model)
+        return chosen if isinstance(chosen, NoRoute) else self._routes[id(chosen)]
 
     def route_named(self, policy: str, name: str) -> Route:
         """Return a route by its policy's and its own name; both were checked when the policy was loaded."""

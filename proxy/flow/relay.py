@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from proxy.core.dialect import Dialect
+from proxy.core.policy.applies import Subject
 from proxy.core.policy.model import NoRoute, NoRouteReason
 from proxy.core.redaction import Blocked, Redacted, Unreadable, Untouched, Verdict
 from proxy.core.redaction.request import UNSCANNED_KIND
@@ -117,7 +118,13 @@ class Relay:
         facts.model_asked = request.model or ""
         facts.is_stream = request.is_stream
         facts.user = facts.user or request.user
-        route = snapshot.route(caller.app, request.model, head.path[3:])
+        if snapshot.asks_more:
+            subject = Subject(
+                caller.app, caller.key_name, facts.user, facts.model_asked, head.path[3:], exchange.inbound.head.fields
+            )
+            route = snapshot.route_for(subject, request.model)
+        else:
+            route = snapshot.route(caller.app, request.model, head.path[3:])
         if isinstance(route, NoRoute):
             return _no_route(route, request.model)
         facts.route, facts.policy = route.plan.name, route.plan.policy

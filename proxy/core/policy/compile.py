@@ -12,6 +12,7 @@ from typing import Any
 
 from proxy.core.budget.dimensions import NANO_USD, UNITS, Dimension, Unit
 from proxy.core.config.schema import Section
+from proxy.core.policy.applies import Applies
 from proxy.core.policy.custom_types import compile_type
 from proxy.core.policy.faults import InjectPlan
 from proxy.core.policy.globs import compile_glob, specificity
@@ -89,12 +90,28 @@ def compile_policy(top: Section, file: str, revision: str, default_provider: str
     return Policy(
         name=name,
         file=file,
-        apps=tuple(top["applies_to"]["apps"].values),
+        applies=applies_of(top["applies_to"]),
         routes=routes,
         matches=tuple(sorted(matches, key=lambda m: match_rank(m.model, m.path), reverse=True)),
         pass_through=plan(DEFAULT_ROUTE, (Target(default_provider),), None) if default_provider else None,
         budgets=budgets,
         readiness=_readiness(top["readiness"], name),
+    )
+
+
+def applies_of(section: Section) -> Applies:
+    """Return whose requests a policy decides."""
+
+    def patterns(key: str) -> tuple[str, ...] | None:
+        return None if section[key] is None else tuple(section[key].values)
+
+    return Applies(
+        tuple(section["apps"].values),
+        patterns("callers"),
+        patterns("users"),
+        patterns("models"),
+        patterns("paths"),
+        tuple(sorted(section["headers"].values.items())),
     )
 
 

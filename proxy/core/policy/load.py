@@ -14,9 +14,10 @@ from proxy.core.config.problem import Mark, Problem, error, has_errors, in_order
 from proxy.core.config.schema import Section
 from proxy.core.config.settings import Settings
 from proxy.core.config.yaml_text import canonical
+from proxy.core.policy.applies import Applies, may_tie
 from proxy.core.policy.checks import check_policy
-from proxy.core.policy.compile import compile_policy
-from proxy.core.policy.globs import may_overlap, specificity
+from proxy.core.policy.compile import applies_of, compile_policy
+from proxy.core.policy.globs import specificity
 from proxy.core.policy.layers import layered
 from proxy.core.policy.model import Policy
 from proxy.core.policy.policy_set import PolicySet
@@ -74,13 +75,13 @@ def revision_of(meanings: list[object]) -> str:
 
 
 def _most_specific_first(policies: list[Policy]) -> tuple[Policy, ...]:
-    return tuple(sorted(policies, key=lambda p: max(specificity(app) for app in p.apps), reverse=True))
+    return tuple(sorted(policies, key=lambda p: max(specificity(app) for app in p.applies.apps), reverse=True))
 
 
 def _across_files(tops: list[tuple[str, Section]]) -> list[Problem]:
     problems: list[Problem] = []
     names: dict[str, Mark] = {}
-    apps: list[tuple[str, Mark]] = []
+    rivals: list[tuple[Applies, Mark]] = []
     for _, top in tops:
         if top.is_good("policy"):
             name, mark = top["policy"], top.at("policy")
@@ -89,15 +90,22 @@ def _across_files(tops: list[tuple[str, Section]]) -> list[Problem]:
                 problems.append(error(mark, "duplicate-name", text, "give it another name"))
             names.setdefault(name, mark)
         section: Section = top["applies_to"]
-        for app, at in section["apps"]:
-            mark = at if section.is_written("apps") else top.at("policy")
-            rival = next((m for other, m in apps if _is_tie(app, other)), None)
-            if rival is not None:
-                text = f"{app!r} is claimed with equal right at {rival.file}:{rival.line}"
-                problems.append(error(mark, "policy-tie", text, "make one of the two `apps` patterns more specific"))
-            apps.append((app, mark))
+        if not section.is_good("apps", "callers", "users", "models", "paths", "headers"):
+            continue
+        applies = applies_of(section)
+        at = _place_of(top, section)
+        rival = next((place for other, place in rivals if may_tie(applies, other)), None)
+        if rival is not None:
+            text = f"some requests are claimed with equal right at {rival.file}:{rival.line}"
+            hint = "make one of the two `applies_to` more specific"
+            problems.append(error(at, "policy-tie", text, hint))
+        rivals.append((applies, at))
     return problems
 
 
-def _is_tie(one: str, other: str) -> bool:
-    return specificity(one) == specificity(other) and may_overlap(one, other)
+def _place_of(top: Section, section: Section) -> Mark:
+    """Return where a policy says whose requests it decides, or where its name stands when it does not."""
+    if section.is_written("apps") and len(section["apps"]):
+        mark: Mark = section["apps"].marks[0]
+        return mark
+    return top.at("applies_to") if top.is_written("applies_to") else top.at("policy")

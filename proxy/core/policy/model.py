@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proxy.core.budget.dimensions import UNITS, Dimension, Unit
+from proxy.core.policy.applies import Applies
 from proxy.core.policy.faults import InjectPlan
 from proxy.core.routing.overrides import OnFailure
 from proxy.terms.outcomes import Outcome
@@ -315,8 +316,8 @@ class Policy:
 
     name: str
     file: str
-    apps: tuple[str, ...]
-    """App names or globs it applies to."""
+    applies: Applies
+    """Whose requests it decides."""
     routes: tuple[RoutePlan, ...]
     matches: tuple[RouteMatch, ...]
     """One or more per route: which requests it takes. Most specific first."""

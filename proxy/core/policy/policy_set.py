@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 
+from proxy.core.policy.applies import Rank, Subject
 from proxy.core.policy.globs import compile_glob, is_glob, specificity
 from proxy.core.policy.model import (
     BudgetRule,
@@ -89,10 +90,14 @@ class PolicySet:
 
     __slots__ = (
         "_apps",
+        "_asks_users",
         "_cache",
         "_exact_apps",
         "_has_paths",
+        "_header_names",
+        "_narrow_cache",
         "_tables",
+        "asks_more",
         "budgets",
         "policies",
         "readiness",
@@ -112,13 +117,19 @@ class PolicySet:
         self._exact_apps: dict[str, str] = {}
         globs: list[tuple[str, str]] = []
         for policy in policies:
-            for app in policy.apps:
+            for app in policy.applies.apps:
                 if is_glob(app):
                     globs.append((app, policy.name))
                 else:
                     self._exact_apps.setdefault(app, policy.name)
         self._apps = _most_specific_first(globs)
         self._cache: dict[tuple[str, str | None, str], RoutePlan] = {}
+        self.asks_more = any(policy.applies.asks_more for policy in policies)
+        """True when more than the app decides whose policy it is; then ask ``select_for``."""
+        self._asks_users = any(policy.applies.users is not None for policy in policies)
+        names = {name for policy in policies for name, _ in policy.applies.headers}
+        self._header_names = tuple(sorted(name.encode("ascii") for name in names))
+        self._narrow_cache: dict[tuple[object, ...], RoutePlan] = {}
 
     def select(self, app: str, model: str | None, path: str) -> RoutePlan | NoRoute:
         """Choose the route of an exchange.
@@ -140,6 +151,34 @@ class PolicySet:
             self._remember(key, chosen)
         return chosen
 
+    def select_for(self, subject: Subject, model: str | None) -> RoutePlan | NoRoute:
+        """Choose the route when policies look at more than the app; ``model`` as for ``select``."""
+        key = (
+            subject.app, subject.caller, subject.user if self._asks_users else "", model, subject.path,
+            tuple([subject.fields.get(name) for name in self._header_names]),
+        )  # fmt: skip
+        found = self._narrow_cache.get(key)
+        if found is not None:
+            return found
+        name = self.policy_for(subject)
+        if name is None:
+            return NoRoute(NoRouteReason.NO_POLICY)
+        chosen = self._tables[name].choose(model, subject.path)
+        if isinstance(chosen, RoutePlan) and sum(len(part) for part in key[:5] if part) <= _MAX_CACHED_CHARS:
+            if len(self._narrow_cache) >= _MAX_CACHED:
+                self._narrow_cache.clear()
+            self._narrow_cache[key] = chosen
+        return chosen
+
+    def policy_for(self, subject: Subject) -> str | None:
+        """Return the name of the policy whose patterns fit a request most specifically, if any."""
+        best: tuple[Rank, str] | None = None
+        for policy in self.policies:
+            rank = policy.applies.rank(subject)
+            if rank is not None and (best is None or rank > best[0]):
+                best = (rank, policy.name)
+        return None if best is None else best[1]
+
     def models(self, app: str) -> ModelList:
         """Return what ``GET /v1/models`` may list for an app."""
         table = self._table(app)
@@ -147,6 +186,8 @@ class PolicySet:
 
     def policy_of(self, app: str) -> str | None:
         """Return the name of the policy that applies to an app, if any."""
+        if self.asks_more:
+            return self.policy_for(Subject(app))
         exact = self._exact_apps.get(app)
         if exact is not None:
             return exact

@@ -7,13 +7,14 @@ are here; what is planned is in ``later`` and refused, so that nothing is ignore
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
 from proxy.core.config.config_table import VERSION
 from proxy.core.config.kinds import Choice, Flag, Number, Text, duration
 from proxy.core.config.problem import error
-from proxy.core.config.schema import Items, Key, Kind, ListOf, Problems, Section, Table
+from proxy.core.config.schema import Items, Key, Kind, ListOf, MapOf, Problems, Section, Table
 from proxy.core.config.texts import parse_model, parse_name
 from proxy.core.config.yaml_text import BAD, Bad, Map, Node
 from proxy.core.policy.budget_table import BUDGET, NOT_YET, parse_app
@@ -41,6 +42,15 @@ def _parse_domain(text: str) -> str:
 
 def _parse_network(text: str) -> str:
     return str(ipaddress.ip_network(text.strip(), strict=False))
+
+
+def _parse_header_name(text: str) -> str:
+    lower = text.strip().lower()
+    if not re.fullmatch(r"[a-z0-9!#$%&'*+.^_`|~-]{1,64}", lower):
+        raise ValueError("a header name: letters, digits and dashes")
+    if lower in ("authorization", "api-key", "x-api-key", "cookie"):
+        raise ValueError("not a header that holds a secret; name the caller's key in `callers`")
+    return lower
 
 
 def _parse_path(text: str) -> str:
@@ -429,8 +439,19 @@ _APPLIES_TO = Table(
             '["*"]',
             '["shop-*"]',
         ),
+        Key("callers", ListOf(Text("a caller key's name or glob"), 1), "Caller keys.", None, '["shop-prod"]'),
+        Key("users", ListOf(Text("a user or glob"), 1), "Users.", None, '["batch-*"]'),
+        Key("models", ListOf(Text("a model or glob", parse_model), 1), "Models asked for.", None, '["gpt-4*"]'),
+        Key("paths", ListOf(Text("a path or glob", _parse_path), 1), "Paths after /v1.", None, '["/embeddings"]'),
+        Key(
+            "headers",
+            MapOf(Text("a value or glob"), "a map of header names to values", _parse_header_name),
+            "Request headers; all of them have to match.",
+            "{}",
+            '{x-team: "risk-*"}',
+        ),
     ),
-    later=dict.fromkeys(("users", "callers", "models", "paths", "headers", "groups", "routes"), NOT_YET),
+    later=dict.fromkeys(("groups", "routes"), NOT_YET),
 )
 
 POLICY = Table(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from proxy.core.policy.globs import compile_glob, is_glob, specificity
+from proxy.core.policy.applies import Subject
+from proxy.core.policy.globs import compile_glob, is_glob
 from proxy.core.policy.model import Policy, RouteMatch
 from proxy.core.policy.policy_set import PolicySet
 
@@ -23,30 +24,39 @@ class Step:
     is_taken: bool = False
 
 
-def trail_of(policies: PolicySet, app: str, model: str | None, path: str) -> list[Step]:
-    """Return the steps from an app, a model and a path (after ``/v1``) to a policy and a route."""
-    steps: list[Step] = []
-    chosen: Policy | None = None
-    shown_app = f"app {app!r}" if app else "no app named"
-    for pattern, policy in _apps_in_order(policies):
-        is_match = app == pattern if not is_glob(pattern) else compile_glob(pattern).match(app) is not None
-        steps.append(
-            Step(f"policy {policy.name}: apps [{pattern}]", shown_app, "applies" if is_match else "no", is_match)
-        )
-        if is_match:
-            chosen = policy
-            break
-    if chosen is None:
-        return [*steps, Step("no policy", shown_app, "refused: permission_denied")]
-    return steps + _route_steps(chosen, model, path)
+def trail_of(policies: PolicySet, subject: Subject, model: str | None) -> list[Step]:
+    """Return the steps from a request to a policy and a route; ``model`` is None when the request names none."""
+    chosen = policies.policy_for(subject)
+    told = _told(subject)
+    ranked = [(policy.applies.rank(subject), policy) for policy in policies.policies]
+    fitting = sorted((pair for pair in ranked if pair[0] is not None), key=lambda pair: pair[0] or (), reverse=True)
+    steps = [Step(_whose(policy), told, "no") for rank, policy in ranked if rank is None]
+    for _, policy in fitting:
+        is_taken = policy.name == chosen
+        steps.append(Step(_whose(policy), told, "applies" if is_taken else "fits, but less specifically", is_taken))
+        if is_taken:
+            rest = [
+                Step(_whose(other), told, "fits, but less specifically") for _, other in fitting if other is not policy
+            ]
+            return [*steps[:-1], *rest, steps[-1], *_route_steps(policy, model, subject.path)]
+    return [*steps, Step("no policy", told, "refused: permission_denied")]
 
 
-def _apps_in_order(policies: PolicySet) -> list[tuple[str, Policy]]:
-    """Exact names first, then globs from the most to the least specific: the order of ``PolicySet``."""
-    pairs = [(app, policy) for policy in policies.policies for app in policy.apps]
-    exact = [pair for pair in pairs if not is_glob(pair[0])]
-    globs = sorted((pair for pair in pairs if is_glob(pair[0])), key=lambda pair: specificity(pair[0]), reverse=True)
-    return exact + globs
+def _told(subject: Subject) -> str:
+    parts = [f"app {subject.app!r}" if subject.app else "no app named"]
+    parts += [f"{what} {value!r}" for what, value in (("caller", subject.caller), ("user", subject.user)) if value]
+    return ", ".join(parts)
+
+
+def _whose(policy: Policy) -> str:
+    applies = policy.applies
+    parts = [f"apps [{', '.join(applies.apps)}]"]
+    for what in ("callers", "users", "models", "paths"):
+        patterns = getattr(applies, what)
+        if patterns is not None:
+            parts.append(f"{what} [{', '.join(patterns)}]")
+    parts += [f"header {name}: {pattern}" for name, pattern in applies.headers]
+    return f"policy {policy.name}: {' '.join(parts)}"
 
 
 def _route_steps(policy: Policy, model: str | None, path: str) -> list[Step]:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from proxy.cli import explain as verb
 from proxy.core.config.load import parse_settings
+from proxy.core.policy.applies import Subject
 from proxy.core.policy.load import parse_policies
 from proxy.core.policy.model import NoRoute
 from proxy.core.policy.trail import trail_of
@@ -69,8 +70,8 @@ def test_a_request_file_is_explained_from_caller_to_answer(folder: Path) -> None
 
     assert 0 == code
     assert [
-        ("policy shop: apps [till]", "no"),
-        ("policy shop: apps [shop-*]", "applies"),
+        ("policy rest: apps [*]", "fits, but less specifically"),
+        ("policy shop: apps [shop-*, till]", "applies"),
         ("route fast: models [fast]", "takes it"),
     ] == [(step["rule"], step["verdict"]) for step in story["steps"]]
     assert [{"type": "email", "at": "messages[0].content", "action": "restore"}] == story["redaction"]
@@ -120,7 +121,8 @@ def test_the_told_choice_is_the_choice_made(app: str, model: str | None, path: s
     assert settings is not None
     policies = parse_policies([("shop.yaml", SHOP), ("rest.yaml", REST)], settings, frozenset({"CREDIT_CARD"})).policies
     assert policies is not None
-    steps, chosen = trail_of(policies, app, model, path), policies.select(app, model, path)
+    steps = trail_of(policies, Subject(app, model=model or "", path=path), model)
+    chosen = policies.select(app, model, path)
 
     if isinstance(chosen, NoRoute):
         assert not steps[-1].is_taken

@@ -12,6 +12,7 @@ from proxy.core.config.problem import Severity
 from proxy.core.config.schema import ListOf, MapOf, Table
 from proxy.core.config.settings import Settings
 from proxy.core.config.yaml_text import Map, Node, Sequence, parse_yaml
+from proxy.core.policy.applies import Applies
 from proxy.core.policy.faults import FaultKind, InjectedFault, InjectPlan
 from proxy.core.policy.layers import OWN_KEYS
 from proxy.core.policy.load import PolicyResult, parse_policies
@@ -96,7 +97,10 @@ def test_every_key_arrives_in_its_plan() -> None:
 
     assert policies is not None
     policy = policies.policies[0]
-    assert ("shop-*", "shop") == policy.apps
+    assert (
+        Applies(("shop-*", "shop"), ("shop-key",), ("batch-*",), ("gpt-4*",), ("/chat*",), (("x-team", "risk-*"),))
+        == policy.applies
+    )
     redaction = RedactionPlan(
         DirectionPlan(
             Action.RESTORE,

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.core.policy.applies import Applies
 from proxy.core.policy.compile import match_rank
 from proxy.core.policy.globs import compile_glob, may_overlap
 from proxy.core.policy.model import (
@@ -34,7 +35,12 @@ def policy(
     matches = [RouteMatch(plan(route), model, path) for route, model, path in rows]
     ordered = sorted(matches, key=lambda m: match_rank(m.model, m.path), reverse=True)
     return Policy(
-        name, f"{name}.yaml", apps, tuple(m.plan for m in matches), tuple(ordered), plan(default) if default else None
+        name,
+        f"{name}.yaml",
+        Applies(apps),
+        tuple(m.plan for m in matches),
+        tuple(ordered),
+        plan(default) if default else None,
     )
 
 
@@ -125,8 +131,10 @@ def test_model_list_holds_exact_names_and_says_whether_there_are_more() -> None:
 
 def test_readiness_of_several_policies_adds_up() -> None:
     """What one policy requires, the sidecar requires."""
-    one = Policy("a", "a", ("a",), (), (), None, (), ReadinessRule(frozenset({"policy"}), frozenset({"groq"}), 5.0))
-    two = Policy("b", "b", ("b",), (), (), None, (), ReadinessRule(frozenset({"spool"}), frozenset(), 9.0))
+    one = Policy(
+        "a", "a", Applies(("a",)), (), (), None, (), ReadinessRule(frozenset({"policy"}), frozenset({"groq"}), 5.0)
+    )
+    two = Policy("b", "b", Applies(("b",)), (), (), None, (), ReadinessRule(frozenset({"spool"}), frozenset(), 9.0))
 
     assert (
         ReadinessRule(frozenset({"policy", "spool"}), frozenset({"groq"}), 9.0) == PolicySet((one, two), "r").readiness

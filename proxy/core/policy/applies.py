@@ -1,0 +1,122 @@
+"""Whose requests a policy decides: patterns over caller, app, user, headers, model and path, and which policy wins.
+
+Owns the order of precedence: the policy whose patterns are the most specific wins, compared by caller key first, then app,
+user, headers, model and path; two that could tie are refused when they are loaded. Knows no YAML and no HTTP but header names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from typing import NamedTuple
+
+from proxy.core.policy.globs import compile_glob, is_glob, may_overlap, specificity
+
+Rank = tuple[tuple[object, ...], ...]
+_VAGUE = specificity(None)
+
+
+class Subject(NamedTuple):
+    """One request as policies see it before a route is chosen; empty text where nothing is known."""
+
+    app: str = ""
+    caller: str = ""
+    user: str = ""
+    model: str = ""
+    path: str = ""
+    """What follows ``/v1``, without query."""
+    fields: Mapping[bytes, bytes] = {}
+    """Lower-case header name -> value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applies:
+    """The patterns of one policy; None: no condition of that kind."""
+
+    apps: tuple[str, ...] = ("*",)
+    callers: tuple[str, ...] | None = None
+    users: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
+    paths: tuple[str, ...] | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    """(lower-case name, value or glob); all of them have to match."""
+
+    @property
+    def asks_more(self) -> bool:
+        """True when something besides the app decides."""
+        return bool(self.headers) or any(
+            patterns is not None for patterns in (self.callers, self.users, self.models, self.paths)
+        )
+
+    def rank(self, subject: Subject) -> Rank | None:
+        """Return how specifically this applies to a request, or None when it does not. The greatest wins."""
+        found: list[tuple[object, ...]] = []
+        for patterns, value in (
+            (self.callers, subject.caller),
+            (self.apps, subject.app),
+            (self.users, subject.user),
+        ):
+            best = _best(patterns, value)
+            if best is None:
+                return None
+            found.append(best)
+        headers = self._header_rank(subject)
+        if headers is None:
+            return None
+        found.append(headers)
+        for patterns, value in ((self.models, subject.model), (self.paths, subject.path)):
+            best = _best(patterns, value)
+            if best is None:
+                return None
+            found.append(best)
+        return tuple(found)
+
+    def _header_rank(self, subject: Subject) -> tuple[object, ...] | None:
+        for name, pattern in self.headers:
+            value = subject.fields.get(name.encode("ascii"))
+            if value is None or _glob(pattern).match(value.decode("utf-8", "replace")) is None:
+                return None
+        return _header_specificity(self.headers)
+
+
+def _header_specificity(headers: tuple[tuple[str, str], ...]) -> tuple[object, ...]:
+    return (len(headers), *sorted((specificity(pattern) for _, pattern in headers), reverse=True))
+
+
+@lru_cache(maxsize=4096)
+def _glob(pattern: str) -> re.Pattern[str]:
+    return compile_glob(pattern)
+
+
+def _best(patterns: tuple[str, ...] | None, value: str) -> tuple[object, ...] | None:
+    if patterns is None:
+        return _VAGUE
+    ranks = [specificity(pattern) for pattern in patterns if _matches(pattern, value)]
+    return max(ranks, default=None)
+
+
+def _matches(pattern: str, value: str) -> bool:
+    return _glob(pattern).match(value) is not None if is_glob(pattern) else pattern == value
+
+
+def may_tie(one: Applies, other: Applies) -> bool:
+    """Say whether some request fits both with equal right."""
+    if _header_specificity(one.headers) != _header_specificity(other.headers):
+        return False
+    rivals = dict(other.headers)
+    if any(name in rivals and not may_overlap(pattern, rivals[name]) for name, pattern in one.headers):
+        return False
+    pairs = zip(_patterns(one), _patterns(other), strict=True)
+    return all(_may_meet(mine, theirs) for mine, theirs in pairs)
+
+
+def _patterns(applies: Applies) -> tuple[tuple[str, ...] | None, ...]:
+    return applies.callers, applies.apps, applies.users, applies.models, applies.paths
+
+
+def _may_meet(mine: tuple[str, ...] | None, theirs: tuple[str, ...] | None) -> bool:
+    pairs = product(mine if mine is not None else (None,), theirs if theirs is not None else (None,))
+    return any(specificity(one) == specificity(other) and may_overlap(one, other) for one, other in pairs)
