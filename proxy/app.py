@@ -78,7 +78,7 @@ from proxy.upstream.providers import Providers
 if TYPE_CHECKING:
     from proxy.stores.redis_budgets import RedisBudgets
 
-POLICY_LOOK_EVERY_S = 1.0
+POLICY_LOOK_EVERY_S = 0.5
 SECRET_LOOK_EVERY_S = 5.0
 WALL_CLOCK_STEP_S = 0.5
 BACKGROUND_PAUSE_S = 1.0
@@ -444,6 +444,7 @@ class App:
         add("budget_store_up", "1 while the budget store is asked.", (), one(lambda: not store.is_open))
         add("budget_store_round_trips", "Commands sent.", (), one(lambda: store.round_trips), is_counter=True)
         add("budget_store_operations", "Operations in them.", (), one(lambda: store.operations), is_counter=True)
+        add("budget_store_given_up", "Settlements lost in an outage.", (), one(lambda: store.given_up), is_counter=True)
         add("budget_store_failures", "Commands without an answer.", (), one(lambda: store.failures), is_counter=True)
 
     def _add_price_gauges(self, pricing: Pricing) -> None:

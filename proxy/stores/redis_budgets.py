@@ -111,6 +111,8 @@ class RedisBudgets:
         self.round_trips = 0
         self.operations = 0
         self.failures = 0
+        self.given_up = 0
+        """Settlements that an outage was too long for; what they had reserved stays charged until its window has passed."""
         self.latency_s = 0.0
 
     # --- flow.budget_ports.Central ------------------------------------------------------------------
@@ -166,7 +168,8 @@ class RedisBudgets:
     def pause(self, whom: str, for_s: float) -> None:
         """Tell the other sidecars that a provider takes nothing for so long."""
         self.pauses[whom] = max(self.pauses.get(whom, 0.0), self._now_s() + for_s)
-        self._put(_Operation(lambda _index: ["P", whom, for_s]), urgent=False)
+        if not self._outage.is_open:  # a hint is not worth keeping
+            self._put(_Operation(lambda _index: ["P", whom, for_s]), urgent=False)
 
     def _end(self, rid: str, charges: Sequence[Charge], spent: Sequence[int], *, marks: bool) -> None:
         for held in self._slots.values():
@@ -184,6 +187,7 @@ class RedisBudgets:
 
     def _later(self, rid: str, charges: Sequence[Charge], spent: Sequence[int], *, marks: bool) -> None:
         """Keep a settlement until the store answers again."""
+        self.given_up += len(self._unsettled) == MAX_UNSETTLED
         self._unsettled.append(self._settlement(rid, charges, spent, marks=marks))
 
     async def look(self, counters: Sequence[CentralCounter]) -> list[tuple[int, float]] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +59,7 @@ SAMPLE = (ROOT / "policies" / "default.yaml").read_text()
 TYPES = frozenset({"EMAIL", "PHONE", "CPF", "CNPJ", "CREDIT_CARD", "CVV", "IP_ADDRESS"})
 
 
+@functools.cache
 def settings_with(default_provider: str | None = None, more: str = "") -> Settings:
     text = "version: 1\nproviders:\n" + "".join(
         f'  {name}: {{base_url: "http://127.0.0.1:1/v1"}}\n' for name in ("openai", "groq", "azure", "local")
