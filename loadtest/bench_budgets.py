@@ -113,6 +113,8 @@ def play(options: argparse.Namespace, folder: Path, server: RedisServer) -> Tabl
                 target = port  # straight: what stands between would be charged to the store
             running[line] = launch(line, folder, yardstick.provider_port, target, gateway_core)
             stack.callback(running[line].stop)
+        counted = launch("redis counted", folder, yardstick.provider_port, proxies["redis"].port, gateway_core)
+        stack.callback(counted.stop)
         say("waiting for a window: until then a sidecar leaves its slice alone")
         machine.pause(SLICES_OPEN_S)
         proxies["redis away"].black_hole()
@@ -134,8 +136,6 @@ def play(options: argparse.Namespace, folder: Path, server: RedisServer) -> Tabl
                         f"  round {number + 1}  {line:11} {load:7} {rate_of(cell):7.0f}/s {cost_us(cell):7.1f} us each"
                         + (f"  ERRORS {cell.result.errors}" if cell.result.errors else "")
                     )
-        counted = launch("redis counted", folder, yardstick.provider_port, proxies["redis"].port, gateway_core)
-        stack.callback(counted.stop)
         count_trips(table, options, yardstick, counted, proxies["redis"])
     return table
 
