@@ -55,7 +55,9 @@ class CallerStream:
         record, document, model = self.record, request.document, deployment.model
         assert record is not None
         self.prefill = None
-        if deployment.target.takes_prefill and deployment.name not in self.refused_prefill:
+        # What one provider wrote is not shown to another where policy takes values out of it.
+        may_show = self.route.answers is None or self.route.answers.is_observing
+        if may_show and deployment.target.takes_prefill and deployment.name not in self.refused_prefill:
             self.prefill = record.prefill or None
         if self.prefill is not None:
             document = with_prefill(document, self.prefill, record.pieces)

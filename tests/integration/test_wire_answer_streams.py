@@ -33,6 +33,8 @@ routes:
         for fault, after in BREAKS
     )
     + """
+  - {name: resumed, match: {models: [resumed]}, retries: none, rescue: resume,
+     chain: [{provider: main, model: first}, {provider: main, model: second, prefill: true}]}
   - {name: any, match: {models: ["*"]}, chain: [{provider: main}], retries: none}
 """
 )
@@ -117,6 +119,20 @@ def test_stream_that_breaks_shows_no_value_and_says_so(
     assert "error" in json.loads(answer.events[-1])
     assert "[DONE]" not in answer.events
     assert NEW not in text
+
+
+def test_rescue_shows_no_other_provider_what_the_first_one_wrote(sidecar: Sidecar, provider: Simulator) -> None:
+    """A continuation from the text so far would carry what policy takes out of it; the next target begins anew."""
+    text = f"some words first, then {NEW} and a few words more to the end"
+    provider.script({"fault": "cut:after=16", "content": text}, {"fault": "ok", "content": text})
+    before = len(provider.entries)
+    answer = sidecar.ask(chat("hi", {"x-sim-speech": "chars=3,rate=120"}, stream=True, model="resumed"))
+    bodies = [entry.body.decode() for entry in provider.entries[before:]]
+
+    assert "some words first, then [EMAIL_REDACTED] and a few words more to the end" == stream_text(answer)
+    assert 2 == len(bodies)
+    assert not [body for body in bodies if "bob.canary" in body or "assistant" in body]
+    assert "rescued" == sidecar.row(answer.get("x-readygate-id"))["status"]
 
 
 def test_error_body_of_the_provider_is_restored_and_redacted(sidecar: Sidecar, provider: Simulator) -> None:
