@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from loadtest.score_detect import load_rows
+from loadtest.score_detect import OWN_FILES, load_rows
 from proxy.core.redaction.detect import Detector, build_detector
 
 DETECTOR = build_detector()
@@ -38,8 +38,9 @@ def test_stream_finds_what_the_whole_text_holds() -> None:
     """The words of a model come in pieces of any size; a value cut in two is a value leaked."""
     rng = random.Random(11)
     rows = [row["text"] for row in load_rows(("synthetic",)) if len(row["text"]) < 600 and row["slice"] != "pem"]
+    own = [row["text"] for row in load_rows(OWN_FILES) if row["slice"] != "pem"]
     differing = []
-    for text in rng.sample(rows, 250):
+    for text in [*rng.sample(rows, 250), *rng.sample(own, 250)]:
         cuts = sorted({rng.randrange(len(text)) for _ in range(len(text) // 5 + 1)})
         pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
         found, largest = _streamed(DETECTOR, pieces)

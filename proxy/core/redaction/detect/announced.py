@@ -67,6 +67,7 @@ _CODE = re.compile(
     rb"|function|return|string|String|null|None)[;,)]*"
 )
 _IS_NAME = re.compile(rb"[A-Za-z_.\-]+")
+_SCHEMED = re.compile(rb"[ \xa0]{1,2}([^\s\"'`<>,;=]{12,400}={0,2})")
 _ASSIGNED = re.compile(rb"[A-Za-z_\-]{2,30}=[^=]")
 _IS_KEY = re.compile(rb"[\"']?[ \t]{0,4}(?:=(?!=)|:)")
 _HEADER_END = re.compile(rb"[A-Za-z0-9_\-]{0,24}[\"'`]? {0,2}(?:[,;|\t)\n\r]|$)")
@@ -98,7 +99,7 @@ class Announced:
             return end
         value = _unquoted(found)
         if len(value) < 6 or not _is_dense(value) or _is_another_key(ctx, found, value):
-            return end
+            return self._schemed(ctx, start, end, found.end("value")) or end
         at = found.start("value")
         lead = ctx.data[max(0, start - _REACH_BACK) : start]
         name = lead[len(lead.rstrip(_NAME_BEFORE)) :] + ctx.data[start:end] + found["tail"]
@@ -126,10 +127,20 @@ class Announced:
             ctx.barren = at + len(value)
         return stop or end
 
+    def _schemed(self, ctx: Context, start: int, end: int, at: int) -> int:
+        """Judge the token behind a scheme of any name after "Authorization"; return its end, or 0."""
+        if ctx.data[start:end].lower() != b"authorization":
+            return 0
+        found = _SCHEMED.match(ctx.data, at)
+        if found is None or is_template(found[1]) or not _is_token(found[1], explicit=True):
+            return 0
+        ctx.add(*found.span(1), "API_KEY", 4, LABELLED, "LABELLED")
+        return found.end()
+
 
 def _is_another_key(ctx: Context, found: re.Match[bytes], value: bytes) -> bool:
     """True when what stands where a value would is the next key (``[credentials]``, line break, ``client_secret =``)."""
-    if _IS_NAME.fullmatch(value):
+    if not ctx.local and _IS_NAME.fullmatch(value):  # a stream may not wait for the sign behind it
         return _IS_KEY.match(ctx.data, found.start("value") + len(value)) is not None
     return not found["sep"].strip(b" \xa0") and _ASSIGNED.match(value) is not None
 

@@ -29,6 +29,8 @@ _SECOND_ARGUMENT = re.compile(
 )
 _LINE_END = re.compile(rb"(?<!\\)\n")
 _REACH = 160
+_LOCAL_REACH = 90
+"""A stream still knows so many characters to the left of a value."""
 _NUMBERS = b"0123456789.:/"
 
 
@@ -41,7 +43,7 @@ def command(ctx: Context, start: int, end: int) -> int:
     for pattern in (_USER,) if is_curl else (_FLAG, _USER):
         found = pattern.search(ctx.data, end - 1, window_end)
         if found is not None:
-            _report(ctx, found)
+            _report(ctx, start, found)
     return end
 
 
@@ -49,11 +51,13 @@ def call(ctx: Context, start: int, end: int) -> int:
     """Judge the second text of a call that takes user and password."""
     found = _SECOND_ARGUMENT.match(ctx.data, end, end + _REACH)
     if found is not None:
-        _report(ctx, found)
+        _report(ctx, start, found)
     return end
 
 
-def _report(ctx: Context, found: re.Match[bytes]) -> None:
+def _report(ctx: Context, start: int, found: re.Match[bytes]) -> None:
+    if ctx.local and found.start("value") - start > _LOCAL_REACH:
+        return
     value: bytes = found["value"]
     if not value.translate(None, _NUMBERS) or is_template(value) or not is_password(value, explicit=True):
         return

@@ -214,3 +214,27 @@ def test_validator_of_custom_type_survives_values_of_another_form(validator: str
 def test_short_way_to_an_entropy_floor_says_what_counting_says(value: bytes, floor: float) -> None:
     """A bound that is wrong once lets a key out."""
     assert has_entropy(value, floor) is (entropy(value) >= floor)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("curl -u deploy:Sommer!794 https://ci.internal", [("Sommer!794", "PASSWORD")]),
+        ("docker login -u ci -p caffe!403 registry.example.com", [("caffe!403", "PASSWORD")]),
+        ("docker run -u 1000:1000 -p 8080:80 nginx", []),
+        ("mysql -u root -p -P 3306 shop", []),
+        ('smtp.login("me@acme.io", "verde!184")', [("me@acme.io", "EMAIL"), ("verde!184", "PASSWORD")]),
+        ('router.get("/login", "auth/login-page-v2")', []),
+        ('- name: SMTP_PASSWORD\n  value: "gatoN3gro@"', [("gatoN3gro@", "PASSWORD")]),
+        ('sql.Open("mysql", "app:ExzJF90fV1@tcp(db:3306)/crm")', [("app:ExzJF90fV1", "URL_CREDENTIALS")]),
+        ("session_token=wEz9bf8pdW0WGpEQiew8V6BLWuQuoesn", [("wEz9bf8pdW0WGpEQiew8V6BLWuQuoesn", "API_KEY")]),
+        ("completion_tokens: 1024, max_tokens=4096", []),
+        (
+            "Authorization: ApiKey-v2 5fb4285a10956505b1c0c3b8f3055703",
+            [("5fb4285a10956505b1c0c3b8f3055703", "API_KEY")],
+        ),
+    ],
+)
+def test_secrets_of_command_lines_calls_and_pairs(text: str, expected: list[tuple[str, str]]) -> None:
+    """Secrets stand where people type them, not only behind `password:`."""
+    assert expected == found(text)
