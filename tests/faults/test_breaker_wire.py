@@ -185,7 +185,7 @@ def _flap(
 
 def test_flapping_primary_costs_no_answer(sidecar: Sidecar, provider: Simulator, number: int) -> None:
     """The short form: everybody is answered, and the primary is back soon."""
-    answers, calls_down, back_s = _flap(sidecar, provider, f"pair-{number}", rounds=1, down_s=1.5, up_s=2.5, per_s=20)
+    answers, calls_down, back_s = _flap(sidecar, provider, f"pair-{number}", rounds=1, down_s=1.0, up_s=2.0, per_s=20)
 
     assert {200} == {answer.status for answer in answers}
     assert max(calls_down) <= 5 + 3, calls_down

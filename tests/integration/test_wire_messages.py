@@ -280,7 +280,7 @@ def test_messages_traffic_keeps_its_dialect(sidecar: Sidecar, provider: Simulato
 def test_refusal_to_messages_traffic_has_its_shape(sidecar: Sidecar, provider: Simulator) -> None:
     """The provider's own error and ours, before and after the first token."""
     model = f"claude-{next(_turns) % COPIES}"
-    provider.script("529", "silence:for=0", "cut:after=2,rate=100")
+    provider.script("529", "503", "cut:after=2,rate=100")
     theirs, ours = sidecar.ask(_message(model, "hi")), sidecar.ask(_message("nobody", "hi"))
     sidecar.ask(_message(model, "hi"))
     broken = sidecar.ask(_message(f"claude-{next(_turns) % COPIES}", "echo: one two three four", stream=True))

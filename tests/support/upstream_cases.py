@@ -42,6 +42,7 @@ PLAIN = {
     "UF-14-error-in-200": Case("error_in_200", "error_in_200", 502, "upstream_bad_response"),
     "UF-15-html": Case("html", "bad_content_type", 502, "upstream_bad_response"),
     "UF-15-events": Case("only_stream", "bad_content_type", 502, "upstream_bad_response"),
+    "UF-17-bomb": Case("bomb:size=64MiB", "too_large", 502, "upstream_too_large"),
     "UF-23-http10-cut": Case("http10:after=20", "truncated", 502, "upstream_truncated"),
     "UF-26-empty-200": Case("empty:status=200", "bad_response", 502, "upstream_bad_response"),
     "UF-26-204": Case("empty:status=204", "bad_response", 502, "upstream_bad_response"),
