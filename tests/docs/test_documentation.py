@@ -32,6 +32,11 @@ def test_reference_page_is_what_the_tables_say() -> None:
     assert reference_page.render() == reference_page.PAGE.read_text(), "stale: run `make reference`"
 
 
+def test_cases_page_is_what_the_tests_name() -> None:
+    """Who asks whether a case is held finds the test: `make reference`."""
+    assert cases_page.render() == cases_page.PAGE.read_text(), "stale: run `make reference`"
+
+
 def test_no_test_names_a_case_that_is_not_in_the_catalogue() -> None:
     """A mistyped id would hold nothing."""
     known = {name for cases in cases_page.catalogue().values() for name in cases}

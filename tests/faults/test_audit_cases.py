@@ -14,6 +14,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -282,6 +283,10 @@ def test_database_stopped_for_a_minute_is_noticed_by_nobody(
     print(outage(tmp_path, own_postgres, provider, 60, 50))
 
 
+def delivered(sidecar: Sidecar) -> float:
+    return sidecar.metric("readygate_audit_rows_delivered_total")
+
+
 def latencies_with_delay(
     folder: Path, url: str, provider: Simulator, proxy: FaultProxy, rounds: int, seconds: float
 ) -> tuple[list[list[float]], list[list[float]], float]:
@@ -291,24 +296,27 @@ def latencies_with_delay(
     with sidecar_for(folder, config(provider), POLICY, env={"AUDIT_URL": through(url, proxy)}) as sidecar:
         drained(sidecar)
         calls: list[Call] = []
-        batches = 0.0
+        batch = 0.0
         for _ in range(rounds):
             for target, delay_s in ((plain, 0.0), (slow, 0.25)):
                 proxy.delay(delay_s)
-                rows = sidecar.metric("readygate_audit_rows_delivered_total")
-                pieces = proxy.counts.pieces_up
+                before = delivered(sidecar)
                 with load_of(lambda: sidecar.data_port, 60, ("steady",), seed=len(calls)) as load:
                     time.sleep(seconds)  # noqa: TID251
                 target.append(load.whole_ms("steady"))
                 assert all(call.is_whole for call in load.calls)
-                rows = sidecar.metric("readygate_audit_rows_delivered_total") - rows
-                if delay_s:
-                    batches = rows / max(1, proxy.counts.pieces_up - pieces)
                 calls += load.calls
+                if delay_s:
+                    jumps = [before]
+                    while jumps[-1] < len(calls):
+                        assert len(jumps) < 600, "the slow database does not get its rows"
+                        time.sleep(0.05)  # noqa: TID251
+                        jumps.append(delivered(sidecar))
+                    batch = max(later - earlier for earlier, later in pairwise(jumps))
         proxy.heal()
         drained(sidecar)
         assert len(calls) == len(asyncio.run(rows_of_postgres(url)))
-    return plain, slow, batches
+    return plain, slow, batch
 
 
 @pytest.mark.slow
@@ -316,10 +324,10 @@ def test_slow_database_does_not_slow_callers(
     tmp_path: Path, database_url: str, provider: Simulator, proxy: FaultProxy
 ) -> None:
     """Half a second a statement is the shipper's problem alone (AU-05)."""
-    plain, slow, rows_a_piece = latencies_with_delay(tmp_path, database_url, provider, proxy, rounds=1, seconds=2.5)
+    plain, slow, batch = latencies_with_delay(tmp_path, database_url, provider, proxy, rounds=1, seconds=2.5)
 
     assert percentile(slow[0], 0.9) < percentile(plain[0], 0.9) + 100, "callers wait for the database"
-    assert rows_a_piece > 1, "batches do not grow"
+    assert batch > 20, "batches do not grow: at 60/s there are 3 rows each 50 ms"
 
 
 @pytest.mark.slow
@@ -482,7 +490,7 @@ def test_slow_disk_keeps_its_throughput_by_group_commit(tmp_path: Path, database
     assert all(call.is_whole for call in load.calls)
     assert len(syncs) <= took_s / 0.3 + 2, "syncs are not shared"
     assert percentile(load.first_bytes_ms(), 0.5) < 700 + 100, "the provider's own second hides the BEGIN's sync"
-    assert percentile(load.whole_ms("late"), 0.95) < 700 + 2 * 300 + 250
+    assert percentile(load.whole_ms("late"), 0.5) < 700 + 2 * 300 + 100
 
 
 # ---------------------------------------------------------------- callers

@@ -97,7 +97,7 @@ def test_rendered_overlay_passes_the_schemas_without_a_warning(overlay: str, tmp
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_sidecar_is_native_and_started_before_the_app(overlay: str) -> None:
-    """Kubernetes starts the app only after the start-up probe, and ends the sidecar only after the app."""
+    """Kubernetes starts the app only after the start-up probe, and ends the sidecar only after the app (LC-16)."""
     container = sidecar(overlay)
 
     assert "readygate" == container["name"]
@@ -109,7 +109,7 @@ def test_sidecar_is_native_and_started_before_the_app(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_probes_reach_the_admin_port_from_outside_the_pod(overlay: str) -> None:
-    """The kubelet asks the pod's address: a probe port on loopback would restart the sidecar for ever."""
+    """The kubelet asks the pod's address: a probe port on loopback would restart the sidecar for ever (LC-16)."""
     settings = kubernetes_settings(overlay)
     ports = {port["name"]: port["containerPort"] for port in sidecar(overlay)["ports"]}
 
@@ -132,7 +132,7 @@ def test_data_port_stays_on_the_pods_loopback(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_grace_period_outlasts_the_drain(overlay: str) -> None:
-    """SIGKILL before the drain's deadline would cut streams and leave rows to the next start."""
+    """SIGKILL before the drain's deadline would cut streams and leave rows to the next start (LC-16)."""
     settings = kubernetes_settings(overlay)
 
     assert pod(overlay)["terminationGracePeriodSeconds"] >= settings.server.drain_deadline_s + 5
@@ -140,7 +140,7 @@ def test_grace_period_outlasts_the_drain(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_container_meets_the_restricted_standard(overlay: str) -> None:
-    """The namespace enforces Pod Security `restricted`; what breaks it would not be admitted."""
+    """The namespace enforces Pod Security `restricted`; what breaks it would not be admitted (LC-16)."""
     spec = pod(overlay)
 
     assert "restricted" == one(overlay, "Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
@@ -159,7 +159,7 @@ def test_every_container_meets_the_restricted_standard(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_no_secret_is_in_an_environment_or_a_config_map(overlay: str) -> None:
-    """Environments show in `kubectl describe`, crash dumps and child processes; secret files do not, and they rotate."""
+    """Environments show in `kubectl describe`, crash dumps and child processes; secret files do not, and they rotate (LC-16)."""
     spec = pod(overlay)
     settings = kubernetes_settings(overlay)
     references = [provider.api_key for provider in settings.providers.values()]
@@ -179,7 +179,7 @@ def test_no_secret_is_in_an_environment_or_a_config_map(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_spool_is_on_a_volume_that_can_hold_it(overlay: str) -> None:
-    """Rows that wait for their store must survive a restart of the container, and fit."""
+    """Rows that wait for their store must survive a restart of the container, and fit (LC-16)."""
     spec = pod(overlay)
     settings = kubernetes_settings(overlay)
     mount = next(mount for mount in spec["initContainers"][0]["volumeMounts"] if mount["name"] == "spool")

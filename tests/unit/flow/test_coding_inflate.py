@@ -59,7 +59,7 @@ def test_body_beyond_its_limit_is_stopped() -> None:
 
 
 def test_bomb_is_stopped_before_it_has_gone_off() -> None:
-    """300 MiB of nothing in 300 KiB: stopped soon after the first 8 MiB."""
+    """300 MiB of nothing in 300 KiB: stopped soon after the first 8 MiB (UF-17)."""
     bomb = gzip.compress(bytes(64 * 1024 * 1024))
     inflater = Inflater(b"gzip")
 

@@ -52,7 +52,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("text", "line", "column", "code"), REFUSED, ids=[f"{c}-{t[:16]!r}" for t, _, _, c in REFUSED])
 def test_what_the_subset_lacks_is_refused_at_its_place(text: str, line: int, column: int, code: str) -> None:
-    """An author finds the place at once, and nothing is read in two ways."""
+    """An author finds the place at once, and nothing is read in two ways (SE-06)."""
     _, problems = parse_yaml(text, "f.yaml")
 
     assert (line, column, code) in [(p.line, p.column, p.code) for p in problems]
@@ -81,7 +81,7 @@ def test_all_problems_of_a_file_are_told_at_once() -> None:
 
 
 def test_alias_bomb_is_refused_and_stays_small() -> None:
-    """The classic 306-byte bomb must not be walked."""
+    """The classic 306-byte bomb must not be walked (SE-06)."""
     bomb = "a: &a [x, x]\n" + "".join(
         f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n" for i in range(8)
     )
@@ -126,7 +126,7 @@ def test_comments_and_layout_do_not_change_the_meaning() -> None:
 
 
 def test_hopeless_file_gets_a_bounded_list() -> None:
-    """A wrong file of a megabyte must not flood a terminal or a log."""
+    """A wrong file of a megabyte must not flood a terminal or a log (SE-06)."""
     _, problems = parse_yaml("a: b\n" * 10_000, "f.yaml")
 
     assert MAX_PROBLEMS + 1 == len(problems)
