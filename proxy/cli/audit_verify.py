@@ -21,7 +21,7 @@ from proxy.core.audit.records import Record
 from proxy.core.audit.render import json_line
 from proxy.core.audit.verify import Finding, IsSigned, Report, Verifier
 from proxy.stores.audit_keys import AuditKeys, HmacKeys, TrustedKeys
-from proxy.stores.chain_scan import ChainSource, ExportedChains, open_source, records_in
+from proxy.stores.chain_scan import ChainSource, ExportedChains, open_lines, open_source, records_in
 from proxy.stores.stdout_sink import plain_gap, plain_record
 
 _SIGNED_WITHIN_MS: Final = 3_600_000
@@ -39,7 +39,7 @@ def add_verb(verbs: Any) -> None:
     )
     parser.add_argument("-c", "--config", default="config.yaml", metavar="PATH", help="config file (%(default)s)")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="(%(default)s)")
-    parser.add_argument("--file", metavar="PATH", help="an export (JSON lines) instead of the store; needs no config")
+    parser.add_argument("--file", metavar="PATH", help="an export (JSON lines, also .gz) instead of the store; needs no config")
     parser.add_argument(
         "--checkpoints", metavar="PATH", help="log lines or an export kept elsewhere: their checkpoints must hold too"
     )
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     """Verify and print; return the exit code. Raises Unusable, SinkUnavailable."""
     trusted = _trusted(args)
     if args.file:
-        source: ChainSource = ExportedChains(Path(args.file))
+        source: ChainSource = _exported(Path(args.file))
     else:
         try:
             source = open_source(find_store(Path(args.config)))
@@ -68,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
     elsewhere = list(_read_checkpoints(Path(args.checkpoints))) if args.checkpoints else []
     started_s = time.perf_counter()
     report = asyncio.run(walk(source, trusted, elsewhere, time.time_ns() // 1_000_000))
+    if isinstance(source, ExportedChains) and source.passed_over:
+        print(f"{source.passed_over} lines are neither rows nor records", file=sys.stderr)
     (_as_json if args.format == "json" else _as_text)(report, trusted is not None, time.perf_counter() - started_s)
     return EXIT_FINDING if report.findings else EXIT_GOOD
 
@@ -111,6 +113,14 @@ async def proof_lines(args: argparse.Namespace) -> list[str]:
     return lines + [json_line({"audit_checkpoint": plain_record(record)}) for record in chains.records]
 
 
+def _exported(path: Path) -> ExportedChains:
+    try:
+        bar = Progress(path.stat().st_size, sys.stderr, time.monotonic)
+    except OSError as exc:
+        raise Unusable(f"--file: {exc}") from None
+    return ExportedChains(path, bar.show)
+
+
 def _trusted(args: argparse.Namespace) -> TrustedKeys | None:
     """Return the keys to trust: those that were named, else those of the config; None without any."""
     try:
@@ -133,9 +143,9 @@ def _trusted(args: argparse.Namespace) -> TrustedKeys | None:
 
 def _read_checkpoints(path: Path) -> Iterator[Record]:
     try:
-        with path.open("rb") as lines:
+        with open_lines(path) as lines:
             yield from records_in(lines)
-    except OSError as exc:
+    except (OSError, EOFError) as exc:
         raise Unusable(f"--checkpoints: {exc}") from None
 
 

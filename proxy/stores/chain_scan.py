@@ -6,6 +6,7 @@ sorted). Opens stores for reading only. Rows come back as ``Row``, JSON columns 
 
 from __future__ import annotations
 
+import gzip
 import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -13,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import IO, Any, Final, Protocol
 
 import orjson
 
@@ -152,8 +153,8 @@ class ExportedChains:
     async def chains(self) -> Chains:
         try:
             self._load()
-        except OSError as exc:
-            raise SinkUnavailable(f"{self._path}: {exc.strerror}") from exc
+        except (OSError, EOFError) as exc:
+            raise SinkUnavailable(f"{self._path}: {exc}") from exc
         return await self._store.chains()
 
     async def rows(self) -> AsyncIterator[list[Row]]:
@@ -180,7 +181,7 @@ class ExportedChains:
 
     def _batches(self) -> Iterator[dict[str, list[Any]]]:
         pending: dict[str, list[Any]] = {}
-        with self._path.open("rb") as lines:
+        with open_lines(self._path) as lines:
             for number, line in enumerate(lines, 1):
                 name, values = _from_line(line)
                 if values is None:
@@ -193,6 +194,11 @@ class ExportedChains:
                     if self._progress is not None:
                         self._progress(lines.tell())
         yield pending
+
+
+def open_lines(path: Path) -> IO[bytes]:
+    """Open a file of JSON lines, compressed when its name ends in ``.gz``. Raises OSError."""
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 def records_in(lines: Iterable[bytes]) -> Iterator[Record]:

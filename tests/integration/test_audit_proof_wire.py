@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import sqlite3
@@ -76,7 +77,7 @@ def test_verify_says_whole_until_a_row_is_touched(
 ) -> None:
     """The same command tells an untouched record from a touched one, in the store and in an export."""
     config = ["-c", str(ran.folder / "config.yaml")]
-    export = tmp_path / "export.jsonl"
+    export, packed = tmp_path / "export.jsonl", tmp_path / "export.jsonl.gz"
     assert 0 == main(["audit", "verify", *config, "--format", "json"])
     found = json.loads(capsys.readouterr().out)
     assert (True, True, 8) == (found["is_whole"], found["has_trusted_key"], found["rows"])
@@ -84,6 +85,9 @@ def test_verify_says_whole_until_a_row_is_touched(
     public = AuditKeys(SECRETS["AUDIT_KEY"].encode()).public.hex()
     offline = ["audit", "verify", "--file", str(export), "-c", str(tmp_path / "none.yaml"), "--public-key", public]
     assert 0 == main(offline)
+    packed.write_bytes(gzip.compress(export.read_bytes() + b"a line of something else\n"))
+    assert 0 == main([*offline[:3], str(packed), *offline[4:]])
+    assert "1 lines are neither" in capsys.readouterr().err
     export.write_text(export.read_text().replace('"user_id":"bob"', '"user_id":"rob"', 1))
     capsys.readouterr()
     assert 1 == main(offline)
