@@ -139,7 +139,11 @@ class Attempts:
         is_sticky = any(share.is_sticky for share in shares)
         key = conversation_key(exchange.facts.conversation, plan.request) if is_sticky else b""
         now_s = self.clock.monotonic_s()
-        return arrange(plan.route.deployments, shares, key, self.fleet, now_s, self.jitter)
+
+        def is_available(deployment: Deployment) -> bool:
+            return self.fleet.may_be_tried(deployment.name, now_s) and not self.upstream.lacks_key(deployment.endpoint)
+
+        return arrange(plan.route.deployments, shares, key, is_available, now_s, self.jitter)
 
     # --- one attempt ------------------------------------------------------------------------------
 

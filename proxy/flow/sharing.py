@@ -1,7 +1,7 @@
 """Which member of a chain step goes first: asked once per exchange on routes that share load, never on others.
 
-Owns the turns of each step; loads belong to the deployments of a snapshot, health to ``Fleet``. What has an open
-breaker or cools goes to the back of its step, so that the walk finds it last.
+Owns the turns of each step; loads belong to the deployments of a snapshot, health to ``Fleet``. What cannot be asked now
+(an open breaker, cooling, no key) goes to the back of its step, so that the walk finds it last.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from proxy.core.routing.shares import Load, WeightedTurns, by_affinity, two_choi
 
 if TYPE_CHECKING:
     from proxy.flow.catalog import Deployment
-    from proxy.flow.fleet import Fleet
     from proxy.flow.intake import Request
 
 
@@ -36,11 +35,16 @@ class StepShare:
         self._turns = WeightedTurns(self.weights)
 
     def arrange(
-        self, members: Sequence[Deployment], key: bytes, fleet: Fleet, now_s: float, dice: Callable[[], float]
+        self,
+        members: Sequence[Deployment],
+        key: bytes,
+        is_available: Callable[[Deployment], bool],
+        now_s: float,
+        dice: Callable[[], float],
     ) -> list[Deployment]:
         """Return the members in the order in which they are to be tried."""
         indices = range(len(members))
-        well = [index for index in indices if fleet.may_be_tried(self.names[index], now_s)] or list(indices)
+        well = [index for index in indices if is_available(members[index])] or list(indices)
         if key:
             order = by_affinity(key, self.names, self.weights)
         else:
@@ -71,7 +75,7 @@ def arrange(
     deployments: tuple[Deployment, ...],
     shares: tuple[StepShare, ...],
     key: bytes,
-    fleet: Fleet,
+    is_available: Callable[[Deployment], bool],
     now_s: float,
     dice: Callable[[], float],
 ) -> tuple[Deployment, ...]:
@@ -79,7 +83,9 @@ def arrange(
     ordered = list(deployments)
     for share in shares:
         members = deployments[share.start : share.stop]
-        ordered[share.start : share.stop] = share.arrange(members, key if share.is_sticky else b"", fleet, now_s, dice)
+        ordered[share.start : share.stop] = share.arrange(
+            members, key if share.is_sticky else b"", is_available, now_s, dice
+        )
     return tuple(ordered)
 
 

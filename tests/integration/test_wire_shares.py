@@ -173,3 +173,17 @@ def test_several_keys_that_are_not_set_are_simulated(tmp_path: Path) -> None:
 
         assert (200, "k") == (answer.status, answer.get("x-readygate-provider"))
         assert "latency_ms" in running.health()["components"]["provider:k"]
+
+
+def test_key_that_is_not_set_is_not_asked_for(provider: Simulator, tmp_path: Path) -> None:
+    """Half a configuration works like a whole one with one key: no exchange is called a fallback for it."""
+    provider.reset()
+    config = f'providers: {{k: {{base_url: "{provider.base_url}", api_keys: {{a: {{env: NOT_SET_A}}, b: {{env: KEY_2}}}}}}}}\n'
+    policy = 'version: 1\npolicy: p\nroutes: [{match: {models: ["*"]}, chain: [{provider: k}]}]\n'
+    with sidecar_for(tmp_path, config, policy, env=KEYS) as running:
+        answers = [running.ask(chat()) for _ in range(4)]
+        rows = running.rows(count=4)
+
+    assert [(200, "1")] * 4 == [(answer.status, answer.get("x-readygate-attempts")) for answer in answers]
+    assert {"success"} == {row["status"] for row in rows}
+    assert {f"Bearer {KEYS['KEY_2']}"} == {dict(entry.headers).get("authorization") for entry in provider.entries}
