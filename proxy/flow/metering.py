@@ -45,6 +45,7 @@ def plan_of(exchange: Exchange, route: Route, request: Request) -> Plan:
         return Plan(route, request, body, 0, False)
     if exchange.dialect is Dialect.OTHER:
         return _with_who(Plan(route, request, body, 0, False), exchange)
+    is_named = request.max_tokens is not None
     is_whole = type(body) is bytes
     if is_whole and isinstance(request.document, dict):
         if route.plan.output_cap is not None:
@@ -54,7 +55,8 @@ def plan_of(exchange: Exchange, route: Route, request: Request) -> Plan:
         body = request.body
     size = len(request.body) if is_whole else exchange.inbound.head.content_length or 0
     estimate = estimate_tokens(size, request.messages, _output_limit(exchange, request), choices=request.choices)
-    plan = Plan(route, request, body, estimate.tokens, estimate.is_explicit)
+    # A cap of ours, or none at all, is cut to the limit; only the caller's own word can be too large for ever.
+    plan = Plan(route, request, body, estimate.tokens, is_named)
     if route.counts_apart:
         plan.output_tokens = output_tokens(_output_limit(exchange, request), choices=request.choices)
     return _with_who(plan, exchange)
