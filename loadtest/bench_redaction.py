@@ -6,6 +6,7 @@ Run: ``python loadtest/bench_redaction.py``. Compare ratios within one run; abso
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -82,6 +83,8 @@ def requests(redactor: RequestRedactor, detector: Any) -> Redacted:
     line(f"request {len(silent)} B, 0 findings", best_us(lambda: redactor.redact(silent, Dialect.CHAT)), 10)
     found = sum(verdict.findings.values())
     line(f"request {len(five)} B, {found} findings", best_us(lambda: redactor.redact(five, Dialect.CHAT)), 60)
+    fresh = itertools.cycle([chat(FIVE.replace("ana", f"ana{n:05}")) for n in range(10_000)])
+    line("  the same, a text not met before", best_us(lambda: redactor.redact(next(fresh), Dialect.CHAT)), 80)
     text = orjson.loads(five)["messages"][1]["content"]
     line("  of it: the gate", best_us(lambda: detector.may_contain(five)))
     line("  of it: the detector on the long text", best_us(lambda: detector.find(text)))

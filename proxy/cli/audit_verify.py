@@ -39,7 +39,9 @@ def add_verb(verbs: Any) -> None:
     )
     parser.add_argument("-c", "--config", default="config.yaml", metavar="PATH", help="config file (%(default)s)")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="(%(default)s)")
-    parser.add_argument("--file", metavar="PATH", help="an export (JSON lines, also .gz) instead of the store; needs no config")
+    parser.add_argument(
+        "--file", metavar="PATH", help="an export (JSON lines, also .gz) instead of the store; needs no config"
+    )
     parser.add_argument(
         "--checkpoints", metavar="PATH", help="log lines or an export kept elsewhere: their checkpoints must hold too"
     )
