@@ -151,6 +151,8 @@ def _check_streams(route: Section, problems: list[Problem]) -> None:
         text = "`first_token` never acts: the route's only target is its last"
         hint = "add a target, or `first_token_for: all`"
         problems.append(error(limited[0]["timeouts"].at("first_token"), "unreachable-setting", text, hint))
+    if route["regions"] is not None:
+        _check_regions(targets, frozenset(route["regions"].values), problems)
     is_without_retries = route.is_good("retries") and route["retries"] == "none"
     for name, what in route["on_failure"].values.items():
         if what == OnFailure.RETRY and is_without_retries:
@@ -183,6 +185,17 @@ def _check_inject(route: Section, providers: set[str], problems: list[Problem]) 
     if fault is not None or section["header"]:
         text = "faults are injected on this route: for rehearsals, never where people depend on it"
         problems.append(lint(route.at("inject"), "rehearsal", text, "delete `inject` before production"))
+
+
+def _check_regions(targets: list[Section], allowed: frozenset[str], problems: list[Problem]) -> None:
+    """Refuse targets outside the regions of their route."""
+    for target in targets:
+        region = target["region"]
+        if target.is_good("region") and region not in allowed:
+            where = f"is in {region}" if region else "does not say its `region`"
+            text = f"{target['provider']} {where}; the route allows {', '.join(sorted(allowed))}"
+            mark = target.at("region") if target.is_written("region") else target.mark
+            problems.append(error(mark, "forbidden-region", text, "take the target out, or allow its region"))
 
 
 def _check_timeouts(route: Section, target: Section, problems: list[Problem]) -> None:

@@ -10,6 +10,7 @@ import re
 
 from proxy.core.config.kinds import Choice, Number, Text
 from proxy.core.config.schema import Key, ListOf, MapOf
+from proxy.core.config.texts import parse_name
 from proxy.core.dialect.modalities import MODALITIES
 from proxy.core.policy.model import PersonalData
 from proxy.core.routing.overrides import CHANGEABLE, OnFailure
@@ -49,6 +50,7 @@ FITNESS_KEYS = (
         "any",
         "none",
     ),
+    Key("region", Text("a region", parse_name), "Where it keeps what it is sent.", None, "eu"),
     Key(
         "drop_params",
         ListOf(Text("a parameter", _parse_param)),
@@ -71,6 +73,14 @@ def _parse_failure(text: str) -> str:
         raise ValueError("a failure class: " + ", ".join(sorted(o.value for o in Outcome if o in CHANGEABLE)))
     return text
 
+
+REGIONS_KEY = Key(
+    "regions",
+    ListOf(Text("a region", parse_name), 1),
+    "Where its requests may go; a target elsewhere, or that does not say, is an error.",
+    None,
+    "[eu, ch]",
+)
 
 ON_FAILURE_KEY = Key(
     "on_failure",

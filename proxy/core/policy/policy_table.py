@@ -20,7 +20,7 @@ from proxy.core.config.yaml_text import BAD, Bad, Map, Node
 from proxy.core.policy.budget_table import BUDGET, NOT_YET, parse_app
 from proxy.core.policy.custom_types import TYPES_KEY, parse_type
 from proxy.core.policy.faults import SYNTAX, parse_fault
-from proxy.core.policy.fitness_keys import FITNESS_KEYS, ON_FAILURE_KEY
+from proxy.core.policy.fitness_keys import FITNESS_KEYS, ON_FAILURE_KEY, REGIONS_KEY
 from proxy.core.policy.model import BrokenStream, FirstTokenFor, Priority, Rescue, RouteRequirement, ShareBy
 from proxy.terms.redaction import Action, FileTypes, Placeholders, StreamMode, Unscanned
 
@@ -220,7 +220,6 @@ _TARGET_KEYS = (
     Key("prefill", Flag(), "It goes on from a trailing assistant message; for `rescue: resume`.", "false", "true"),
     *FITNESS_KEYS,
 )
-_LATER = dict.fromkeys(("region",), NOT_YET)
 
 _MEMBER = Table(
     "member",
@@ -230,7 +229,6 @@ _MEMBER = Table(
         *_TARGET_KEYS,
         Key("weight", Number(0.001, 1000.0, is_whole=False), "Its part of the load.", "1.0", "3"),
     ),
-    later=_LATER,
 )
 
 
@@ -280,7 +278,6 @@ _TARGET = _Step(
         Key("by", Choice(tuple(ShareBy)), "How they share it.", "weight", "latency"),
         Key("sticky", Choice(("none", "conversation")), "What stays with one of them.", "none", "conversation"),
     ),
-    later=_LATER,
     homes={"weight": "the members of `split`"},
 )
 
@@ -372,6 +369,7 @@ _ROUTE = Table(
         Key("rescue", Choice(tuple(Rescue)), "What a stream gets that breaks after its first token.", "none", "resume"),
         Key("first_token_for", Choice(tuple(FirstTokenFor)), "Whom `first_token` cuts.", "others", "all"),
         ON_FAILURE_KEY,
+        REGIONS_KEY,
         Key("redaction", _ROUTE_REDACTION, "Other than the policy's.", None, "{response: {default: redact}}"),
         Key("inject", _INJECT, "Faults to rehearse, for staging; left out: none.", None, "{header: true}"),
     ),

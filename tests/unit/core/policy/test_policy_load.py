@@ -348,6 +348,8 @@ BAD_FILES = [
     (R + "{match: {models: [a]}, chain: [{provider: groq}], timeouts: {first_token: 1s}}\n",
      4, 79, "unreachable-setting", "add a target"),
     (R + "{match: {models: [a]}, chain: [{provider: groq}], on_failure: {upstream_4xx: next}}\n", 4, 68, "bad-name", "dns_error"),
+    (R + "{match: {models: [a]}, chain: [{provider: groq, region: us}], regions: [eu]}\n", 4, 61, "forbidden-region", "take"),
+    (R + "{match: {models: [a]}, chain: [{provider: groq}], regions: [eu]}\n", 4, 36, "forbidden-region", "allow"),
     (R + "{match: {models: [a]}, chain: [{provider: groq}], retries: none, on_failure: {reset: retry}}\n",
      4, 83, "unreachable-setting", "retries: once"),
     (R + "{match: {models: [a]}, chain: [{provider: groq}], first_token_for: all}\n",
