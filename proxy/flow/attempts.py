@@ -288,7 +288,7 @@ class Attempts:
             target, more, is_gathered = MESSAGES_TARGET, version_line(exchange, owned), True
         timeouts = deployment.target.timeouts
         if deployment.hasty is not None and request.is_stream:
-            timeouts = hurried(exchange, plan, deployment, self.clock.monotonic_s())
+            timeouts = hurried(exchange, plan, step.target_index, self.clock.monotonic_s(), self.fleet)
         return Call(
             deployment.endpoint,
             head,

@@ -156,6 +156,11 @@ class Fleet:
             watched.breaker.recent.count_retry(now_s)
         return admission
 
+    def is_ready(self, deployment: str, now_s: float) -> bool:
+        """True when the next attempt would be admitted now; changes nothing."""
+        watched = self._watched.get(deployment)
+        return watched is None or watched.breaker.retry_at_s(now_s) is None
+
     def may_retry(self, deployment: str, now_s: float) -> bool:
         """True while the deployment's retry budget has room; ask only after a failure."""
         watched = self._watched.get(deployment)

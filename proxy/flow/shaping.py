@@ -18,6 +18,7 @@ from proxy.core.policy.model import FirstTokenFor, PersonalData, Timeouts
 from proxy.flow.booking import Plan
 from proxy.flow.catalog import Deployment
 from proxy.flow.exchange import Exchange
+from proxy.flow.fleet import Fleet
 from proxy.flow.intake import with_model
 from proxy.flow.ports import BodySource
 from proxy.flow.translating import is_translated
@@ -35,13 +36,16 @@ def body_for(exchange: Exchange, plan: Plan, deployment: Deployment) -> bytes | 
     return body
 
 
-def hurried(exchange: Exchange, plan: Plan, deployment: Deployment, now_s: float) -> Timeouts:
+def hurried(exchange: Exchange, plan: Plan, index: int, now_s: float, fleet: Fleet) -> Timeouts:
     """Return a stream's deadlines, with the wait for its first token limited unless nobody else could do better."""
+    deployment = plan.deployments[index]
     timeouts = deployment.target.timeouts
-    limit_s = timeouts.first_token_s
-    if limit_s is None or not (exchange.may_go_on or plan.route.plan.first_token_for is FirstTokenFor.ALL):
-        return timeouts
-    exchange.first_token_by_s = now_s + limit_s
+    if plan.route.plan.first_token_for is not FirstTokenFor.ALL:
+        others = plan.deployments[index + 1 :] if exchange.may_go_on else ()
+        if not any(fleet.is_ready(other.name, now_s) for other in others):
+            return timeouts
+    if timeouts.first_token_s is not None:
+        exchange.first_token_by_s = now_s + timeouts.first_token_s
     return deployment.hasty or timeouts
 
 

@@ -368,6 +368,21 @@ def test_last_target_may_take_its_time(sidecar: Sidecar, provider: Simulator) ->
     is_whole(answer)
 
 
+def test_target_whose_fellows_are_all_down_may_take_its_time(sidecar: Sidecar, provider: Simulator) -> None:
+    """Cutting it would leave the caller with nothing."""
+    model = f"slow-{COPIES - 1}"
+    for _ in range(5):
+        provider.script("429:retry_after_ms=1", "503")
+        sidecar.ask(chat(model=model, stream=True))
+        time.sleep(0.01)  # noqa: TID251 - the first target's wait; no event loop here
+    provider.reset()
+    provider.script("ok:first_token=700ms")
+    answer = sidecar.ask(chat(f"echo: {WORDS}", PACED, model=model, stream=True))
+
+    is_whole(answer)
+    assert ["one"] == asked(provider)
+
+
 def test_last_target_is_cut_where_policy_says_so(sidecar: Sidecar, provider: Simulator) -> None:
     """Some callers would rather know."""
     provider.script("ok:first_token=5", "ok:first_token=5")
