@@ -322,7 +322,8 @@ def whole_run(sidecar: Sidecar, provider: Simulator, total: int, at_once: int, s
     everything = asyncio.run(run_all(sidecar.data_port, total, at_once, seed))
 
     eventually(lambda: is_quiet(sidecar), "connections, tasks or reservations are left over", 15)
-    eventually(lambda: sidecar.descriptors() <= descriptors, "descriptors are left over", 5)
+    # The process that reads large bodies starts with the first of them and keeps two pipes.
+    eventually(lambda: sidecar.descriptors() <= descriptors + 2, "descriptors are left over", 5)
     assert 0 == sidecar.metric("readygate_faults_total"), sidecar.log()[-2000:]
     assert 0 == sidecar.metric("readygate_audit_rows_shed_total")
     assert sidecar.metric("readygate_audit_rows_kept_total") - kept >= sum(bool(asked.got) for asked in everything)
