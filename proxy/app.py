@@ -28,6 +28,7 @@ from proxy.core.config.load import MAIN_ADMIN
 from proxy.core.config.price_table import PriceResult
 from proxy.core.config.problem import Problem, has_errors
 from proxy.core.config.settings import AdminToken, Durability, SecretRef, Settings, endpoints_of
+from proxy.core.policy.revisions import Kept, Pin
 from proxy.core.redaction.detect import KNOWN_KINDS
 from proxy.flow.attempts import Attempts
 from proxy.flow.audit_calls import QUERY_S, AuditCalls
@@ -47,6 +48,7 @@ from proxy.flow.free_checks import FreeChecks
 from proxy.flow.heartbeat import Heartbeat
 from proxy.flow.outbox import Outbox
 from proxy.flow.people import people_routes
+from proxy.flow.policy_life import PolicyLife
 from proxy.flow.pricing import Pricing
 from proxy.flow.redactors import Redactors
 from proxy.flow.relay import Relay
@@ -61,7 +63,8 @@ from proxy.server.admin_api import AdminApi
 from proxy.server.body_worker import BodyWorker
 from proxy.server.door import DataDoor
 from proxy.server.probes import ProbeDoor, Published
-from proxy.sources.files import FolderSnapshot, read_prices, watch_policies, watch_prices
+from proxy.sources.files import FolderSnapshot, read_policies, read_prices, watch_policies, watch_prices
+from proxy.sources.policy_history import PolicyHistory
 from proxy.sources.secrets import Secrets, references, usable_providers
 from proxy.stores.audit_reader import readers
 from proxy.stores.audit_stores import dead_letters, make_signer, make_sink, open_spool
@@ -168,6 +171,11 @@ class App:
         self.metrics = Metrics()
         self.witness = witness = Telemetry(self.metrics)
         self.catalog = Catalog(settings.providers)
+        self._loading = asyncio.Lock()
+        history = PolicyHistory(settings.history_folder)
+        self.life = PolicyLife(
+            self.catalog, history, self._apply_kept, self._follow_folder, self.clock.unix_ms, self.witness
+        )
         self.wall = WallClock(time.time() - time.monotonic())  # noqa: TID251 - this is its one owner
         self.budget_store = self._budget_store()
         self.budgets = Budgets(
@@ -328,6 +336,7 @@ class App:
     def _admin_routes(self) -> list[AdminRoute]:
         """The calls of the admin API; each owner of a state brings its own."""
         routes = [
+            *self.life.routes(),
             *breaker_routes(self.fleet, self.vitals.deployments, self.witness, time.monotonic),
             *AuditCalls(readers(self._store_url, QUERY_S), self.clock).routes(),
             *BudgetCalls(
@@ -465,22 +474,54 @@ class App:
 
     # --- running ----------------------------------------------------------------------------------
 
-    async def load_policies(self, folder: FolderSnapshot) -> list[Problem]:
-        """Compile a policy folder and put it in force; on any error the last good one stays."""
-        snapshot, problems = await asyncio.to_thread(self._compile, folder)
-        if snapshot is None:
-            # What is missing is often the consequence of what is misspelt: the cause is named first.
-            errors = [str(p) for p in sorted(problems, key=lambda p: not p.code.startswith("unknown")) if p.is_error]
-            self.vitals.policy_trouble = errors[0] if errors else "no policy"
-            self.witness.notice("policy_refused", problems=errors[:5], more=max(0, len(errors) - 5))
+    async def load_policies(
+        self, folder: FolderSnapshot, pin: Pin | None = None, by: str = "folder", why: str = ""
+    ) -> list[Problem]:
+        """Compile policy texts and put them in force; on any error the last good ones stay.
+
+        ``pin`` says that these are the texts of an older revision rather than those of the policy folder.
+        """
+        async with self._loading:
+            snapshot, problems = await asyncio.to_thread(self._compile, folder)
+            if snapshot is None:
+                # What is missing is often the consequence of what is misspelt: the cause is named first.
+                errors = [
+                    str(p) for p in sorted(problems, key=lambda p: not p.code.startswith("unknown")) if p.is_error
+                ]
+                if pin is None:
+                    self.vitals.policy_trouble = errors[0] if errors else "no policy"
+                self.witness.notice("policy_refused", problems=errors[:5], more=max(0, len(errors) - 5))
+                return problems
+            put_in_force(snapshot, self.catalog, self.budgets, self.fleet)
+            self.vitals.policy_trouble = ""
+            failed = [str(problem) for problem in problems if problem.code == CASE_FAILED]
+            if failed:
+                self.witness.notice("policy_case_failed", problems=failed[:5], more=max(0, len(failed) - 5))
+            self.witness.notice("policy_in_force", revision=snapshot.revision, generation=self.catalog.generation)
+            await self.life.set_pin(pin)
+            await self.life.took(snapshot.revision, folder.files, folder.cases, by, why)
             return problems
-        put_in_force(snapshot, self.catalog, self.budgets, self.fleet)
-        self.vitals.policy_trouble = ""
-        failed = [str(problem) for problem in problems if problem.code == CASE_FAILED]
-        if failed:
-            self.witness.notice("policy_case_failed", problems=failed[:5], more=max(0, len(failed) - 5))
-        self.witness.notice("policy_in_force", revision=snapshot.revision, generation=self.catalog.generation)
-        return problems
+
+    async def _apply_kept(self, kept: Kept, pin: Pin) -> list[Problem]:
+        """Put an older revision in force in place of what the policy folder holds."""
+        shown = f"{self._settings.history_folder.name}/{kept.revision}"
+        files, cases = ([(f"{shown}/{name}", text) for name, text in part] for part in (kept.files, kept.cases))
+        return await self.load_policies(
+            FolderSnapshot(tuple(files), pin.digest, (), tuple(cases)), pin, pin.by, pin.why or "pinned"
+        )
+
+    async def _follow_folder(self, by: str, why: str) -> list[Problem]:
+        folder = await asyncio.to_thread(read_policies, self._settings.policies)
+        return await self.load_policies(folder, None, by, why)
+
+    async def load_first(self) -> list[Problem]:
+        """Put in force what was pinned before a restart, else what the policy folder holds."""
+        remembered = await asyncio.to_thread(self.life.remembered, self._policies.digest)
+        if remembered is not None:
+            problems = await self._apply_kept(*remembered)
+            if not has_errors(problems):
+                return problems
+        return await self.load_policies(self._policies, why="start")
 
     def _compile(self, folder: FolderSnapshot) -> tuple[Snapshot | None, list[Problem]]:
         settings, made = self._settings, self._redactors
@@ -502,7 +543,7 @@ class App:
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
         beats = loop.create_task(self._keep_up("heartbeat", self.heartbeat.run), name="heartbeat")
         if self.catalog.snapshot is None:
-            await self.load_policies(self._policies)
+            await self.load_first()
         try:
             if self.budget_store is not None:
                 await self.budget_store.greet()
@@ -602,6 +643,7 @@ class App:
 
     async def _watch_policies(self) -> None:
         async for folder in watch_policies(self._settings.policies, POLICY_LOOK_EVERY_S, self._policies.digest):
+            self.life.folder_digest = folder.digest
             await self.load_policies(folder)
 
     async def _watch_secrets(self) -> None:

@@ -288,6 +288,13 @@ CONFIG = Table(
         Key("server", _SERVER, "The two ports and their limits.", "{}", "{max_body: 32MiB}"),
         Key("policies", PathText(), "Folder of the policy files.", "policies", "policies/"),
         Key(
+            "policies_history",
+            PathText(),
+            "Folder that keeps every revision put in force, the last 50; left out: `policies` in the spool's folder.",
+            None,
+            "var/policies",
+        ),
+        Key(
             "environment",
             Text("a name", parse_name),
             "Which of a policy's `overlays` acts here.",

@@ -185,6 +185,7 @@ def _settings(top: Section, base_dir: Path) -> Settings:
     return Settings(
         server=_server(top["server"]),
         policies=base_dir / top["policies"],
+        policies_history=None if top["policies_history"] is None else base_dir / top["policies_history"],
         environment=top["environment"],
         policy_cases=PolicyCases(top["policy_cases"]),
         providers={name: _provider(name, section, base_dir) for name, section in top["providers"].values.items()},

@@ -253,6 +253,8 @@ class Settings:
     policies: Path
     providers: dict[str, ProviderSettings]
     policy_cases: PolicyCases = PolicyCases.REFUSE
+    policies_history: Path | None = None
+    """Where revisions that were put in force are kept; None: beside the rows that wait."""
     environment: str | None = None
     """Which overlay of the policies acts here; None: none."""
     default_provider: str | None = None
@@ -269,6 +271,11 @@ class Settings:
     redaction_key: SecretRef | None = None
     """Makes pseudonyms and keyed placeholders; None: a random key per start."""
     log: LogSettings = LogSettings()
+
+    @property
+    def history_folder(self) -> Path:
+        """Where revisions of the policies are kept."""
+        return self.policies_history or self.audit.spool / "policies"
 
 
 def endpoints_of(providers: Mapping[str, ProviderSettings]) -> dict[str, ProviderSettings]:

@@ -1,0 +1,134 @@
+"""The life of a policy at a running sidecar: history, differences, and the way back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.sidecar_process import ROOT
+from tests.support.simulator import Simulator
+from tests.support.wire import Sidecar, ask, chat, eventually, request, serving, sidecar_for, threaded_simulator
+
+pytestmark = pytest.mark.integration
+
+POLICY = """version: 1
+policy: default
+redaction: {request: {default: ACTION}}
+routes: [{name: any, match: {models: ["*"]}, chain: [{provider: one}], retries: none}]
+"""
+MAIL = "write to ana.souza@example.com"
+PROOF = {"x-readygate-admin": "1", "content-type": "application/json"}
+
+
+def config(provider: Simulator) -> str:
+    return f'providers: {{one: {{base_url: "{provider.base_url}"}}}}\n'
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Simulator]:
+    with threaded_simulator() as running:
+        yield running
+
+
+def revision_of(sidecar: Sidecar) -> str:
+    return str(sidecar.ask(chat()).get("x-readygate-policy"))
+
+
+def edit(sidecar: Sidecar, action: str) -> str:
+    """Change the policy and return the revision that comes of it."""
+    before = revision_of(sidecar)
+    (sidecar.folder / "policies" / "default.yaml").write_text(POLICY.replace("ACTION", action))
+    eventually(lambda: revision_of(sidecar) != before, "the edit is not in force")
+    return revision_of(sidecar)
+
+
+def verb(sidecar: Sidecar, *words: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "proxy", "policy", *words, "-c", str(sidecar.folder / "config.yaml")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_an_edit_is_listed_compared_and_taken_back(tmp_path: Path, provider: Simulator) -> None:
+    """A bad policy is undone with one command, and the list says by whom and why."""
+    with sidecar_for(tmp_path, config(provider), POLICY.replace("ACTION", "observe")) as sidecar:
+        first = revision_of(sidecar)
+        second = edit(sidecar, "block")
+        assert 400 == sidecar.ask(chat(MAIL)).status
+
+        code, text = verb(sidecar, "diff", first[:6])
+        assert (1, True) == (code, '~ default.redaction.request.default: "observe" -> "block"' in text)
+        assert 0 == verb(sidecar, "rollback", first, "--why", "too strict")[0]
+        eventually(lambda: revision_of(sidecar) == first, "the rollback is not in force")
+
+        assert 200 == sidecar.ask(chat(MAIL)).status
+        listed = json.loads(verb(sidecar, "history", "--format", "json")[1])["revisions"]
+        assert [(first, "too strict"), (second, "")] == [(one["revision"], one["why"]) for one in listed]
+
+
+def test_a_pin_outlives_a_restart_and_ends_with_the_next_edit(tmp_path: Path, provider: Simulator) -> None:
+    """A folder that cannot be written (a ConfigMap) still has a way back."""
+    with sidecar_for(tmp_path, config(provider), POLICY.replace("ACTION", "observe")) as sidecar:
+        first = revision_of(sidecar)
+        edit(sidecar, "block")
+        body = json.dumps({"revision": first, "why": "too strict"}).encode()
+        answer = ask(sidecar.admin_port, request("POST", "/api/v1/policy/pin", body, PROOF))
+        assert (200, first) == (answer.status, answer.json()["pin"]["revision"])
+        assert first == revision_of(sidecar)
+    with serving(tmp_path) as sidecar:
+        assert first == revision_of(sidecar)
+        assert edit(sidecar, "redact") != first
+        assert sidecar.admin("/api/v1/policy").json()["pin"] is None
+
+
+def test_taking_a_pin_away_follows_the_folder_again(tmp_path: Path, provider: Simulator) -> None:
+    """The way forward is one call, too, and both leave a trace in the log."""
+    with sidecar_for(tmp_path, config(provider), POLICY.replace("ACTION", "observe")) as sidecar:
+        first = revision_of(sidecar)
+        second = edit(sidecar, "block")
+        body = json.dumps({"revision": first}).encode()
+        ask(sidecar.admin_port, request("POST", "/api/v1/policy/pin", body, PROOF))
+
+        assert 200 == ask(sidecar.admin_port, request("DELETE", "/api/v1/policy/pin", headers=PROOF)).status
+        assert second == revision_of(sidecar)
+        assert "policy_pinned" in sidecar.log()
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"revision": "f" * 12}, 404),
+        ({"revision": "../../config"}, 404),
+        ({"revison": "f" * 12}, 400),
+        ({"revision": 3}, 400),
+    ],
+)
+def test_a_pin_that_names_no_kept_revision_is_refused(sidecar: Sidecar, body: dict[str, object], status: int) -> None:
+    """What is pinned was in force before, and nothing else can be."""
+    answer = ask(sidecar.admin_port, request("POST", "/api/v1/policy/pin", json.dumps(body).encode(), PROOF))
+
+    assert status == answer.status
+
+
+@pytest.fixture(scope="module")
+def sidecar(tmp_path_factory: pytest.TempPathFactory, provider: Simulator) -> Iterator[Sidecar]:
+    folder = tmp_path_factory.mktemp("life")
+    with sidecar_for(folder, config(provider), POLICY.replace("ACTION", "observe")) as running:
+        yield running
+
+
+def test_a_folder_that_is_not_ours_is_pinned_by_the_verb(tmp_path: Path, provider: Simulator) -> None:
+    """`rollback --pin` leaves the files alone and asks the sidecar."""
+    with sidecar_for(tmp_path, config(provider), POLICY.replace("ACTION", "observe")) as sidecar:
+        first = revision_of(sidecar)
+        edit(sidecar, "block")
+
+        code, text = verb(sidecar, "rollback", first, "--pin", "--url", f"http://127.0.0.1:{sidecar.admin_port}")
+
+        assert (0, True) == (code, "is pinned" in text)
+        assert first == revision_of(sidecar)
+        assert "default: block" in (tmp_path / "policies" / "default.yaml").read_text()
