@@ -21,6 +21,7 @@ from proxy.core.audit.render import json_line
 from proxy.core.config.problem import Mark
 from proxy.core.config.settings import Settings
 from proxy.core.dialect import dialect_of
+from proxy.core.policy.access import Asked
 from proxy.core.policy.applies import Subject
 from proxy.core.policy.cases import Case, Expected
 from proxy.core.policy.trail import Step, trail_of
@@ -128,7 +129,9 @@ def _rehearsed(args: argparse.Namespace, settings: Settings, snapshot: Snapshot)
     model = request.model if isinstance(request, Request) else None
     path = args.path.partition("?")[0].removeprefix("/v1")
     subject = Subject(args.app, facts.caller, facts.user, model or "", path)
-    story.steps = trail_of(snapshot.policies, subject, model)
+    if isinstance(request, Request):
+        asked = Asked("POST", path, model, args.path.partition("?")[2], len(body), request.document)
+        story.steps = trail_of(snapshot.policies, subject, model, asked, knows_body=True)
     route = snapshot.route_for(subject, model)
     redactor = getattr(route, "redactor", None)
     if redactor is not None and isinstance(request, Request):
@@ -166,7 +169,9 @@ def story_of(row: dict[str, Any], snapshot: Snapshot) -> Story:
     path = str(row["path"]).removeprefix("/v1")
     if row["policy_revision"] == snapshot.revision:
         subject = Subject(row["app"], row["caller"], row["user_id"], row["model_asked"], path)
-        story.steps = trail_of(snapshot.policies, subject, row["model_asked"] or None)
+        model = row["model_asked"] or None
+        asked = Asked(row["method"], path, model, "", row["request_bytes"])
+        story.steps = trail_of(snapshot.policies, subject, model, asked)
     else:
         told = f"policy {row['policy'] or '-'}, route {row['route'] or '-'}"
         story.steps = [Step(told, f"app {row['app']!r}, model {row['model_asked']!r}", "as the row says", True)]

@@ -17,8 +17,9 @@ from proxy.core.policy.model import NoRoute, NoRouteReason
 from proxy.core.redaction import Blocked, Redacted, Unreadable, Untouched, Verdict
 from proxy.core.redaction.request import UNSCANNED_KIND
 from proxy.core.routing.problems import Code, Problem, problem, problem_of_fault
+from proxy.flow.access import may_ask
 from proxy.flow.attempts import Attempts
-from proxy.flow.callers import CallerBook
+from proxy.flow.callers import Caller, CallerBook
 from proxy.flow.catalog import Catalog, Route, Snapshot
 from proxy.flow.delivering import DRAINING
 from proxy.flow.exchange import Exchange
@@ -107,11 +108,8 @@ class Relay:
         facts.app, facts.user, facts.conversation = caller.app, caller.user, caller.conversation
         facts.caller = caller.key_name
         facts.policy_revision = snapshot.revision
-        if head.path == "/v1/models" and head.method == "GET":
-            listing = list_models(snapshot, caller.app)
-            if listing is not None:
-                exchange.answer_json(listing)
-                return None
+        if head.path == "/v1/models" and head.method == "GET" and _is_listed(exchange, snapshot, caller):
+            return None
         request = await self._read(exchange)
         if isinstance(request, Problem):
             return request
@@ -128,6 +126,11 @@ class Relay:
         if isinstance(route, NoRoute):
             return _no_route(route, request.model)
         facts.route, facts.policy = route.plan.name, route.plan.policy
+        access = route.plan.access
+        if access is not None:
+            denial = await may_ask(exchange, route, access, request, self.attempts.delivery.offload)
+            if denial is not None:
+                return denial
         refusal = await self._redact(exchange, route, request)
         if refusal is not None:
             return refusal
@@ -275,6 +278,16 @@ class _Nowhere:
 
 
 _NOWHERE = _Nowhere()
+
+
+def _is_listed(exchange: Exchange, snapshot: Snapshot, caller: Caller) -> bool:
+    """Answer with the models of the caller's routes; False: only the provider can tell, or nobody may."""
+    subject = Subject(caller.app, caller.key_name, caller.user, "", "/models", exchange.inbound.head.fields)
+    listing = list_models(snapshot, subject)
+    if listing is None:
+        return False
+    exchange.answer_json(listing)
+    return True
 
 
 def _no_route(answer: NoRoute, model: str | None) -> Problem:

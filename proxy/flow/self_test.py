@@ -20,6 +20,7 @@ from proxy.flow.catalog import Snapshot
 from proxy.flow.rehearsal import Rehearsal, Rehearsed
 
 _SKIPPED = "skipped:"
+_ACCESS = ("access:", "would_refuse:access:", "clamped:")
 CASE_FAILED = "case-failed"
 """Code of the problem that a case does not hold."""
 
@@ -86,6 +87,7 @@ def happened_in(played: Rehearsed) -> Happened:
         answer_findings={kind.lower(): count for kind, count in facts.response_findings.items()},
         headers=played.headers,
         row=row,
+        access=tuple(note.rpartition(":")[2] for note in facts.notes if note.startswith(_ACCESS)),
     )
 
 

@@ -172,6 +172,13 @@ _PROVIDER = Table(
             "ask",
             "leave",
         ),
+        Key(
+            "region",
+            Text("a region", parse_name),
+            "Where it keeps what it is sent, unless a chain says otherwise.",
+            None,
+            "eu",
+        ),
     ),
     homes={"timeouts": "routes of a policy", "model": "routes of a policy", "models": "routes of a policy"},
 )

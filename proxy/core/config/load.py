@@ -243,6 +243,7 @@ def _provider(name: str, section: Section, base_dir: Path) -> ProviderSettings:
         max_connections=section["max_connections"],
         egress_proxy=section["egress_proxy"],
         stream_usage=StreamUsage(section["stream_usage"]),
+        region=section["region"],
     )
 
 

@@ -135,6 +135,8 @@ class ProviderSettings:
     """Several keys by name, which share the provider's load; empty: there is one or none."""
     health_check: HealthCheck | None = None
     """None: only traffic tells how it is."""
+    region: str | None = None
+    """Where it works, as policies call it; None: not declared."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from proxy.core.config.problem import Mark, Problem, error, lint
 from proxy.core.config.schema import Section, closest
 from proxy.core.config.settings import Settings
+from proxy.core.policy.access_checks import check_access
 from proxy.core.policy.budget_checks import check_budgets, unknown_provider
 from proxy.core.policy.compile import budget_ids, effective_timeouts, match_rank, patterns_of, route_names
 from proxy.core.policy.custom_types import ALIASES, check_types
@@ -39,6 +40,7 @@ def check_policy(
     _check_route_names(top, problems)
     _check_ties(routes, problems)
     check_budgets(top, routes, settings, problems)
+    check_access(top, routes, settings, problems)
     _check_readiness(top, routes, settings, problems)
     if top.is_good("routes") and not len(top["routes"]) and settings.default_provider is None:
         text = "the policy has no routes and config.yaml no `default_provider`: every request would be refused"
@@ -139,10 +141,10 @@ def _check_route(route: Section, settings: Settings, problems: list[Problem]) ->
     if route.is_good("inject"):
         _check_inject(route, {provider for provider, _ in links}, problems)
     _check_attempts(route, len(links), problems)
-    _check_streams(route, problems)
+    _check_streams(route, settings, problems)
 
 
-def _check_streams(route: Section, problems: list[Problem]) -> None:
+def _check_streams(route: Section, settings: Settings, problems: list[Problem]) -> None:
     """Refuse settings of streams that nothing in the route lets act."""
     targets: list[Section] = route["chain"].values
     limited = [s for s in (route, *targets) if s["timeouts"]["first_token"] is not None]
@@ -152,7 +154,7 @@ def _check_streams(route: Section, problems: list[Problem]) -> None:
         hint = "add a target, or `first_token_for: all`"
         problems.append(error(limited[0]["timeouts"].at("first_token"), "unreachable-setting", text, hint))
     if route["regions"] is not None:
-        _check_regions(targets, frozenset(route["regions"].values), problems)
+        _check_regions(targets, frozenset(route["regions"].values), settings, problems)
     is_without_retries = route.is_good("retries") and route["retries"] == "none"
     for name, what in route["on_failure"].values.items():
         if what == OnFailure.RETRY and is_without_retries:
@@ -187,10 +189,13 @@ def _check_inject(route: Section, providers: set[str], problems: list[Problem]) 
         problems.append(lint(route.at("inject"), "rehearsal", text, "delete `inject` before production"))
 
 
-def _check_regions(targets: list[Section], allowed: frozenset[str], problems: list[Problem]) -> None:
+def _check_regions(
+    targets: list[Section], allowed: frozenset[str], settings: Settings, problems: list[Problem]
+) -> None:
     """Refuse targets outside the regions of their route."""
     for target in targets:
-        region = target["region"]
+        provider = settings.providers.get(target["provider"])
+        region = target["region"] or (None if provider is None else provider.region)
         if target.is_good("region") and region not in allowed:
             where = f"is in {region}" if region else "does not say its `region`"
             text = f"{target['provider']} {where}; the route allows {', '.join(sorted(allowed))}"

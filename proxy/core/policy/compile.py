@@ -12,6 +12,8 @@ from typing import Any
 
 from proxy.core.budget.dimensions import NANO_USD, UNITS, Dimension, Unit
 from proxy.core.config.schema import Section
+from proxy.core.policy.access import AccessPlan
+from proxy.core.policy.access_table import compile_access
 from proxy.core.policy.applies import Applies
 from proxy.core.policy.custom_types import compile_type
 from proxy.core.policy.faults import InjectPlan
@@ -56,6 +58,7 @@ def compile_policy(top: Section, file: str, revision: str, default_provider: str
         _budget(section, f"{name}/{budget_id}")
         for section, budget_id in zip(top["budgets"].values, budget_ids(top["budgets"].values), strict=True)
     )
+    access = compile_access(top["access"])
     audit = AuditPlan(required=top["audit"]["required"], retention_s=top["audit"]["retention"])
 
     def plan(route: str, chain: tuple[Target, ...], section: Section | None) -> RoutePlan:
@@ -70,7 +73,8 @@ def compile_policy(top: Section, file: str, revision: str, default_provider: str
             redaction=redaction if section is None else _redaction_of_route(redaction, section["redaction"]),
             budgets=tuple(rule for rule in budgets if _may_act(rule, route, chain)),
             priority=Priority.NORMAL if section is None else Priority(section["priority"]),
-            output_cap=None if section is None else section["output_cap"],
+            output_cap=_output_cap(None if section is None else section["output_cap"], access, is_observing),
+            access=access if access is not None and access.asks_requests else None,
             audit=audit,
             max_attempts=tries if section is None or section["max_attempts"] is None else section["max_attempts"],
             total_s=Timeouts().total_s if section is None else section["timeouts"]["total"],
@@ -96,7 +100,15 @@ def compile_policy(top: Section, file: str, revision: str, default_provider: str
         pass_through=plan(DEFAULT_ROUTE, (Target(default_provider),), None) if default_provider else None,
         budgets=budgets,
         readiness=_readiness(top["readiness"], name),
+        access=access,
+        is_observing=is_observing,
     )
+
+
+def _output_cap(cap: int | None, access: AccessPlan | None, is_observing: bool) -> int | None:
+    """Return the longest answer by a route and its policy's ``access``; one that only observes changes nothing."""
+    limit = None if access is None or is_observing else access.max_tokens
+    return limit if cap is None else cap if limit is None else min(cap, limit)
 
 
 def applies_of(section: Section) -> Applies:

@@ -18,6 +18,9 @@ from proxy.core.policy.layers import layered
 from proxy.core.policy.policy_table import POLICY
 from proxy.terms.redaction import Action
 
+_ASKED = ("methods", "paths", "models", "max_body", "max_tokens", "params", "forbidden_params")
+"""Access rules that act on requests; the others are held by the check of chains."""
+
 
 class Part(StrEnum):
     """What kind of rule it is."""
@@ -29,6 +32,7 @@ class Part(StrEnum):
     DEFAULT = "redaction default"
     ANSWER_RULE = "answer redaction rule"
     ANSWER_DEFAULT = "answer redaction default"
+    ACCESS = "access rule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ def rules_of(files: Sequence[tuple[str, str]], environment: str | None = None) -
     for _, node in layered(files, environment).policies:
         top = POLICY.read(node, "", [])
         if isinstance(top, Section):
-            rules += [*_routes(top), *_budgets(top), *_redaction(top)]
+            rules += [*_routes(top), *_budgets(top), *_access(top), *_redaction(top)]
     return rules
 
 
@@ -72,6 +76,13 @@ def _budgets(top: Section) -> Iterable[Rule]:
     policy: str = top["policy"]
     for budget, (_, mark) in zip(budget_ids(top["budgets"].values), top["budgets"], strict=True):
         yield Rule(Part.BUDGET, policy, budget, frozenset({budget, f"{policy}/{budget}"}), mark)
+
+
+def _access(top: Section) -> Iterable[Rule]:
+    section: Section | None = top["access"]
+    for key in _ASKED if section is not None else ():
+        if section is not None and section.is_written(key):
+            yield Rule(Part.ACCESS, top["policy"], key, frozenset({key}), section.at(key))
 
 
 def _redaction(top: Section) -> Iterable[Rule]:
@@ -105,6 +116,8 @@ def touches(rule: Rule, case: Case, happened: Happened) -> bool:
         case Part.BUDGET:
             denied = any(":budget:" in f":{note}:" for note in happened.skipped)
             return denied and any(name in rule.keys for name in case.spent)
+        case Part.ACCESS:
+            return any(rule_name in rule.keys for rule_name in happened.access)
         case Part.REDACTION:
             return any(kind in rule.keys for kind in happened.findings)
         case Part.DEFAULT:

@@ -36,6 +36,8 @@ class Happened:
     answer_findings: Mapping[str, int]
     headers: Mapping[str, str]
     row: Mapping[str, Any]
+    access: tuple[str, ...] = ()
+    """Access rules that refused, would have refused, or cut the request."""
 
 
 def differences(expected: Expected, happened: Happened) -> list[str]:

@@ -50,7 +50,9 @@ FITNESS_KEYS = (
         "any",
         "none",
     ),
-    Key("region", Text("a region", parse_name), "Where it keeps what it is sent.", None, "eu"),
+    Key(
+        "region", Text("a region", parse_name), "Where it keeps what it is sent; left out: as its provider.", None, "eu"
+    ),
     Key(
         "drop_params",
         ListOf(Text("a parameter", _parse_param)),

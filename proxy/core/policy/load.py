@@ -14,6 +14,7 @@ from proxy.core.config.problem import Mark, Problem, error, has_errors, in_order
 from proxy.core.config.schema import Section
 from proxy.core.config.settings import Settings
 from proxy.core.config.yaml_text import canonical
+from proxy.core.policy.access_checks import may_ask
 from proxy.core.policy.applies import Applies, may_tie
 from proxy.core.policy.checks import check_policy
 from proxy.core.policy.compile import applies_of, compile_policy
@@ -64,7 +65,11 @@ def parse_policies(
     if has_errors(problems):
         return PolicyResult(None, in_order(problems))
     revision = revision_of(meanings)
-    policies = [compile_policy(top, name, revision, settings.default_provider) for name, top in tops]
+    default = settings.default_provider
+    policies = [
+        compile_policy(top, name, revision, default if may_ask(top["access"], default, settings) else None)
+        for name, top in tops
+    ]
     return PolicyResult(PolicySet(_most_specific_first(policies), revision), in_order(problems))
 
 

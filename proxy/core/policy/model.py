@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proxy.core.budget.dimensions import UNITS, Dimension, Unit
+from proxy.core.policy.access import AccessPlan
 from proxy.core.policy.applies import Applies
 from proxy.core.policy.faults import InjectPlan
 from proxy.core.routing.overrides import OnFailure
@@ -267,6 +268,8 @@ class RoutePlan:
     """Failure classes with a consequence of their own."""
     inject: InjectPlan | None = None
     """Faults to rehearse; None: none, and nobody asks."""
+    access: AccessPlan | None = None
+    """What may be asked for; None: whatever the route takes, and nobody asks."""
 
 
 class NoRouteReason(StrEnum):
@@ -297,6 +300,8 @@ class ModelList:
     """Exact names of matches, sorted; globs are not listed."""
     has_wildcard: bool = False
     """True when some route takes models that are not in ``names``."""
+    is_hidden: bool = False
+    """The policy does not let this path be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,3 +330,5 @@ class Policy:
     """Takes what no route matches, when the config names a default provider."""
     budgets: tuple[BudgetRule, ...] = ()
     readiness: ReadinessRule = ReadinessRule()
+    access: AccessPlan | None = None
+    is_observing: bool = False

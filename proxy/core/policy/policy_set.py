@@ -10,7 +10,9 @@ the config's default provider.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
+from proxy.core.policy.access import AccessPlan, Asked, judge
 from proxy.core.policy.applies import Rank, Subject
 from proxy.core.policy.globs import compile_glob, is_glob, specificity
 from proxy.core.policy.model import (
@@ -70,6 +72,21 @@ class _Table:
                 self.exact.setdefault(match.model, []).append(rule)
                 names.add(match.model)
         self.models = ModelList(tuple(sorted(names)), has_wildcard)
+        if policy.access is not None and not policy.is_observing:
+            self.models = self._allowed_models(policy.access)
+
+    def _allowed_models(self, access: AccessPlan) -> ModelList:
+        """Return the list that ``access`` leaves: nobody but us can tell it, a provider's own would show the rest."""
+        is_hidden = judge(access, Asked("GET", "/models", None)) is not None
+        if access.models is None:
+            return replace(self.models, is_hidden=is_hidden)
+        known = {name for name in self.models.names if access.models.allow(name)}
+        known |= {name for name in access.models.names if self._takes_somewhere(name)}
+        return ModelList(tuple(sorted(known)), is_hidden=is_hidden)
+
+    def _takes_somewhere(self, model: str) -> bool:
+        globs = (rule.model_glob for rule in self.rest if rule.model_glob is not None)
+        return self.pass_through is not None or any(glob.match(model) is not None for glob in globs)
 
     def choose(self, model: str | None, path: str) -> RoutePlan | NoRoute:
         if model is not None:
@@ -178,6 +195,11 @@ class PolicySet:
             if rank is not None and (best is None or rank > best[0]):
                 best = (rank, policy.name)
         return None if best is None else best[1]
+
+    def models_for(self, subject: Subject) -> ModelList:
+        """Return what ``GET /v1/models`` may list for a request when policies look at more than the app."""
+        name = self.policy_for(subject)
+        return ModelList() if name is None else self._tables[name].models
 
     def models(self, app: str) -> ModelList:
         """Return what ``GET /v1/models`` may list for an app."""

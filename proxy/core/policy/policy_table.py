@@ -17,11 +17,13 @@ from proxy.core.config.problem import error
 from proxy.core.config.schema import Items, Key, Kind, ListOf, MapOf, Problems, Section, Table
 from proxy.core.config.texts import parse_model, parse_name
 from proxy.core.config.yaml_text import BAD, Bad, Map, Node
+from proxy.core.policy.access_table import ACCESS
 from proxy.core.policy.budget_table import BUDGET, NOT_YET, parse_app
 from proxy.core.policy.custom_types import TYPES_KEY, parse_type
 from proxy.core.policy.faults import SYNTAX, parse_fault
 from proxy.core.policy.fitness_keys import FITNESS_KEYS, ON_FAILURE_KEY, REGIONS_KEY
 from proxy.core.policy.model import BrokenStream, FirstTokenFor, Priority, Rescue, RouteRequirement, ShareBy
+from proxy.core.policy.paths import parse_path
 from proxy.terms.redaction import Action, FileTypes, Placeholders, StreamMode, Unscanned
 
 COMPONENTS = ("policy", "spool", "audit_store")
@@ -51,16 +53,6 @@ def _parse_header_name(text: str) -> str:
     if lower in ("authorization", "api-key", "x-api-key", "cookie"):
         raise ValueError("not a header that holds a secret; name the caller's key in `callers`")
     return lower
-
-
-def _parse_path(text: str) -> str:
-    if not text.startswith(("/", "*")) or not text.isprintable() or not text.isascii() or len(text) > 512:
-        raise ValueError("start it with /: the path after /v1, such as /files*")
-    if text == "/v1" or text.startswith("/v1/"):
-        raise ValueError(f"leave /v1 out: {text[3:] or '/*'}")
-    if "?" in text or "#" in text:
-        raise ValueError("the path alone, without query")
-    return text
 
 
 _ROUTE_REQUIREMENT = Table(
@@ -317,7 +309,7 @@ _MATCH = Table(
             None,
             '["gpt-4o-mini", "gpt-*"]',
         ),
-        Key("paths", ListOf(Text("a path or glob", _parse_path), 1), "Paths after /v1.", None, '["/files*"]'),
+        Key("paths", ListOf(Text("a path or glob", parse_path), 1), "Paths after /v1.", None, '["/files*"]'),
     ),
     later=dict.fromkeys(("headers", "apps", "users", "methods", "callers"), NOT_YET),
     homes={"model": "models, a list", "path": "paths, a list"},
@@ -440,7 +432,7 @@ _APPLIES_TO = Table(
         Key("callers", ListOf(Text("a caller key's name or glob"), 1), "Caller keys.", None, '["shop-prod"]'),
         Key("users", ListOf(Text("a user or glob"), 1), "Users.", None, '["batch-*"]'),
         Key("models", ListOf(Text("a model or glob", parse_model), 1), "Models asked for.", None, '["gpt-4*"]'),
-        Key("paths", ListOf(Text("a path or glob", _parse_path), 1), "Paths after /v1.", None, '["/embeddings"]'),
+        Key("paths", ListOf(Text("a path or glob", parse_path), 1), "Paths after /v1.", None, '["/embeddings"]'),
         Key(
             "headers",
             MapOf(Text("a value or glob"), "a map of header names to values", _parse_header_name),
@@ -483,6 +475,9 @@ POLICY = Table(
             "mode", Choice(("enforce", "observe")), "observe: decide and record, change nothing.", "enforce", "observe"
         ),
         Key("applies_to", _APPLIES_TO, "Whose requests it decides.", "{}", '{apps: ["shop-*"]}'),
+        Key(
+            "access", ACCESS, "What may be asked for; left out: whatever a route takes.", None, '{models: ["gpt-4o*"]}'
+        ),
         Key("redaction", _REDACTION, "What is done with personal data.", "{}", "{request: {default: restore}}"),
         Key("budgets", ListOf(BUDGET), "How much may be used.", "[]", "[{provider: groq, requests_per_minute: 30}]"),
         Key(
@@ -495,6 +490,6 @@ POLICY = Table(
         Key("audit", _AUDIT, "What the record must hold.", "{}", "{required: true}"),
         Key("readiness", _READINESS, "What has to be well for /readyz.", "{}", "{require: [policy, spool]}"),
     ),
-    later=dict.fromkeys(("rollout", "shadow", "access"), NOT_YET),
+    later=dict.fromkeys(("rollout", "shadow"), NOT_YET),
     homes=dict.fromkeys(("providers", "server", "callers", "log", "default_provider"), "config.yaml"),
 )

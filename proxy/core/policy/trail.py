@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from proxy.core.policy.access import AccessPlan, Asked, verdicts
 from proxy.core.policy.applies import Subject
 from proxy.core.policy.globs import compile_glob, is_glob
 from proxy.core.policy.model import Policy, RouteMatch
@@ -24,8 +25,18 @@ class Step:
     is_taken: bool = False
 
 
-def trail_of(policies: PolicySet, subject: Subject, model: str | None) -> list[Step]:
-    """Return the steps from a request to a policy and a route; ``model`` is None when the request names none."""
+def trail_of(
+    policies: PolicySet, subject: Subject, model: str | None, asked: Asked | None = None, *, knows_body: bool = False
+) -> list[Step]:
+    """Return the steps from a request to a policy, a route and what ``access`` says.
+
+    Args:
+        policies: Those in force.
+        subject: The request as policies see it.
+        model: None when the request names none.
+        asked: The request as access rules see it; None: they are not told.
+        knows_body: False: ``asked`` comes from a row, which has no body; rules about that are not told.
+    """
     chosen = policies.policy_for(subject)
     told = _told(subject)
     ranked = [(policy.applies.rank(subject), policy) for policy in policies.policies]
@@ -38,7 +49,10 @@ def trail_of(policies: PolicySet, subject: Subject, model: str | None) -> list[S
             rest = [
                 Step(_whose(other), told, "fits, but less specifically") for _, other in fitting if other is not policy
             ]
-            return [*steps[:-1], *rest, steps[-1], *_route_steps(policy, model, subject.path)]
+            routed = _route_steps(policy, model, subject.path)
+            if policy.access is not None and asked is not None and routed[-1].is_taken:
+                routed += _access_steps(policy.access, asked, is_observing=policy.is_observing, knows_body=knows_body)
+            return [*steps[:-1], *rest, steps[-1], *routed]
     return [*steps, Step("no policy", told, "refused: permission_denied")]
 
 
@@ -57,6 +71,18 @@ def _whose(policy: Policy) -> str:
             parts.append(f"{what} [{', '.join(patterns)}]")
     parts += [f"header {name}: {pattern}" for name, pattern in applies.headers]
     return f"policy {policy.name}: {' '.join(parts)}"
+
+
+def _access_steps(access: AccessPlan, asked: Asked, *, is_observing: bool, knows_body: bool) -> list[Step]:
+    steps: list[Step] = []
+    for verdict in verdicts(access, asked, knows_body=knows_body):
+        rule, refusal = f"access.{verdict.key}", verdict.refusal
+        if refusal is None:
+            steps.append(Step(rule, verdict.inputs, "allowed"))
+            continue
+        said = f"would be refused (mode: observe): {refusal.code}" if is_observing else f"refused: {refusal.code}"
+        return [*steps, Step(rule, verdict.inputs, said, True)]
+    return steps
 
 
 def _route_steps(policy: Policy, model: str | None, path: str) -> list[Step]:

@@ -155,3 +155,17 @@ def test_a_past_exchange_is_told_from_its_row(tmp_path: Path) -> None:
     assert ["one", "two"] == list(dict.fromkeys(attempt["provider"] for attempt in story["attempts"]))
     assert refused.value.code == story["result"]["http_status"]
     assert 1 == explain(tmp_path, "--request-id", "01a1fe41-3e95-7b71-9af1-e0688cd28f34")[0]
+
+
+def test_access_rules_are_told_with_their_verdicts(folder: Path) -> None:
+    """Which rule refused, and which let pass, in the order they count."""
+    policy = folder / "policies" / "rest.yaml"
+    policy.write_text(REST + "access: {paths: ['/chat*'], models: [m], forbidden_params: [tools]}\n")
+    (folder / "r.json").write_text('{"model": "m", "messages": [], "tools": []}')
+    code, text, _ = explain(folder, str(folder / "r.json"), "--format", "json")
+
+    assert 1 == code
+    told = {step["rule"]: step["verdict"] for step in json.loads(text)["steps"]}
+    assert ("allowed", "allowed", "refused: permission_denied") == tuple(
+        told[f"access.{key}"] for key in ("paths", "models", "forbidden_params")
+    )

@@ -166,3 +166,14 @@ def test_only_some_cases_can_be_played(tmp_path: Path) -> None:
 
     assert 0 == done.returncode
     assert ["first"] == [case["name"] for case in json.loads(done.stdout)["cases"]]
+
+
+def test_access_rules_are_played_and_counted_by_coverage(tmp_path: Path) -> None:
+    """An allowlist that no case runs into is one that nobody has seen act."""
+    policy = POLICY + "access: {models: [m], forbidden_params: [tools], providers: [one, two]}\n"
+    case = "  - {name: not there, request: {model: x, text: hi}, expect: {code: model_not_found, result: blocked}}\n"
+    done = play(folder(tmp_path, case, policy))
+
+    assert 0 == done.returncode
+    assert "access rule forbidden_params" in done.stdout
+    assert "access rule models" not in done.stdout

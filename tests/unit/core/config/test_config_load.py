@@ -99,6 +99,7 @@ def test_every_key_arrives_in_its_setting() -> None:
             64,
             "http://127.0.0.1:3128",
             StreamUsage.LEAVE,
+            region="eu",
         )
         == settings.providers["azure"]
     )

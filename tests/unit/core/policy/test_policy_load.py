@@ -14,6 +14,7 @@ from proxy.core.config.problem import Severity
 from proxy.core.config.schema import ListOf, MapOf, Table
 from proxy.core.config.settings import Settings
 from proxy.core.config.yaml_text import Map, Node, Sequence, parse_yaml
+from proxy.core.policy.access import AccessPlan, Over, Patterns
 from proxy.core.policy.applies import Applies
 from proxy.core.policy.faults import FaultKind, InjectedFault, InjectPlan
 from proxy.core.policy.layers import OWN_KEYS
@@ -183,6 +184,18 @@ def test_every_key_arrives_in_its_plan() -> None:
         time_zone="Europe/Berlin",
         unknown_price=UnknownPrice.REFUSE,
     )
+    access = AccessPlan(
+        Patterns(("gpt-4o-mini", "gpt-*")),
+        Patterns(("/chat/*",)),
+        frozenset({"POST"}),
+        ("openai", "groq", "azure"),
+        ("eu", "us"),
+        1024 * 1024,
+        8192,
+        Over.CLAMP,
+        frozenset({"temperature", "max_tokens"}),
+        frozenset({"stream"}),
+    )
     assert [
         RoutePlan(
             name="fast",
@@ -218,6 +231,7 @@ def test_every_key_arrives_in_its_plan() -> None:
             on_failure={Outcome.UPSTREAM_5XX: OnFailure.NEXT, Outcome.TTFB_TIMEOUT: OnFailure.STOP},
             priority=Priority.HIGH,
             output_cap=4096,
+            access=access,
             inject=InjectPlan(InjectedFault(FaultKind.STATUS, 503.0, "groq", 0.5), takes_header=True),
         )
     ] == list(policy.routes)
@@ -368,6 +382,18 @@ BAD_FILES = [
      5, 22, "shadowed-route", "more specific"),
     (R + "{name: x, match: {models: [a]}, chain: [{provider: groq}]}\n  - {name: x, match: {models: [b]}, chain: [{provider: groq}]}\n",
      5, 12, "duplicate-name", "another name"),
+    # access
+    (GOOD + "access: {model: [a]}\n", 4, 10, "unknown-key", "did you mean `models`?"),
+    (GOOD + "access: {providers: [groq]}\n", 3, 43, "link-not-allowed", "allow its provider"),
+    (GOOD + "access: {providers: [opnai]}\n", 4, 22, "unknown-provider", "did you mean `openai`?"),
+    (GOOD + "access: {regions: [us]}\n", 4, 20, "unknown-region", "known: none"),
+    (GOOD + "access: {paths: [/v1/files]}\n", 4, 18, "bad-value", "leave /v1 out"),
+    (GOOD + "access: {methods: [get]}\n", 4, 20, "unknown-value", "did you mean `GET`?"),
+    (GOOD + "access: {over_max_tokens: clamp}\n", 4, 27, "unreachable-setting", "add `max_tokens`"),
+    (GOOD + "access: {params: [seed], forbidden_params: [seed]}\n", 4, 45, "unreachable-setting", "keep one"),
+    (GOOD + "access: {forbidden_params: [model]}\n", 4, 29, "bad-value", "limit `models`"),
+    (GOOD + "access: {models: [a, a]}\n", 4, 22, "duplicate-value", "delete one"),
+    (GOOD + "access: {max_body: 10}\n", 4, 20, "missing-unit", "10MiB"),
     # the rest
     (GOOD + "audit: {content: full}\n", 4, 18, "unsupported", ""),
     (GOOD + "audit: {retention: 90}\n", 4, 20, "missing-unit", "90s"),
