@@ -53,7 +53,7 @@ def chat_of(document: Any, created_s: int) -> dict[str, Any]:
         elif kind == "thinking":
             thoughts.append(block.get("thinking") or "")
         elif kind == "tool_use":
-            arguments = orjson.dumps(block.get("input") or {}).decode()
+            arguments = dumps(block.get("input") or {}).decode()
             function = {"name": block.get("name"), "arguments": arguments}
             calls.append({"id": block.get("id"), "type": "function", "function": function})
     message: dict[str, Any] = {"role": "assistant", "content": "".join(texts) if texts or not calls else None}
@@ -156,7 +156,7 @@ class ChatEvents:
             case "message_stop":
                 return self._usage_event() + _DONE
             case "error":
-                return encode(orjson.dumps(error_of(document) or document))
+                return encode(dumps(error_of(document) or document))
             case "ping":
                 return b": ping\n\n"
             case _:
@@ -212,11 +212,11 @@ class ChatEvents:
     def _usage_event(self) -> bytes:
         if not self._reports_usage:
             return b""
-        return encode(orjson.dumps({**self._base, "choices": [], "usage": usage_of(self._usage)}))
+        return encode(dumps({**self._base, "choices": [], "usage": usage_of(self._usage)}))
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None, usage: dict[str, Any] | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
         document = {**self._base, "choices": [choice]}
         if usage is not None:
             document["usage"] = usage
-        return encode(orjson.dumps(document))
+        return encode(dumps(document))

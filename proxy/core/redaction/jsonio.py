@@ -11,6 +11,10 @@ from typing import Any
 
 import orjson
 
+from proxy.core.dialect.json_text import dumps
+
+__all__ = ["dumps", "loads", "without_lone_surrogates"]
+
 _LONE = re.compile("[\ud800-\udfff]")
 
 
@@ -29,14 +33,6 @@ def loads(data: bytes) -> Any:
         return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
     except RecursionError as exc:
         raise ValueError("nested too deeply") from exc
-
-
-def dumps(document: Any) -> bytes:
-    """Serialise compactly; a document with lone surrogates is written in ASCII with escapes."""
-    try:
-        return orjson.dumps(document)
-    except TypeError:
-        return json.dumps(document, ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def without_lone_surrogates(text: str) -> str:
