@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from proxy.core.dialect.json_text import dumps
 from proxy.core.sse import EventDecoder, ServerEvent, encode
 
 _FINISH: Final = {
