@@ -39,6 +39,7 @@ from proxy.flow.callers import CallerBook
 from proxy.flow.catalog import Catalog, Snapshot
 from proxy.flow.checkpoints import Checkpoints
 from proxy.flow.clock import SystemClock
+from proxy.flow.content import ContentDelivery
 from proxy.flow.delivering import Delivery
 from proxy.flow.delivery import Delivery as RowDelivery
 from proxy.flow.delivery import DeliveryPace
@@ -66,8 +67,11 @@ from proxy.server.probes import ProbeDoor, Published
 from proxy.sources.files import FolderSnapshot, read_policies, read_prices, watch_policies, watch_prices
 from proxy.sources.policy_history import PolicyHistory
 from proxy.sources.secrets import Secrets, references, usable_providers
+from proxy.stores.audit_keys import content_keys
 from proxy.stores.audit_reader import readers
 from proxy.stores.audit_stores import dead_letters, make_signer, make_sink, open_spool
+from proxy.stores.content_spool import FOLDER, ContentFolder
+from proxy.stores.content_store import open_contents
 from proxy.stores.memory import MemorySpool
 from proxy.stores.people import open_people
 from proxy.stores.retention import open_pruner
@@ -85,6 +89,7 @@ POLICY_LOOK_EVERY_S = 0.5
 SECRET_LOOK_EVERY_S = 5.0
 WALL_CLOCK_STEP_S = 0.5
 BACKGROUND_PAUSE_S = 1.0
+_LAST_WORDS_S = 2.0
 
 
 @dataclass(slots=True)
@@ -233,6 +238,7 @@ class App:
             witness,
             self._large,
             settings.audit.durability is Durability.FSYNC,
+            self._content_spool(),
         )
         self.door = DataDoor(settings.server, relay, clock, witness)
         self.rows = self._row_delivery()
@@ -325,8 +331,24 @@ class App:
             self._pruner = open_pruner(store, signer)
         self.witness.notice("audit_key", key=signer.key, public=getattr(signer, "public", b"").hex())
         checkpoints = Checkpoints(signer, self.clock, self._tell_checkpoint)
+        self.words = self._word_delivery()
         letters = dead_letters(audit)
         return RowDelivery(self._spool, self._sink, letters, self.clock, random.random, pace, checkpoints)
+
+    def _content_spool(self) -> ContentFolder:
+        """Return where kept words wait. Without ``audit.key`` it keeps none, and says so."""
+        audit = self._settings.audit
+        key = self._secrets.current(audit.key) if audit.key is not None else None
+        self._content_keys = None if key is None else content_keys(key.reveal())
+        self.contents = ContentFolder(audit.spool / FOLDER, self._content_keys, audit.content_max_bytes)
+        return self.contents
+
+    def _word_delivery(self) -> ContentDelivery | None:
+        try:
+            self._content_store = open_contents(self._store_url, self._content_keys)
+        except ValueError:  # standard output: `check` refuses a policy that wants words kept
+            return None
+        return ContentDelivery(self.contents, self._content_store, self.clock, self.witness)
 
     def _tell_checkpoint(self, record: Record) -> None:
         """Say outside the store how far a chain stood: who can write there cannot take this back."""
@@ -344,7 +366,8 @@ class App:
             ).routes(),
         ]
         with suppress(ValueError):  # rows on standard output are whoever's who collects them
-            routes += people_routes(open_people(self._store_url), self.clock.unix_ms)
+            people, contents = open_people(self._store_url), open_contents(self._store_url, self._content_keys)
+            routes += people_routes(people, self.clock.unix_ms, contents)
         return routes
 
     def _policy_of(self, app: str) -> str | None:
@@ -419,6 +442,12 @@ class App:
             one(lambda: self.rows.state().dead_letters),
             is_counter=True,
         )
+        words = self.contents.state
+        add("audit_content_waiting", "Exchanges whose kept words wait.", (), one(lambda: words().waiting))
+        add("audit_content_waiting_bytes", "Disk they take.", (), one(lambda: words().waiting_bytes))
+        add("audit_content_unreadable", "Of them sealed with another key.", (), one(lambda: words().unreadable))
+        add("audit_content_kept", "Exchanges whose words were kept.", (), one(lambda: words().kept), is_counter=True)
+        add("audit_content_lost", "Whose words could not be.", (), one(lambda: words().lost), is_counter=True)
         add("breaker_open", "1 while a deployment's breaker is not closed.", ("deployment",), self.vitals.open_breakers)
         add("breaker_opened", "Times it opened.", ("deployment",), self.vitals.opened_breakers, is_counter=True)
         add("loop_lag_seconds", "How late the event loop's last beat was.", (), one(lambda: self.heartbeat.lag_s))
@@ -563,6 +592,10 @@ class App:
                     tasks.create_task(self._keep_up("policy_watch", self._watch_policies), name="policy-watch"),
                     tasks.create_task(self._keep_up("secret_watch", self._watch_secrets), name="secret-watch"),
                 ]
+                if self.words is not None:
+                    background.append(
+                        tasks.create_task(self._keep_up("audit_content", self.words.run), name="audit-content")
+                    )
                 if self.pricing is not None:
                     background.append(
                         tasks.create_task(self._keep_up("price_watch", self._watch_prices), name="price-watch")
@@ -583,6 +616,7 @@ class App:
 
     async def _drain(self) -> None:
         server = self._settings.server
+        words = self.words
         await drain(
             self.door,
             self.rows,
@@ -593,6 +627,10 @@ class App:
             deadline_s=server.drain_deadline_s,
             hurry=self._hurry,
         )
+        if words is not None:
+            with suppress(TimeoutError):  # what is left waits for the next start
+                async with asyncio.timeout(_LAST_WORDS_S):
+                    await words.flush()
 
     def _keep_budget_store(self, tasks: asyncio.TaskGroup) -> asyncio.Task[None] | None:
         """Keep the shared counters until the last exchange has settled."""

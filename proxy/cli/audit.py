@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from proxy.cli import audit_people, audit_prune, audit_verify
+from proxy.cli import audit_people, audit_prune, audit_verify, audit_words
 from proxy.cli.audit_output import FORMATS, Printer, Progress, open_export, write_sums
 from proxy.cli.audit_store import EXIT_FINDING, EXIT_GOOD, EXIT_UNUSABLE, Unusable, find_store
 from proxy.core.audit.query import (
@@ -40,7 +40,7 @@ _FOLLOW_ROWS: Final = 1000
 def add_parser(subparsers: Any) -> None:
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
-        "audit", help="read the audit store: tail, query, stats, export, verify, erase, prune, migrate",
+        "audit", help="read the audit store: tail, query, show, stats, export, verify, erase, prune, migrate",
         description="Read, prove and keep the audit store that config.yaml names. Exit code: 0 done, 1 a finding or no store, "
         "2 wrong usage or configuration.",
     )  # fmt: skip
@@ -64,6 +64,7 @@ def add_parser(subparsers: Any) -> None:
         _add_filters(reading)
     migrate = verbs.add_parser("migrate", help="make or update the tables of the store")
     migrate.add_argument("-c", "--config", default="config.yaml", metavar="PATH", help="config file (%(default)s)")
+    audit_words.add_verb(verbs)
     audit_verify.add_verb(verbs)
     audit_people.add_verb(verbs)
     audit_prune.add_verb(verbs)
@@ -219,6 +220,8 @@ async def _export(args: argparse.Namespace, reader: AuditReader) -> None:
     wanted = _filter(args)
     total = await reader.count(wanted)
     bar = Progress(total, sys.stderr, time.monotonic)
+    is_personal = args.filter_user is not None and args.format in {"json", "jsonl"}
+    contents = audit_words.contents_of(Path(args.config)) if is_personal else None
     try:
         proof = await audit_verify.proof_lines(args) if args.proof else []
         with open_export(args.output) as out:
@@ -226,7 +229,7 @@ async def _export(args: argparse.Namespace, reader: AuditReader) -> None:
             done = 0
             out.writelines(proof)
             async for page in pages(reader, wanted, oldest_first=True):
-                printer.rows(page)
+                printer.rows(page if contents is None else await audit_words.with_words(page, contents))
                 done += len(page)
                 bar.show(done)
     except OSError as exc:
@@ -239,6 +242,7 @@ async def _export(args: argparse.Namespace, reader: AuditReader) -> None:
 
 _OWN_STORES: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "verify": audit_verify.run, "erase": audit_people.run, "prune": audit_prune.run,
+    "show": audit_words.run,
 }  # fmt: skip
 
 _READINGS: Final[dict[str, Callable[[argparse.Namespace, AuditReader], Coroutine[Any, Any, None]]]] = {

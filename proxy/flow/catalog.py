@@ -13,6 +13,7 @@ from proxy.core.config.settings import ProviderKind, ProviderSettings, StreamUsa
 from proxy.core.policy.applies import Subject
 from proxy.core.policy.model import (
     BudgetRule,
+    ContentRule,
     NoRoute,
     PersonalData,
     Rescue,
@@ -85,6 +86,8 @@ class Route:
     both kinds passes it to nobody, or one vendor's key would reach another."""
     max_attempts: int = 1
     """The policy's count, and one more for every further key."""
+    content: ContentRule | None = None
+    """What is kept of the words; None: nothing."""
     shares: tuple[StepShare, ...] | None = None
     """Steps with several members; None: the chain is walked as it is."""
 
@@ -160,6 +163,7 @@ class Snapshot:
             may_wait=any(rule.when_exhausted is WhenExhausted.WAIT for rule in rules),
             passes_caller_key=passes,
             max_attempts=attempts,
+            content=plan.audit.content,
             shares=tuple(shares) or None,
             changed_rules=rules_with(plan.on_failure),
         )

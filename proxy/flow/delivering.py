@@ -119,6 +119,8 @@ class Delivery:
         if facts.usage is None and exchange.dialect is not Dialect.OTHER and route.budgets:
             facts.usage = estimated_whole(exchange, body)
         facts.response_bytes = len(body)
+        if exchange.content is not None and exchange.dialect is not Dialect.EMBEDDINGS:
+            exchange.content.take_answer(body)
         ended(Outcome.OK)
         exchange.seal()
         if self.is_fsync:
@@ -198,6 +200,8 @@ class Delivery:
                 live.abort()
                 return Failed(Outcome.BAD_RESPONSE)
             watch = None
+        if exchange.content is not None and watch is not None and not is_seam:
+            transforms = exchange.content.beside(transforms, route.answers, dialect)
         share = Share(exchange, route, request, watch, ended, transforms)
         pipe = StreamPipe(
             live,

@@ -23,6 +23,7 @@ from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import Fault, Outcome, Status
 
 if TYPE_CHECKING:
+    from proxy.flow.content import ContentDraft
     from proxy.flow.rescue import CallerStream
 
 _JSON: Final = b"content-type: application/json\r\n"
@@ -49,6 +50,7 @@ class Exchange:
         "_outbox",
         "_witness",
         "arrived_s",
+        "content",
         "context_over",
         "denied",
         "dialect",
@@ -75,6 +77,8 @@ class Exchange:
         # Only a POST makes a model speak; lists, look-ups and preflights of the same paths are just passed.
         self.dialect = dialect_of(head.path) if head.method == "POST" else Dialect.OTHER
         self.vault: Vault | None = None
+        self.content: ContentDraft | None = None
+        """The words of this exchange, where policy has them kept."""
         self.marks: Marks | None = None
         """What was found in the answer, where policy looks."""
         self.stream: CallerStream | None = None
@@ -211,6 +215,8 @@ class Exchange:
                 "remaining_requests": granted.remaining_requests,
                 "remaining_tokens": granted.remaining_tokens,
             }
+        if self.content is not None and self._has_row:
+            self.content.seal(facts)
         if self._is_begun:
             self._outbox.end(facts)
         elif self._has_row:

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
+from proxy.flow.content import ContentStore
 from proxy.terms.admin import AdminAnswer, AdminCall, AdminRoute, Download, Refused, Role
 
 MAX_USER_CHARS: Final = 1024
@@ -38,12 +39,18 @@ class People(Protocol):
         """Write the entry of an export that somebody else carries out."""
         ...
 
+    async def note_content(self, exchange_id: str, *, actor: str, now_ms: int) -> None:
+        """Write the entry of an exchange whose kept words somebody reads."""
+        ...
+
     def rows(self, user: str, *, actor: str, now_ms: int) -> AsyncIterator[list[dict[str, Any]]]:
         """Yield this person's rows, oldest first, as JSON takes them; the entry is written before the first."""
         ...
 
 
-def people_routes(people: People, unix_ms: Callable[[], int]) -> tuple[AdminRoute, ...]:
+def people_routes(
+    people: People, unix_ms: Callable[[], int], contents: ContentStore | None = None
+) -> tuple[AdminRoute, ...]:
     """Return the admin calls; the person is named in the body, because addresses end in logs."""
 
     async def erase(call: AdminCall) -> AdminAnswer:
@@ -57,7 +64,8 @@ def people_routes(people: People, unix_ms: Callable[[], int]) -> tuple[AdminRout
         user = _user(call)
         if isinstance(user, Refused):
             return user
-        return Download(_lines(people.rows(user, actor=call.actor.name, now_ms=unix_ms())), file_name="person.jsonl")
+        pages = people.rows(user, actor=call.actor.name, now_ms=unix_ms())
+        return Download(_lines(pages, contents), file_name="person.jsonl")
 
     return (
         AdminRoute(
@@ -81,6 +89,14 @@ def _user(call: AdminCall) -> str | Refused:
     return user
 
 
-async def _lines(pages: AsyncIterator[list[dict[str, Any]]]) -> AsyncIterator[bytes]:
+async def with_content(rows: list[dict[str, Any]], contents: ContentStore) -> list[dict[str, Any]]:
+    """Return rows with ``content`` where words of them are kept. Raises SinkUnavailable."""
+    found = await contents.read([row["id"] for row in rows])
+    return [{**row, "content": found[row["id"]]} if row["id"] in found else row for row in rows]
+
+
+async def _lines(pages: AsyncIterator[list[dict[str, Any]]], contents: ContentStore | None) -> AsyncIterator[bytes]:
     async for page in pages:
+        if contents is not None:
+            page = await with_content(page, contents)
         yield b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z) for row in page)

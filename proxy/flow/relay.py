@@ -21,6 +21,7 @@ from proxy.flow.access import may_ask
 from proxy.flow.attempts import Attempts
 from proxy.flow.callers import Caller, CallerBook
 from proxy.flow.catalog import Catalog, Route, Snapshot
+from proxy.flow.content import ContentDraft, ContentSpool
 from proxy.flow.delivering import DRAINING
 from proxy.flow.exchange import Exchange
 from proxy.flow.headers import our_lines
@@ -58,6 +59,8 @@ class Relay:
     large: LargeBodies
     is_fsync: bool = False
     """The end of an answer waits until its row is synced."""
+    contents: ContentSpool | None = None
+    """Where words wait that policy has kept."""
 
     async def handle(self, inbound: Inbound, responder: Responder) -> None:
         """Carry one exchange; see ``server.door.ExchangeHandler``."""
@@ -131,7 +134,8 @@ class Relay:
             denial = await may_ask(exchange, route, access, request, self.attempts.delivery.offload)
             if denial is not None:
                 return denial
-        refusal = await self._redact(exchange, route, request)
+        redact = self._redact if route.content is None else self._redact_and_keep
+        refusal = await redact(exchange, route, request)
         if refusal is not None:
             return refusal
         if (
@@ -203,6 +207,16 @@ class Relay:
         else:
             result = redact_body(redactor, plan, body, exchange.dialect, content_type, request.document)
         return _settle(exchange, route, request, result)
+
+    async def _redact_and_keep(self, exchange: Exchange, route: Route, request: Request) -> Problem | None:
+        """Do so, and begin to gather the words of the exchange: as they came, or as they may leave."""
+        refusal = await self._redact(exchange, route, request)
+        rule, came = route.content, exchange.inbound.body
+        if rule is not None and self.contents is not None and exchange.dialect is not Dialect.OTHER:
+            sent = None if refusal is not None else request.body
+            body = came if rule.is_full and isinstance(came, bytes) else sent
+            exchange.content = ContentDraft(self.contents, rule, body or None)
+        return refusal
 
     async def _gather(self, inbound: Inbound, source: BodySource, request: Request) -> Problem | None:
         """Hold an upload that policy wants to read; one that is too large passes unread."""

@@ -72,6 +72,8 @@ def _treated(exchange: Exchange, answers: AnswerRedactor | None, vault: Vault | 
             if not answers.is_observing:
                 raise
             exchange.facts.notes.append(UNREAD)
+    if exchange.content is not None:
+        exchange.content.take_redacted(body)
     return body if vault is None else AnswerRestorer(vault, exchange.dialect).whole(body)
 
 

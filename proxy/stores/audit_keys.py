@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
+from proxy.stores.content_keys import ContentKeys
 from proxy.terms.errors import SpoolUnavailable
 
 KEY_FILE: Final = "audit.key"
@@ -82,6 +83,11 @@ class TrustedKeys:
         except InvalidSignature:
             return False
         return True
+
+
+def content_keys(secret: str) -> ContentKeys:
+    """Return what seals kept content, from the text of ``audit.key``."""
+    return ContentKeys(AuditKeys(secret.encode()).wrapping)
 
 
 def key_name(public: bytes) -> str:

@@ -62,6 +62,10 @@ class SqlitePeople:
         """Write the entry of an export."""
         await self._run(self._note_export, user, actor, now_ms)
 
+    async def note_content(self, exchange_id: str, *, actor: str, now_ms: int) -> None:
+        """Write the entry of words that are read."""
+        await self._run(self._note_content, exchange_id, actor, now_ms)
+
     async def rows(self, user: str, *, actor: str, now_ms: int) -> AsyncIterator[list[dict[str, Any]]]:
         """Yield one person's rows; see the Protocol."""
         await self._run(self._note_export, user, actor, now_ms)
@@ -93,7 +97,7 @@ class SqlitePeople:
                 (subject, before_ms),
             )
             connection.execute("UPDATE audit_store SET value = CAST(value AS INTEGER) + 1 WHERE name = 'tombstones'")
-            connection.execute("DELETE FROM audit_subject_keys WHERE subject = ?", (subject,))
+            connection.execute("DELETE FROM audit_subject_keys WHERE substr(subject, 1, 33) = ? || ':'", (subject,))
             parts = connection.execute("DELETE FROM audit_content WHERE subject = ?", (subject,)).rowcount
             connection.execute("COMMIT")
             rows = 0
@@ -121,6 +125,10 @@ class SqlitePeople:
     def _note_export(self, user: str, actor: str, now_ms: int) -> None:
         with self._connect() as connection:
             _note(connection, actor, "export", now_ms, {"subject": _subject(connection, user)})
+
+    def _note_content(self, exchange_id: str, actor: str, now_ms: int) -> None:
+        with self._connect() as connection:
+            _note(connection, actor, "content", now_ms, {"exchange": exchange_id})
 
     def _page(self, user: str, after: tuple[int, str]) -> list[Row]:
         with self._connect() as connection:
@@ -168,7 +176,9 @@ class PostgresPeople:
                 await connection.execute(
                     "UPDATE audit_store SET value = (value::bigint + 1)::text WHERE name = 'tombstones'"
                 )
-                await connection.execute("DELETE FROM audit_subject_keys WHERE subject = $1", subject)
+                await connection.execute(
+                    "DELETE FROM audit_subject_keys WHERE starts_with(subject, $1::text || ':')", subject
+                )
                 gone = await connection.execute("DELETE FROM audit_content WHERE subject = $1", subject)
             parts, rows = int(gone.rsplit(" ", 1)[1]), 0
             while some := await self._erase_some(connection, user, before):
@@ -181,6 +191,11 @@ class PostgresPeople:
         """Write the entry of an export."""
         async with self._connected() as connection:
             await _note_there(connection, actor, "export", now_ms, {"subject": await _subject_there(connection, user)})
+
+    async def note_content(self, exchange_id: str, *, actor: str, now_ms: int) -> None:
+        """Write the entry of words that are read."""
+        async with self._connected() as connection:
+            await _note_there(connection, actor, "content", now_ms, {"exchange": exchange_id})
 
     async def rows(self, user: str, *, actor: str, now_ms: int) -> AsyncIterator[list[dict[str, Any]]]:
         """Yield one person's rows; see the Protocol."""

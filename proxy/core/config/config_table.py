@@ -223,6 +223,7 @@ _AUDIT = Table(
         Key("store", StoreText(), "Where rows end up.", "sqlite:///var/audit.db", "sqlite:///var/audit.db"),
         Key("spool", PathText(), "Folder where rows wait on disk.", "var/spool", "var/spool"),
         Key("spool_max", size("1MiB", "1TiB"), "The spool never grows beyond this.", "1GiB", "1GiB"),
+        Key("content_max", size("1MiB", "1TiB"), "Kept words wait in no more room.", "256MiB", "256MiB"),
         Key("durability", Choice(tuple(Durability)), "write outlives kill -9, fsync a power cut.", "write", "fsync"),
         Key("when_full", Choice(tuple(WhenFull)), "A full spool refuses requests, or sheds rows.", "refuse", "refuse"),
         Key("batch_rows", Number(1, 100_000), "A batch goes to the store when it holds so many.", "1000", "1000"),
@@ -231,12 +232,17 @@ _AUDIT = Table(
         Key(
             "key",
             Secret(),
-            "Signs checkpoints; the same for all sidecars of a store.",
+            "Signs checkpoints, seals kept words; one for all sidecars of a store.",
             None,
             "{env: READYGATE_AUDIT_KEY}",
         ),
     ),
-    homes={"required": "audit of a policy", "content": "audit of a policy", "retention": "audit of a policy"},
+    homes={
+        "required": "audit of a policy",
+        "content": "audit of a policy",
+        "content_retention": "audit of a policy",
+        "retention": "audit of a policy",
+    },
 )
 
 _CALLER = Table(

@@ -266,6 +266,7 @@ def _audit(section: Section, base_dir: Path) -> AuditSettings:
         store=_anchored(store, base_dir) or "" if isinstance(store, SecretRef) else parse_store_url(store, base_dir),
         spool=base_dir / section["spool"],
         spool_max_bytes=section["spool_max"],
+        content_max_bytes=section["content_max"],
         durability=Durability(section["durability"]),
         when_full=WhenFull(section["when_full"]),
         sink_batch_rows=section["batch_rows"],

@@ -190,6 +190,8 @@ class AuditSettings:
     """``sqlite:///`` + absolute path, ``postgresql://…`` without password, or a reference to either."""
     spool: Path = Path("var/spool")
     spool_max_bytes: int = GIB
+    content_max_bytes: int = GIB // 4
+    """Kept words wait beside the spool in no more room."""
     durability: Durability = Durability.WRITE
     when_full: WhenFull = WhenFull.REFUSE
     sink_batch_rows: int = 1000

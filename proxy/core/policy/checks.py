@@ -42,10 +42,31 @@ def check_policy(
     check_budgets(top, routes, settings, problems)
     check_access(top, routes, settings, problems)
     _check_readiness(top, routes, settings, problems)
+    _check_content(top["audit"], settings, problems)
     if top.is_good("routes") and not len(top["routes"]) and settings.default_provider is None:
         text = "the policy has no routes and config.yaml no `default_provider`: every request would be refused"
         problems.append(error(top.at("routes"), "no-route", text, "add a route"))
     return problems
+
+
+def _check_content(audit: Section, settings: Settings, problems: list[Problem]) -> None:
+    """Words are kept sealed or not at all, where there is a store for them."""
+    if not audit.is_good("content"):
+        return
+    if audit["content"] == "none":
+        if audit.is_written("content_retention"):
+            problems.append(
+                error(audit.at("content_retention"), "unreachable-setting", "no words are kept", "say `content`, too")
+            )
+        return
+    if settings.audit.key is None:
+        text = "kept words have to be sealed, and config.yaml names no `audit.key`"
+        problems.append(
+            error(audit.at("content"), "content-needs-key", text, "set audit.key: {env: READYGATE_AUDIT_KEY}")
+        )
+    if isinstance(settings.audit.store, str) and settings.audit.store.startswith("stdout:"):
+        text = "words are kept in SQLite or PostgreSQL, and `audit.store` is standard output"
+        problems.append(error(audit.at("content"), "content-needs-store", text, "choose another audit.store"))
 
 
 def _check_redaction(

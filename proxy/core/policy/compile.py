@@ -23,6 +23,7 @@ from proxy.core.policy.model import (
     AuditPlan,
     BrokenStream,
     BudgetRule,
+    ContentRule,
     FirstTokenFor,
     PersonalData,
     Policy,
@@ -59,7 +60,7 @@ def compile_policy(top: Section, file: str, revision: str, default_provider: str
         for section, budget_id in zip(top["budgets"].values, budget_ids(top["budgets"].values), strict=True)
     )
     access = compile_access(top["access"])
-    audit = AuditPlan(required=top["audit"]["required"], retention_s=top["audit"]["retention"])
+    audit = _audit(top["audit"])
 
     def plan(route: str, chain: tuple[Target, ...], section: Section | None) -> RoutePlan:
         retries = RetryPlan() if section is None or section["retries"] == "once" else NO_RETRIES
@@ -109,6 +110,16 @@ def _output_cap(cap: int | None, access: AccessPlan | None, is_observing: bool) 
     """Return the longest answer by a route and its policy's ``access``; one that only observes changes nothing."""
     limit = None if access is None or is_observing else access.max_tokens
     return limit if cap is None else cap if limit is None else min(cap, limit)
+
+
+def _audit(section: Section) -> AuditPlan:
+    """Return what the record holds; words never stay longer than the row they belong to."""
+    retention_s: float | None = section["retention"]
+    content = None
+    if section["content"] != "none":
+        kept_s: float = section["content_retention"]
+        content = ContentRule(section["content"] == "full", kept_s if retention_s is None else min(kept_s, retention_s))
+    return AuditPlan(section["required"], retention_s, content)
 
 
 def applies_of(section: Section) -> Applies:

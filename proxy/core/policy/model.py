@@ -201,6 +201,15 @@ NO_RETRIES = RetryPlan(same_target=False, statuses=frozenset())
 
 
 @dataclass(frozen=True, slots=True)
+class ContentRule:
+    """What is kept of an exchange's words, sealed."""
+
+    is_full: bool
+    """True: as the caller sent and saw them; False: as they left for the provider and came back."""
+    retention_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class AuditPlan:
     """What the record of an exchange must hold."""
 
@@ -208,6 +217,8 @@ class AuditPlan:
     """True: an exchange whose row cannot be kept is refused before any upstream call."""
     retention_s: float | None = None
     """Rows older than this may be deleted; None: kept for ever."""
+    content: ContentRule | None = None
+    """None: no words are kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -374,7 +374,14 @@ _AUDIT = Table(
     "What the record of an exchange must hold.",
     (
         Key("required", Flag(), "true: no row, no exchange.", "true", "true"),
-        Key("content", Choice(("none",), {"full": NOT_YET, "redacted": NOT_YET}), "Text kept in rows.", "none", "none"),
+        Key(
+            "content",
+            Choice(("none", "redacted", "full")),
+            "Words kept, sealed: none, as sent, as asked.",
+            "none",
+            "redacted",
+        ),
+        Key("content_retention", duration("1h", "36500d"), "Kept words are deleted when they are older.", "30d", "7d"),
         Key("retention", duration("1d", "36500d"), "Rows are deleted when they are older.", None, "90d"),
     ),
     homes=dict.fromkeys(("store", "spool", "durability", "when_full"), "audit of config.yaml"),

@@ -109,7 +109,9 @@ def test_every_key_arrives_in_its_setting() -> None:
     assert ["azure", "local", "several", "several/first", "several/second"] == list(endpoints_of(settings.providers))
     audit = settings.audit
     assert SecretRef(env="AUDIT_DATABASE_URL") == audit.store
-    assert (SecretRef(env="READYGATE_AUDIT_KEY"), False) == (audit.key, audit.may_migrate)
+    assert (SecretRef(env="READYGATE_AUDIT_KEY"), False, 128 << 20) == (
+        audit.key, audit.may_migrate, audit.content_max_bytes,
+    )  # fmt: skip
     assert (2 << 30, Durability.FSYNC, WhenFull.SHED, 100, 0.25) == (
         audit.spool_max_bytes, audit.durability, audit.when_full, audit.sink_batch_rows, audit.sink_batch_wait_s,
     )  # fmt: skip

@@ -23,6 +23,7 @@ from proxy.core.policy.model import (
     NO_RETRIES,
     AuditPlan,
     BrokenStream,
+    ContentRule,
     FirstTokenFor,
     PersonalData,
     Priority,
@@ -74,7 +75,11 @@ def settings_with(default_provider: str | None = None, more: str = "") -> Settin
     return settings
 
 
-PRICED = "prices: prices.yaml\ncallers: [{name: shop-key, app: shop-web, sha256: " + "a" * 64 + "}]\n"
+PRICED = (
+    "prices: prices.yaml\naudit: {key: {env: AUDIT_KEY}}\ncallers: [{name: shop-key, app: shop-web, sha256: "
+    + "a" * 64
+    + "}]\n"
+)
 
 
 def load(*texts: str, default_provider: str | None = None, more: str = "") -> PolicyResult:
@@ -220,7 +225,7 @@ def test_every_key_arrives_in_its_plan() -> None:
             observe_only=True,
             redaction=replace(redaction, response=DirectionPlan(Action.HASH), stream_mode=StreamMode.STRICT),
             budgets=(budget, everything),
-            audit=AuditPlan(required=False, retention_s=90 * 86_400),
+            audit=AuditPlan(False, 90 * 86_400, ContentRule(is_full=False, retention_s=30 * 86_400)),
             max_attempts=5,
             total_s=120.0,
             retries=RetryPlan(),
@@ -395,7 +400,8 @@ BAD_FILES = [
     (GOOD + "access: {models: [a, a]}\n", 4, 22, "duplicate-value", "delete one"),
     (GOOD + "access: {max_body: 10}\n", 4, 20, "missing-unit", "10MiB"),
     # the rest
-    (GOOD + "audit: {content: full}\n", 4, 18, "unsupported", ""),
+    (GOOD + "audit: {content: full}\n", 4, 18, "content-needs-key", "set audit.key: {env: READYGATE_AUDIT_KEY}"),
+    (GOOD + "audit: {content_retention: 2d}\n", 4, 28, "unreachable-setting", "say `content`"),
     (GOOD + "audit: {retention: 90}\n", 4, 20, "missing-unit", "90s"),
     (GOOD + "audit: {retention: 5m}\n", 4, 20, "out-of-range", ""),
     (GOOD + "audit: {store: x}\n", 4, 9, "unknown-key", "audit of config.yaml"),
