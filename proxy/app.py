@@ -24,6 +24,7 @@ from proxy.core.audit.records import CHECKPOINT, Record
 from proxy.core.budget.calendar import WallClock
 from proxy.core.budget.prices import PriceTable
 from proxy.core.config.budget_store import MEMORY_STORE, parse_budget_store
+from proxy.core.config.caller_keys import CallerKeysResult
 from proxy.core.config.load import MAIN_ADMIN
 from proxy.core.config.price_table import PriceResult
 from proxy.core.config.problem import Problem, has_errors
@@ -64,6 +65,7 @@ from proxy.server.admin_api import AdminApi
 from proxy.server.body_worker import BodyWorker
 from proxy.server.door import DataDoor
 from proxy.server.probes import ProbeDoor, Published
+from proxy.sources.caller_keys import read_caller_keys, watch_caller_keys
 from proxy.sources.files import FolderSnapshot, read_policies, read_prices, watch_policies, watch_prices
 from proxy.sources.policy_history import PolicyHistory
 from proxy.sources.secrets import Secrets, references, usable_providers
@@ -200,7 +202,7 @@ class App:
         self._spool = spool = open_spool(settings.audit)
         self.probes.watch(lambda: "" if spool.is_alive else "spool writer is dead")
         self.outbox = Outbox(self._spool, settings.audit.when_full, clock.unix_ms)
-        callers = CallerBook(settings.callers)
+        self.callers = callers = self._caller_book()
         delivery = Delivery(
             self.upstream,
             self.outbox,
@@ -256,6 +258,15 @@ class App:
             on_fault=lambda path, kind: witness.fault("admin_call", path=path, error=kind),
         )
         self.admin = AdminDoor(settings.server.admin, self.probes, self.vitals, self._registry, access, api)
+
+    def _caller_book(self) -> CallerBook:
+        """Return the book of callers; keys of a file come into it when the process runs."""
+        self._caller_keys: CallerKeysResult | None = None
+        return CallerBook(
+            self._settings.callers,
+            demands_key=self._settings.callers_file is not None,
+            unix_s=time.time,  # noqa: TID251 - this is its one owner
+        )
 
     def _make_vitals(self) -> Vitals:
         vitals = Vitals(
@@ -576,6 +587,8 @@ class App:
         try:
             if self.budget_store is not None:
                 await self.budget_store.greet()
+            if self._settings.callers_file is not None:
+                self._accept_callers(await asyncio.to_thread(read_caller_keys, self._settings.callers_file))
             await self.admin.open()
             await self.door.open()
             self.vitals.is_started = True
@@ -599,6 +612,10 @@ class App:
                 if self.pricing is not None:
                     background.append(
                         tasks.create_task(self._keep_up("price_watch", self._watch_prices), name="price-watch")
+                    )
+                if self._settings.callers_file is not None:
+                    background.append(
+                        tasks.create_task(self._keep_up("caller_watch", self._watch_callers), name="caller-watch")
                     )
                 if self.checks.is_wanted:
                     background.append(
@@ -683,6 +700,21 @@ class App:
         async for folder in watch_policies(self._settings.policies, POLICY_LOOK_EVERY_S, self._policies.digest):
             self.life.folder_digest = folder.digest
             await self.load_policies(folder)
+
+    def _accept_callers(self, result: CallerKeysResult) -> None:
+        """Put caller keys in force; when something is wrong with their file the last good ones stay."""
+        self._caller_keys = result
+        if result.keys is None:
+            self.witness.notice("callers_refused", problems=[str(p) for p in result.problems if p.is_error][:5])
+        else:
+            self.callers.accept(key.as_caller() for key in result.keys)
+            self.witness.notice("callers_in_force", keys=len(result.keys))
+
+    async def _watch_callers(self) -> None:
+        path = self._settings.callers_file
+        assert path is not None
+        async for result in watch_caller_keys(path, POLICY_LOOK_EVERY_S, self._caller_keys):
+            self._accept_callers(result)
 
     async def _watch_secrets(self) -> None:
         self._secrets.load(references(self._settings), time.monotonic())

@@ -25,6 +25,7 @@ VERBS: Final = {
     "redact": "show what redaction does to a text or a JSON request, and why",
     "schema": "print the JSON Schema of config.yaml or of a policy file, for editors",
     "audit": "read and prove the audit store: tail, query, stats, export, verify, erase, prune, migrate",
+    "keys": "make, list, revoke and rotate caller keys",
     "breakers": "list the breakers of a running sidecar, or reset one",
     "doctor": "look at everything the sidecar needs: files, secrets, ports, disk, stores, providers, clock",
     "inject": "rehearse a fault: one chat request with x-readygate-fault-inject",

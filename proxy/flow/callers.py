@@ -7,15 +7,17 @@ key and repeats nothing of it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from proxy.core.config.settings import CallerKey
 from proxy.terms.http import RequestHead
 
 MAX_IDENTITY_CHARS = 256
 _MEMO = "caller"
-"""Under which a head remembers its caller; keys never change while the process lives."""
+"""Under which a head remembers its caller: for good where keys never change, else for as long as they do not."""
 _IDENTITY_HEADERS = (b"x-readygate-app", b"x-readygate-user", b"x-readygate-conversation")
 
 
@@ -40,16 +42,39 @@ def _clean(value: bytes | None) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+class _Remembered(NamedTuple):
+    """A caller that a head was found to be of, for as long as that is sure."""
+
+    caller: Caller
+    generation: int
+    until_s: float
+
+
 class CallerBook:
     """Names the caller of a request head, or refuses it."""
 
-    def __init__(self, keys: Iterable[CallerKey]) -> None:
-        self._by_digest = {key.sha256: key for key in keys}
+    def __init__(
+        self, keys: Iterable[CallerKey], *, demands_key: bool = False, unix_s: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        """Begin with the keys of config.yaml.
 
-    @property
-    def demands_key(self) -> bool:
-        """True when caller keys are configured: then every request needs one."""
-        return bool(self._by_digest)
+        Args:
+            keys: They stay for the life of the process.
+            demands_key: Also without any key nobody is let in: keys may come later.
+            unix_s: Unix seconds; asked only where keys may end.
+        """
+        self._own = {key.sha256: key for key in keys}
+        self._by_digest = self._own
+        self._unix_s = unix_s
+        self._generation = 0
+        self._may_change = demands_key
+        self.demands_key = demands_key or bool(self._own)
+        """True when callers have to show who they are."""
+
+    def accept(self, keys: Iterable[CallerKey]) -> None:
+        """Put these keys beside config.yaml's, instead of those that were accepted before."""
+        self._by_digest = {**{key.sha256: key for key in keys}, **self._own}
+        self._generation += 1
 
     def named(self, app: str, user: str, conversation: str) -> Caller:
         """Return the caller that somebody with a key of this app would be; for rehearsals, which hold no keys."""
@@ -58,7 +83,7 @@ class CallerBook:
 
     def holder(self, sha256: str) -> tuple[str, str] | None:
         """Return the name and the app of the key with this digest, or None."""
-        key = self._by_digest.get(sha256)
+        key = self._valid(sha256)
         return None if key is None else (key.name, key.app)
 
     def identify(self, head: RequestHead) -> Caller | None:
@@ -67,29 +92,42 @@ class CallerBook:
         The presented key is hashed before it is looked up, so timing says nothing about a stored one.
         """
         known = head.memo.get(_MEMO)
-        if isinstance(known, Caller):
+        if type(known) is Caller:
             return known
-        caller = self._identify(head.fields)
-        if caller is not None:
-            head.memo[_MEMO] = caller
+        if type(known) is _Remembered and known.generation == self._generation and self._unix_s() < known.until_s:
+            return known.caller
+        found = self._identify(head.fields)
+        if found is None:
+            return None
+        caller, until_s = found
+        head.memo[_MEMO] = _Remembered(caller, self._generation, until_s) if self._may_change else caller
         return caller
 
-    def _identify(self, fields: dict[bytes, bytes]) -> Caller | None:
+    def _valid(self, sha256: str) -> CallerKey | None:
+        key = self._by_digest.get(sha256)
+        if key is None or (key.until_s is not None and key.until_s <= self._unix_s()):
+            return None
+        return key
+
+    def _identify(self, fields: dict[bytes, bytes]) -> tuple[Caller, float] | None:
         key_name = app = ""
-        if self._by_digest:
+        until_s = math.inf
+        if self.demands_key:
             presented = _presented_key(fields)
-            key = self._by_digest.get(hashlib.sha256(presented).hexdigest()) if presented else None
+            key = self._valid(hashlib.sha256(presented).hexdigest()) if presented else None
             if key is None:
                 return None
             key_name, app = key.name, key.app
+            until_s = math.inf if key.until_s is None else key.until_s
         elif not any(name in fields for name in _IDENTITY_HEADERS):
-            return ANONYMOUS
-        return Caller(
+            return ANONYMOUS, until_s
+        caller = Caller(
             app=app or _clean(fields.get(b"x-readygate-app")),
             user=_clean(fields.get(b"x-readygate-user")),
             conversation=_clean(fields.get(b"x-readygate-conversation")),
             key_name=key_name,
         )
+        return caller, until_s
 
 
 def _presented_key(fields: dict[bytes, bytes]) -> bytes | None:

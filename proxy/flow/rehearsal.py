@@ -127,7 +127,7 @@ class Rehearsal:
                 fleet.record(deployment, Outcome.CONNECT_ERROR, clock.monotonic_s(), 0.0)
         upstream = _Script(case.replies, self._settings)
         outbox = Outbox(self._spool(), WhenFull.REFUSE, clock.unix_ms)
-        callers = CallerBook(self._settings.callers)
+        callers = CallerBook(self._settings.callers, demands_key=self._settings.callers_file is not None)
         max_bytes = self._settings.server.max_body_bytes
         delivery = Delivery(upstream, outbox, clock.monotonic_s, callers.demands_key, False, max_bytes, _at_once)
         lines = WaitingLines(clock.monotonic_s)

@@ -334,6 +334,13 @@ CONFIG = Table(
         Key("audit", _AUDIT, "Where audit rows go.", "{}", '{store: "sqlite:///var/audit.db"}'),
         Key("callers", ListOf(_CALLER), "Caller keys; none: the data port stays on loopback.", "[]", "[]"),
         Key(
+            "callers_file",
+            PathText(),
+            "Further caller keys, kept by `readygate keys`; re-read when it changes.",
+            None,
+            "var/callers.yaml",
+        ),
+        Key(
             "admin_token",
             Secret(),
             "Token of the admin port with the role admin.",

@@ -89,7 +89,7 @@ def _check_doors(top: Section, problems: list[Problem]) -> None:
     server: Section = top["server"]
     data, admin, drain = server["data"], server["admin"], server["drain"]
     at = data.at("host") if data.is_written("host") else server.at("data")
-    if not is_loopback(data["host"]) and top.is_good("callers") and not len(top["callers"]):
+    if not is_loopback(data["host"]) and top.is_good("callers") and not _knows_callers(top):
         text = f"the data port would take requests from everyone on {data['host']}, because there are no `callers`"
         problems.append(error(at, "open-data-port", text, "listen on 127.0.0.1, or add a caller key"))
     if (data["host"], data["port"]) == (admin["host"], admin["port"]) and data["port"] != 0:
@@ -98,6 +98,11 @@ def _check_doors(top: Section, problems: list[Problem]) -> None:
     if drain["grace"] >= drain["deadline"]:
         text = f"the drain grace of {drain['grace']:g}s leaves nothing of the deadline of {drain['deadline']:g}s"
         problems.append(error(drain.at("grace"), "unreachable-setting", text, "make `deadline` longer than `grace`"))
+
+
+def _knows_callers(top: Section) -> bool:
+    """Say whether nobody without a credential is let in."""
+    return bool(len(top["callers"])) or top["callers_file"] is not None
 
 
 def _check_providers(top: Section, problems: list[Problem]) -> None:
@@ -193,6 +198,7 @@ def _settings(top: Section, base_dir: Path) -> Settings:
         budgets=_budgets(top["budgets"], base_dir),
         prices=None if top["prices"] is None else base_dir / top["prices"],
         audit=_audit(top["audit"], base_dir),
+        callers_file=None if top["callers_file"] is None else base_dir / top["callers_file"],
         callers=tuple(CallerKey(c["name"], c["sha256"], c["app"]) for c in top["callers"].values),
         admin_token=_anchored(top["admin_token"], base_dir),
         admin_tokens=tuple(

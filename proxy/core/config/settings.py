@@ -213,6 +213,8 @@ class CallerKey:
     """64 lower-case hex digits: SHA-256 of the key's UTF-8 bytes."""
     app: str
     """The app name an exchange with this key belongs to."""
+    until_s: float | None = None
+    """Unix seconds from which it opens nothing; None: it has no end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +270,9 @@ class Settings:
     """The price table; None: nothing has a price."""
     audit: AuditSettings = AuditSettings()
     callers: tuple[CallerKey, ...] = ()
-    """Empty: no caller authentication, so the data port must be loopback."""
+    """Empty, without ``callers_file``: no caller authentication, so the data port must be loopback."""
+    callers_file: Path | None = None
+    """Further caller keys, which come and go while the process runs."""
     admin_token: SecretRef | None = None
     """A token with the role admin, called ``admin``."""
     admin_tokens: tuple[AdminToken, ...] = ()

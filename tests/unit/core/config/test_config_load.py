@@ -124,6 +124,7 @@ def test_every_key_arrives_in_its_setting() -> None:
     assert (base / "rules", "local") == (settings.policies, settings.default_provider)
     assert SecretRef(env="READYGATE_ADMIN_TOKEN") == settings.admin_token
     assert SecretRef(env="READYGATE_REDACTION_KEY") == settings.redaction_key
+    assert Path("/etc/readygate/var/callers.yaml") == settings.callers_file
     assert ("debug", "text") == (settings.log.level.value, settings.log.format.value)
 
 
