@@ -481,6 +481,14 @@ class App:
         unpriced, unbounded = one(lambda: budgets.unpriced), one(lambda: budgets.unbounded)
         add("budget_unpriced", "Attempts without a price, under a limit of cost.", (), unpriced, is_counter=True)
         add("budget_unbounded", "Attempts let pass uncounted in an outage.", (), unbounded, is_counter=True)
+        observed = one(lambda: budgets.observed)
+        add(
+            "budget_observed",
+            "Attempts a budget would have refused, under mode: observe.",
+            (),
+            observed,
+            is_counter=True,
+        )
         add("budget_waiting", "Exchanges that wait in line now.", (), one(lambda: self.waiting.waiting))
         waited, gave_up = one(lambda: self.waiting.waited), one(lambda: self.waiting.gave_up)
         add("budget_waited", "Exchanges that waited and got room.", (), waited, is_counter=True)

@@ -202,7 +202,7 @@ class Attempts:
         """Ask the breaker for an attempt that budgets have granted; on a no nothing stays held."""
         now_s = self.clock.monotonic_s()
         facts = exchange.facts
-        exchange.granted = verdict
+        exchange.granted, exchange.observes = verdict, plan.route.plan.observe_only
         variant = ""
         if deployment.model is None:
             variant = variant_of(exchange.dialect, exchange.inbound.head.path, plan.request.model)
@@ -401,6 +401,8 @@ class Attempts:
         now_s = self.clock.monotonic_s()
         denial: Denied | None = None
         for route in routes:
+            if route.plan.observe_only:
+                return None
             for deployment in route.deployments:
                 verdict = self.budgets.reserve(route.budgets, deployment.provider, 0, now_s, "preflight")
                 if isinstance(verdict, Granted):

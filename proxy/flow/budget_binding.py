@@ -7,10 +7,11 @@ is told of what is left.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import ge
 
 from proxy.core.budget.central import CentralVerdict
 from proxy.core.budget.dimensions import UNITS, Unit
-from proxy.core.budget.ledger import Account, Amounts, Reservation, spent_of
+from proxy.core.budget.ledger import NO_AMOUNTS, Account, Amounts, Reservation, spent_of
 from proxy.core.budget.window import SlotCounter
 from proxy.core.policy.globs import compile_glob, is_glob
 from proxy.core.policy.model import BudgetRule, UnknownPrice, WhenExhausted
@@ -21,7 +22,7 @@ from proxy.flow.verdicts import Denied, Granted, SharedReservation, TooLarge, Wh
 class Binding:
     """The rules that one kind of attempt meets, looked up once. ``rules`` is held so that its ``id()`` stays taken."""
 
-    __slots__ = ("account", "full_for", "full_until_s", "hopeless", "is_local", "lines", "refuses_unpriced", "rules", "waits", "when", "whole")  # fmt: skip
+    __slots__ = ("account", "full_amounts", "full_for", "full_tokens", "full_until_s", "hopeless", "is_local", "lines", "refuses_unpriced", "rules", "waits", "when", "whole")  # fmt: skip
 
     def __init__(self, rules: Sequence[BudgetRule], named: Sequence[BudgetRule], lines: Sequence[Line]) -> None:
         self.rules = rules
@@ -43,6 +44,12 @@ class Binding:
         self.full_until_s = 0.0
         """Until then the shared counters are taken to be as full as they said."""
         self.full_for: CentralVerdict | None = None
+        self.full_tokens = 0
+        self.full_amounts = NO_AMOUNTS
+
+    def is_full_for(self, tokens: int, amounts: Amounts) -> bool:
+        """Say whether the last denial speaks for this request, too: a smaller one may fit where a larger did not."""
+        return tokens >= self.full_tokens and all(map(ge, amounts, self.full_amounts))
 
 
 def _waits_at(rule: BudgetRule, line: Line) -> bool:

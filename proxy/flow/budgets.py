@@ -44,6 +44,8 @@ _MAX_BINDINGS = 4096
 """Bound rule sets kept; routes times providers of two generations stay far below it."""
 _AFTER_DENIAL_S = 0.1
 """A shared counter that has just said no is not asked again for so long: denials cost more than admissions."""
+_AGAIN = ":2"
+"""Ends the id of a second try: the first one's outcome is unknown, and it will be cancelled by its own id."""
 _LOOK_AT_ONCE = 200
 _AWAY_WAIT_S = 1.0
 """What a caller is told when ``on_outage: deny`` refuses: the store is probed every second."""
@@ -85,6 +87,8 @@ class Budgets:
         """Attempts whose cost no budget could count."""
         self.unbounded = 0
         """Attempts that ``on_outage: allow`` let pass uncounted."""
+        self.observed = 0
+        """Attempts that would have been refused, had their policy not said ``mode: observe``."""
 
     @property
     def heeds_nobody(self) -> bool:
@@ -186,7 +190,7 @@ class Budgets:
         assert central is not None
         if central.is_open:
             return self._away(binding, rid, tokens, now_s, amounts)
-        if now_s < binding.full_until_s and binding.full_for is not None:
+        if now_s < binding.full_until_s and binding.full_for is not None and binding.is_full_for(tokens, amounts):
             wait_s = max(0.001, binding.full_for.wait_s - (now_s + _AFTER_DENIAL_S - binding.full_until_s))
             return self._slice(binding, rid, tokens, now_s, amounts, binding.full_for._replace(wait_s=wait_s))
         return ask
@@ -202,13 +206,16 @@ class Budgets:
             for line in binding.lines
             if line.central is not None
         )
-        try:
-            answer = await central.acquire(rid, charges, (target,) if target else ())
-        except asyncio.CancelledError:
-            central.cancel(rid, charges)
-            raise
+        answer = await self._acquire(central, rid, charges, target)
         if answer is None:
-            return self._away(binding, rid, tokens, now_s, amounts)
+            verdict = self._away(binding, rid, tokens, now_s, amounts)
+            if isinstance(verdict, Granted) or central.is_open:
+                return verdict
+            # One late command is no outage, and a slice without room (after a start it is closed) no reason to refuse.
+            rid += _AGAIN
+            answer = await self._acquire(central, rid, charges, target)
+            if answer is None:
+                return verdict
         for line, left in zip(binding.lines, answer.left, strict=False):
             line.central_left = left
         if answer.is_granted:
@@ -219,8 +226,16 @@ class Budgets:
             self.paces.pause(target, answer.wait_s, now_s)
             return paced(binding, answer.wait_s, False)
         binding.full_until_s = now_s + min(_AFTER_DENIAL_S, answer.wait_s)
-        binding.full_for = answer
+        binding.full_for, binding.full_tokens, binding.full_amounts = answer, tokens, amounts
         return self._slice(binding, rid, tokens, now_s, amounts, answer)
+
+    @staticmethod
+    async def _acquire(central: Central, rid: str, charges: Sequence[Charge], target: str) -> CentralVerdict | None:
+        try:
+            return await central.acquire(rid, charges, (target,) if target else ())
+        except asyncio.CancelledError:
+            central.cancel(rid, charges)
+            raise
 
     def _away(self, binding: Binding, rid: str, tokens: int, now_s: float, amounts: Amounts) -> Verdict:
         """Decide without the shared counters, as ``on_outage`` says."""

@@ -147,8 +147,10 @@ class Snapshot:
         rules = plan.budgets
         counts_apart = any(rule.counts(*_APART) for rule in rules)
         counts_cost = any(rule.counts(Unit.COST) for rule in rules)
-        asks_usage = any(rule.counts(Unit.TOKENS, *_APART) for rule in rules) and all(
-            self._providers[target.provider].stream_usage is StreamUsage.ASK for target in plan.chain
+        asks_usage = (
+            not plan.observe_only
+            and any(rule.counts(Unit.TOKENS, *_APART) for rule in rules)
+            and all(self._providers[target.provider].stream_usage is StreamUsage.ASK for target in plan.chain)
         )
         return Route(
             plan,
@@ -160,7 +162,7 @@ class Snapshot:
             counts_apart=counts_apart,
             counts_cost=counts_cost,
             asks_usage=asks_usage,
-            may_wait=any(rule.when_exhausted is WhenExhausted.WAIT for rule in rules),
+            may_wait=not plan.observe_only and any(rule.when_exhausted is WhenExhausted.WAIT for rule in rules),
             passes_caller_key=passes,
             max_attempts=attempts,
             content=plan.audit.content,

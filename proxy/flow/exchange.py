@@ -63,6 +63,7 @@ class Exchange:
         "marks",
         "may_go_on",
         "named",
+        "observes",
         "responder",
         "shaped",
         "stream",
@@ -92,6 +93,8 @@ class Exchange:
         self.first_token_by_s: float | None = None
         """When the attempt at hand must have brought content; monotonic."""
         self.hides_usage = False
+        self.observes = False
+        """``mode: observe``: what the provider says of its own limits stays as it is."""
         """The usage at the end of the stream was asked for by us; the caller does not get it."""
         self.is_own_key = False
         """The last attempt used a key of ours: headers that name its account stay here."""
@@ -168,6 +171,7 @@ class Exchange:
         """Return the header lines of an answer passed on: the provider's, then ours."""
         granted = self.granted
         is_governed = granted is not None and (granted.limit_requests >= 0 or granted.limit_tokens >= 0)
+        is_governed = is_governed and not self.observes
         lines = header_lines.to_caller(head, is_decoded=is_decoded, is_governed=is_governed, is_own_key=self.is_own_key)
         if head.is_event_stream:
             lines += b"".join([line for name, line in _STREAM_HINTS if name not in head.fields])

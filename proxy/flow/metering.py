@@ -48,7 +48,7 @@ def plan_of(exchange: Exchange, route: Route, request: Request) -> Plan:
     is_named = request.max_tokens is not None
     is_whole = type(body) is bytes
     if is_whole and isinstance(request.document, dict):
-        if route.plan.output_cap is not None:
+        if route.plan.output_cap is not None and not route.plan.observe_only:
             _cap_output(exchange.dialect, request, route.plan.output_cap)
         if route.asks_usage and request.is_stream and exchange.dialect in _ASKS_USAGE:
             exchange.hides_usage = _ask_usage(request)

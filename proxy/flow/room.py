@@ -11,7 +11,8 @@ from typing import Final
 from proxy.core.budget.announced import HINT
 from proxy.core.budget.ledger import NO_AMOUNTS, Amounts
 from proxy.flow.booking import Plan
-from proxy.flow.budgets import Ask, Budgets, Denied
+from proxy.flow.budget_binding import UNLIMITED
+from proxy.flow.budgets import Ask, Budgets, Denied, Granted, TooLarge, Unpriced
 from proxy.flow.catalog import Deployment
 from proxy.flow.exchange import Exchange
 from proxy.flow.ports import Clock, Upstream
@@ -92,6 +93,8 @@ class Room:
         """Ask the counters that sidecars share; then stand in line, where a budget says so."""
         if isinstance(verdict, Ask):
             verdict = await self.budgets.decide(verdict, self.clock.monotonic_s())
+        if plan.route.plan.observe_only and not isinstance(verdict, Granted):
+            return self._observed(exchange, deployment, verdict)
         if not isinstance(verdict, Denied) or verdict.when_exhausted != "wait":
             return verdict
         now_s = self.clock.monotonic_s()
@@ -118,6 +121,13 @@ class Room:
         waited_ms = (self.clock.monotonic_s() - now_s) * 1000.0
         exchange.facts.notes.append(f"waited:{deployment.provider}:{waited_ms:.0f}ms")
         return found
+
+    def _observed(self, exchange: Exchange, deployment: Deployment, verdict: Denied | TooLarge | Unpriced) -> Granted:
+        """Let an attempt go that ``mode: enforce`` would refuse, charged nowhere as a refused one is not; and say so."""
+        what = verdict.dimension.value if not isinstance(verdict, Unpriced) else "unknown_price"
+        exchange.facts.notes.append(f"observed:{deployment.provider}:budget:{what}")
+        self.budgets.observed += 1
+        return UNLIMITED
 
     def hear(self, plan: Plan, deployment: Deployment, lines: bytes) -> None:
         """Take note of what an answer's header lines say of the provider's own limits."""

@@ -6,7 +6,8 @@
 --
 -- KEYS  1 reservations   hash   rid -> "second" of admission, or "x": cancelled before it arrived
 --       2 expiries       zset   rid by the second after which an abandoned reservation is forgotten
---       3 sentinels      hash   rule|dimension -> "epoch:closed_until"; never expires, so its absence means lost state
+--       3 sentinels      hash   rule|dimension -> "epoch:closed_until", * -> "born:lost"; never expires, so its absence
+--                               means lost state
 --       4 pauses         hash   provider or provider:model -> second until which it takes nothing
 --       5 members        zset   sidecar by its last heartbeat
 --       6…               counters: a hash per window (h head bucket, u used, 0…n ring), a zset per set of slots
@@ -152,6 +153,37 @@ local function wait_of(c, amount)
   return c.width * c.size
 end
 
+-- The era of the whole state: when it began, and whether charges of an earlier one were lost with it. Every heartbeat
+-- keeps it, so whoever finds none while charging (known = nil) meets a store that was emptied since; whoever finds
+-- another one than it knows says so for all, also for budgets that it has never used.
+local era
+local function era_of(known)
+  if not era then
+    local found = redis.call('HGET', SENTINELS, '*')
+    if found then
+      local colon = string.find(found, ':', 1, true)
+      era = { born = tonumber(string.sub(found, 1, colon - 1)), lost = string.sub(found, colon + 1) == '1' }
+    else
+      era = { born = math.floor(now * 1000), lost = known ~= 0, is_changed = true }
+    end
+  end
+  if known and known ~= 0 and known ~= era.born and not era.lost then era.lost, era.is_changed = true, true end
+  if era.is_changed then
+    redis.call('HSET', SENTINELS, '*', whole(era.born) .. (era.lost and ':1' or ':0'))
+    era.is_changed = false
+  end
+  return era
+end
+
+-- When what was admitted before a loss has left the counter.
+local function left_by(c, lost_at)
+  if c.kind == 'w' then return lost_at + c.width * c.size end
+  if c.kind == 's' then return lost_at + c.lease end
+  local open_at = now + 60
+  for i = 4, 1, -1 do if c.bounds[i] > lost_at then open_at = c.bounds[i] end end
+  return open_at
+end
+
 -- Asks whether state was lost: a sentinel that is missing, or younger than the one a sidecar knows, says so.
 local function ask_sentinel(c, sentinel, known)
   local found = redis.call('HGET', SENTINELS, sentinel)
@@ -174,13 +206,7 @@ local function ask_sentinel(c, sentinel, known)
     end
   end
   -- What was lost had been admitted before the loss, so it has left every window one window later.
-  local open_at
-  if c.kind == 'w' then open_at = lost_at + c.width * c.size
-  elseif c.kind == 's' then open_at = lost_at + c.lease
-  else
-    open_at = now + 60
-    for i = 4, 1, -1 do if c.bounds[i] > lost_at then open_at = c.bounds[i] end end
-  end
+  local open_at = left_by(c, lost_at)
   redis.call('HSET', SENTINELS, sentinel, whole(epoch) .. ':' .. whole(math.ceil(open_at)))
   return open_at
 end
@@ -195,6 +221,8 @@ local function closed_until(c, sentinel, known)
     return answer.closed
   end
   local closed = ask_sentinel(c, sentinel, known)
+  local state = era_of(nil)
+  if state.lost then closed = math.max(closed, left_by(c, state.born / 1000)) end
   asked[question] = { epoch = c.epoch, closed = closed }
   return closed
 end
@@ -314,10 +342,10 @@ operations.R = function()
   return { held }
 end
 
--- H  sidecar, alive: I am here. Forgets reservations abandoned long ago, a hundred at a time.
--- Returns how many sidecars were heard of within `alive` seconds, then the pauses in force: name, milliseconds left.
+-- H  sidecar, alive, era: I am here, and this is the era of the state that I know (0: none). Forgets reservations abandoned long ago, a hundred at a time.
+-- Returns how many sidecars were heard of within `alive` seconds, its era, then the pauses in force: name, milliseconds left.
 operations.H = function()
-  local sidecar, alive = word(), number()
+  local sidecar, alive, known = word(), number(), number()
   redis.call('ZADD', MEMBERS, string.format('%.3f', now), sidecar)
   redis.call('ZREMRANGEBYSCORE', MEMBERS, '-inf', string.format('(%.3f', now - alive))
   local gone = redis.call('ZRANGEBYSCORE', EXPIRIES, '-inf', whole(now), 'LIMIT', 0, 100)
@@ -325,7 +353,7 @@ operations.H = function()
     redis.call('HDEL', RESERVATIONS, unpack(gone))
     redis.call('ZREM', EXPIRIES, unpack(gone))
   end
-  local reply = { redis.call('ZCARD', MEMBERS) }
+  local reply = { redis.call('ZCARD', MEMBERS), era_of(known).born }
   local pauses = redis.call('HGETALL', PAUSES)
   for i = 1, #pauses, 2 do
     local left = tonumber(pauses[i + 1]) - now

@@ -105,6 +105,8 @@ class RedisBudgets:
         self._is_urgent = False
         self._in_flight = 0
         self._slots: dict[str, set[str]] = {}
+        self._era = 0
+        """When the state in the store began, as we know it; another one means that charges were lost."""
         self.members = 0
         self.pauses: dict[str, float] = {}
         """Whom the sidecars agreed not to ask -> monotonic second until when."""
@@ -147,7 +149,8 @@ class RedisBudgets:
             future.set_result(verdict)
 
         def lost() -> None:
-            self._later(rid, charges, [0] * len(charges), marks=True)
+            # At once where the store still answers: whoever asks again finds no room that only this one holds.
+            self.cancel(rid, charges)
             if not future.done():
                 future.set_result(None)
 
@@ -229,6 +232,10 @@ class RedisBudgets:
 
     def _flush(self) -> None:
         self._flush_handle = None
+        while self._waiting and self._outage.is_open:  # what queued up behind late commands does not wait for its own
+            operation = self._waiting.popleft()
+            if operation.lost is not None:
+                operation.lost()
         while self._waiting and self._in_flight < MAX_IN_FLIGHT and self._tasks is not None:
             batch = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
             self._in_flight += 1
@@ -325,7 +332,7 @@ class RedisBudgets:
     async def _beat(self) -> None:
         """Say that we are here, hear who else is, and deliver what an outage kept."""
         kept = [self._unsettled.popleft() for _ in range(min(MAX_BATCH - 1, len(self._unsettled)))]
-        beat = _Operation(lambda _index: ["H", self._sidecar, ALIVE_S], self._heard)
+        beat = _Operation(lambda _index: ["H", self._sidecar, ALIVE_S, self._era], self._heard)
         self._in_flight += 1
         await self._send([beat, *kept])
         while self._unsettled and not self._outage.is_open:
@@ -335,12 +342,15 @@ class RedisBudgets:
 
     def _heard(self, reply: list[Any]) -> None:
         before, self.members = self.members, reply[0]
+        if reply[1] != self._era != 0:
+            self._notice("budget_store_lost_state")
+        self._era = reply[1]
         if self.members > self.max_sidecars >= before:
             self._notice("members_exceed_max", members=self.members, max_sidecars=self.max_sidecars)
         now_s = self._now_s()
         self.pauses = {
             name.decode("utf-8", "replace"): now_s + left_ms / 1000.0
-            for name, left_ms in zip(reply[1::2], reply[2::2], strict=True)
+            for name, left_ms in zip(reply[2::2], reply[3::2], strict=True)
         }
 
     async def _renew(self) -> None:
@@ -366,9 +376,9 @@ class RedisBudgets:
         """Deliver what can still be delivered, and hang up."""
         left = [*self._waiting, *self._unsettled]
         self._waiting.clear()
-        if left and not self._outage.is_open:
-            for start in range(0, len(left), MAX_BATCH):
-                await self._command(left[start : start + MAX_BATCH])
+        while left and not self._outage.is_open:
+            await self._command(left[:MAX_BATCH])
+            del left[:MAX_BATCH]
         try:
             await self._client.aclose()
         except STORE_ERRORS:

@@ -351,23 +351,25 @@ def test_overrun_of_an_unlimited_answer_is_charged_and_ends(fleet: Fleet) -> Non
 
 @pytest.mark.slow
 def test_floods_around_the_edge_of_a_window_stay_within_it(fleet: Fleet) -> None:
-    """RL-02 with a window of 10 s: idle, a flood at once, again one second before its end and one after."""
+    """RL-02 with a window of 10 s: idle, a flood at once, again one second before its end and a bucket after."""
     fleet.wait_until_slices_open(10.0)
+
+    served: list[int] = []
 
     async def scenario(caller: Caller) -> None:
         began_s = time.monotonic()
-        for at_s in (0.0, 9.0, 11.0, 19.5, 22.0):
+        for at_s in (0.0, 9.0, 11.5, 20.0, 23.0):  # a charge may count for a bucket's second longer
             await asyncio.sleep(max(0.0, began_s + at_s - time.monotonic()))
-            await caller.burst(60, Ask(provider="edges"))
+            served.append(sum(shot.is_served for shot in await caller.burst(60, Ask(provider="edges"))))
 
     run_with(fleet, scenario)
     assert 20 == fleet.worst(10.0, "requests", "edges").amount
-    assert 60 == len(fleet.entries_of("edges"))
+    assert [20, 0, 20, 0, 20] == served
 
 
 @pytest.mark.slow
 def test_threefold_demand_fills_the_budget_and_never_passes_it(fleet: Fleet) -> None:
-    """RL-01 with a window of 10 s (whose rounding alone costs 9 %): use at least 0.8, no window above, and the wait that is told is true."""
+    """RL-01 with a window of 10 s (whose rounding alone costs 9 %): use at least 0.9 of each, no window above, and the wait that is told is true."""
     fleet.wait_until_slices_open(10.0)
     ask = Ask(provider="steady", max_tokens=5, tokens_in=60, tokens_out=5)
 
@@ -379,8 +381,11 @@ def test_threefold_demand_fills_the_budget_and_never_passes_it(fleet: Fleet) -> 
         assert last is not None
         assert last.headers["retry-after"].isdigit()
         assert int(last.headers["retry-after"]) >= 1
-        used = sum(e.tokens_in + e.tokens_out for e in fleet.entries_of("steady") if e.started_s > began_s + 2)
-        assert used >= 0.8 * 6000 * 2
+        # Such demand fills a window within its first third, and windows begin 11 s apart: two of them in these 22 s.
+        used = sum(
+            e.tokens_in + e.tokens_out for e in fleet.entries_of("steady") if began_s < e.started_s < began_s + 22
+        )
+        assert used >= 0.9 * 6000 * 2
         shot = await caller.ask(last.sidecar, ask)
         if shot.status == 429:
             assert shot.retry_after_s is not None

@@ -94,6 +94,43 @@ def _left_behind(server: RedisServer) -> tuple[int, int]:
     return slots, client.hlen("readygate:{default}:reservations")
 
 
+@pytest.mark.parametrize("newcomer", [False, True])
+def test_emptied_store_is_noticed_by_sidecars_that_never_used_the_budget(
+    own_redis: RedisServer, tmp_path: Path, newcomer: bool
+) -> None:
+    """What the first sidecar spent is forgotten; the second, also one restarted since, must not spend it again."""
+    limits = "requests_per_minute: 20"
+    with fleet(tmp_path, own_redis.url, limits, 2, ", private_share: 0.0") as (sidecars, provider):
+        eventually(lambda: _spent(provider, sidecars[0]) == 20, "all of the budget is used", 10.0)
+        redis.Redis.from_url(own_redis.url).flushall()
+        if newcomer:
+            (tmp_path / "s2").mkdir()
+            with sidecar_for(
+                tmp_path / "s2", _config(provider, own_redis.url), POLICY.replace("LIMITS", limits)
+            ) as new:
+                time.sleep(1.2)  # noqa: TID251 - a heartbeat of the old ones
+                answers = flood([new], 10)
+        else:
+            answers = flood(sidecars[1:], 10)
+
+        assert {429} == {answer.status for answer in answers}
+        assert 20 == provider.journal.request_count
+        assert all(30 < int(answer.get("retry-after") or 0) <= 62 for answer in answers)
+
+
+def _config(provider: Simulator, url: str) -> str:
+    return (
+        f'providers: {{main: {{base_url: "{provider.base_url}"}}}}\n'
+        f'budgets: {{store: "{url}", max_sidecars: 3, private_share: 0.0}}\n'
+    )
+
+
+def _spent(provider: Simulator, sidecar: Sidecar) -> int:
+    if provider.journal.request_count < 20:
+        ask(sidecar.data_port, chat(), 10.0)
+    return provider.journal.request_count
+
+
 def test_store_away_from_the_start_leaves_ready_and_refuses_until_slices_open(tmp_path: Path) -> None:
     """RL-08: a sidecar that cannot know what its predecessor used admits nothing; readiness does not depend on Redis."""
     url = "redis://127.0.0.1:1/0"

@@ -113,12 +113,45 @@ async def test_boost_ends_with_the_outage() -> None:
 
 
 async def test_unknown_outcome_is_decided_by_the_slice() -> None:
-    """No answer in time: the store cancels by itself, the caller is not kept waiting."""
+    """No answer in time: the store cancels by itself, the slice serves, and what it cannot serve asks once more."""
     store = Store(None)
     budgets = budgets_with(store)
 
     assert 2 == await granted(budgets, 100.0, 5)
-    assert 5 == store.asked
+    assert 2 + 2 * 3 == store.asked
+
+
+async def test_one_late_command_after_a_start_refuses_nobody() -> None:
+    """Slices are closed for a window then, so a single slow answer used to be a 429 although there was room."""
+
+    class LateOnce(Store):
+        async def acquire(self, rid: str, charges: Sequence[Charge], pauses: Sequence[str]) -> CentralVerdict | None:
+            self.asked += 1
+            return None if self.asked == 1 else CentralVerdict(True, left=(74, 7490))
+
+    store = LateOnce()
+    budgets = budgets_with(store, started_s=100.0)
+    verdict = await ask(budgets, "a", 101.0)
+
+    assert isinstance(verdict, Granted)
+    assert 2 == store.asked
+    budgets.settle(verdict.reservation, 7, 102.0)
+    assert [("a:2", [1, 7])] == [(rid, list(spent)) for rid, spent in store.settled], (
+        "the first id stays to be cancelled"
+    )
+
+
+async def test_denial_of_a_large_request_does_not_speak_for_a_small_one() -> None:
+    """What is remembered for a tenth of a second is that so much has no room, not that nothing has."""
+    store = Store(CentralVerdict(False, 30.0, 1, "", (75, 90)))
+    budgets = budgets_with(store)
+    assert isinstance(await ask(budgets, "large", 100.0, tokens=2000), Denied)
+    store.answer = CentralVerdict(True, left=(74, 40))
+
+    assert isinstance(await ask(budgets, "as-large", 100.01, tokens=2000), Denied)
+    assert 1 == store.asked
+    assert isinstance(await ask(budgets, "small", 100.01, tokens=50), Granted)
+    assert 2 == store.asked
 
 
 async def test_denied_counter_is_not_asked_again_at_once() -> None:
