@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.core.budget.estimate import estimate_tokens, output_tokens
+from proxy.core.budget.estimate import Prompt, estimate_tokens, measure, output_tokens
 from proxy.core.dialect import Dialect
 from proxy.core.dialect.seam import dumps_any
 from proxy.core.sse import EventDecoder
@@ -53,12 +53,13 @@ def plan_of(exchange: Exchange, route: Route, request: Request) -> Plan:
         if route.asks_usage and request.is_stream and exchange.dialect in _ASKS_USAGE:
             exchange.hides_usage = _ask_usage(request)
         body = request.body
-    size = len(request.body) if is_whole else exchange.inbound.head.content_length or 0
-    estimate = estimate_tokens(size, request.messages, _output_limit(exchange, request), choices=request.choices)
+    size, images = measure(request.body) if is_whole else Prompt(exchange.inbound.head.content_length or 0)
+    longest = _output_limit(exchange, request)
+    estimate = estimate_tokens(size, request.messages, longest, choices=request.choices, images=images)
     # A cap of ours, or none at all, is cut to the limit; only the caller's own word can be too large for ever.
     plan = Plan(route, request, body, estimate.tokens, is_named)
     if route.counts_apart:
-        plan.output_tokens = output_tokens(_output_limit(exchange, request), choices=request.choices)
+        plan.output_tokens = output_tokens(longest, choices=request.choices)
     return _with_who(plan, exchange)
 
 

@@ -360,7 +360,11 @@ def test_floods_around_the_edge_of_a_window_stay_within_it(fleet: Fleet) -> None
         began_s = time.monotonic()
         for at_s in (0.0, 9.0, 11.5, 20.0, 23.0):  # a charge may count for a bucket's second longer
             await asyncio.sleep(max(0.0, began_s + at_s - time.monotonic()))
-            served.append(sum(shot.is_served for shot in await caller.burst(60, Ask(provider="edges"))))
+            flood = await caller.burst(60, Ask(provider="edges"))
+            # What a late command held was given back, maybe after others had been told that all is taken.
+            await asyncio.sleep(0.2)
+            flood += await caller.burst(8, Ask(provider="edges"))
+            served.append(sum(shot.is_served for shot in flood))
 
     run_with(fleet, scenario)
     assert 20 == fleet.worst(10.0, "requests", "edges").amount

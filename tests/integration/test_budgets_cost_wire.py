@@ -126,3 +126,11 @@ def test_new_price_acts_within_a_second_or_two(sidecar: Sidecar) -> None:
     (folder / "prices.yaml").write_text(PRICES.replace("gpt-*", "*").replace("input: 100", "input: 0"))
 
     eventually(lambda: sidecar.ask(chat(model="mystery")).status == 200, "the new row counts", 4.0)
+
+
+def test_photo_is_not_refused_for_the_size_of_its_file(sidecar: Sidecar) -> None:
+    """A photo of 400 KB is a thousand tokens or two; as a third of its bytes no hour of this budget would hold it."""
+    photo = {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64," + "QUJD" * 130_000}}
+    answer = sidecar.ask(chat([photo], model="gpt-x", max_tokens=10))  # type: ignore[arg-type]
+
+    assert 200 == answer.status

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
 import pytest
 
-from proxy.core.budget.estimate import ASSUMED_OUTPUT_TOKENS, Estimate, estimate_tokens
+from proxy.core.budget.estimate import (
+    ASSUMED_OUTPUT_TOKENS,
+    TOKENS_PER_IMAGE,
+    Estimate,
+    Prompt,
+    estimate_tokens,
+    measure,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,3 +48,48 @@ def test_policy_cap_bounds_named_and_unnamed_answers() -> None:
 def test_every_choice_may_be_as_long() -> None:
     """``n: 4`` costs four answers."""
     assert estimate_tokens(0, 0, 10, choices=4).tokens == 3 + 40
+
+
+PICTURE = base64.b64encode(bytes(300_000)).decode()
+INLINE = f"data:image/png;base64,{PICTURE}"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [{"type": "image_url", "image_url": {"url": INLINE}}],
+        [{"type": "input_image", "image_url": INLINE}],
+        [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PICTURE}}],
+        [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}],
+    ],
+)
+def test_picture_counts_as_a_picture_whatever_its_bytes(parts: list[object]) -> None:
+    """A third of the bytes of a photo is hundreds of thousands of tokens, and was refused for ever."""
+    for separators in ((",", ":"), (", ", ": ")):
+        body = json.dumps({"messages": [{"role": "user", "content": parts * 2}]}, separators=separators).encode()
+        found = measure(body)
+
+        assert 2 == found.images
+        assert found.text_bytes < 500
+        tokens = estimate_tokens(found.text_bytes, 1, 10, images=found.images).tokens
+        assert 2 * TOKENS_PER_IMAGE <= tokens < 2 * TOKENS_PER_IMAGE + 250
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        INLINE,
+        json.dumps({"type": "image_url", "image_url": {"url": INLINE}}),
+        'an "image": "media_type": "image/png", "data": "' + PICTURE,
+        [{"type": "file", "file": {"file_data": f"data:application/pdf;base64,{PICTURE}"}}],
+    ],
+)
+def test_words_that_look_like_a_picture_count_as_words(content: object) -> None:
+    """Or a caller could have any text admitted as next to nothing."""
+    body = json.dumps({"messages": [{"role": "user", "content": content}]}).encode()
+
+    assert len(body) == measure(body).text_bytes
+
+
+def test_body_without_pictures_is_its_length() -> None:
+    assert Prompt(17) == measure(b'{"messages":"hi"}')
