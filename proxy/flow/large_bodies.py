@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from proxy.core.dialect import Dialect
 from proxy.core.redaction import Redacted, RequestRedactor, Untouched, Vault, Verdict
 from proxy.core.redaction.form import redact_form
+from proxy.core.redaction.jsonio import loads
 from proxy.core.routing.problems import Problem
 from proxy.flow.intake import Request, read_json
 from proxy.flow.redactors import Redactors
@@ -61,8 +62,15 @@ def redact_body(
     if kind.startswith(b"multipart/form-data"):
         return redact_form(redactor, body, content_type, plan.files)
     wrapped = wrap(body, content_type)
-    if wrapped is None:
-        return Untouched(unscanned_bytes=len(body))
+    if wrapped is None or body.lstrip()[:1] in (b"{", b"[", b'"'):  # servers look at a body and not at its label
+        try:
+            loads(body)
+        except ValueError:
+            if wrapped is None:
+                return Untouched(unscanned_bytes=len(body))
+        else:
+            return redactor.redact(body, dialect)
+    assert wrapped is not None
     verdict = redactor.redact(wrapped, dialect)
     if isinstance(verdict, Redacted):
         verdict = replace(verdict, body=unwrap(verdict.document), document=None)

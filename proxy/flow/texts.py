@@ -20,7 +20,7 @@ def wrap(body: bytes, content_type: bytes) -> bytes | None:
     """
     kind = content_type.split(b";", 1)[0].strip().lower()
     is_form = kind == _FORM
-    if not is_form and not kind.startswith(b"text/"):
+    if not is_form and not kind.startswith(b"text/") and not is_written(kind):
         return None
     try:
         text = body.decode("utf-8")
@@ -30,6 +30,11 @@ def wrap(body: bytes, content_type: bytes) -> bytes | None:
     except (UnicodeDecodeError, ValueError):
         return None
     return orjson.dumps({"text": text})
+
+
+def is_written(kind: bytes) -> bool:
+    """True for media types of text that do not say so, and for none at all."""
+    return not kind or b"xml" in kind or b"yaml" in kind
 
 
 def unwrap(document: Any) -> bytes:

@@ -157,7 +157,12 @@ class DataDoor:
         lower = content_type.lower()
         if not lower:
             return head.content_length is None or head.content_length <= self.max_body_bytes
-        return b"json" in lower or lower.startswith((b"text/", b"application/x-www-form-urlencoded"))
+        return (
+            b"json" in lower
+            or b"xml" in lower
+            or b"yaml" in lower
+            or lower.startswith((b"text/", b"application/x-www-form-urlencoded"))
+        )
 
     def preflight(self, head: RequestHead) -> Problem | None:
         """Ask flow whether the request would be refused for its head alone."""

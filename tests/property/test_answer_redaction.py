@@ -111,3 +111,15 @@ def test_repeated_prompt_comes_back_whole_while_answers_are_redacted(
     out = b"".join(restorer.feed(piece) for piece in pieces_of(stream, byte_cuts)) + restorer.finish()
 
     assert text == texts(out)[0, "content"]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"cpf":  529.982.247-25 [more] of it', '["a", 529.982.247-25, "b"]', '{"cpf": 529.982.247-25']
+)
+@pytest.mark.parametrize("more", ["", " and prose, until it is longer than what tells JSON from prose"])
+def test_value_where_only_a_number_may_stand_is_found(text: str, more: str) -> None:
+    """What begins like JSON and goes on otherwise is prose, in one piece or in many."""
+    whole = sieved([text + more])
+
+    assert "529.982" not in whole
+    assert {whole} == {sieved([(text + more)[:at], (text + more)[at:]]) for at in range(len(text + more))}

@@ -77,3 +77,9 @@ TOP_KNOWN = frozenset({
     "truncation", "verbosity", "voice", "web_search_options",
 })  # fmt: skip
 """Members of a request that follow the protocol; any other is the application's own, free from the top."""
+
+PERSONS = frozenset({"user", "safety_identifier", "name"})
+"""Members that say who somebody is; a number is read there too."""
+
+MEMBERS = CONTENT | ENUM_WORDS | ENUMS | IDS | OPAQUE | FREE | TOP_KNOWN
+"""Names that need no reading themselves."""

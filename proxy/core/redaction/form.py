@@ -38,6 +38,10 @@ _LINES: Final = (".jsonl", ".ndjson")
 _LINE_TYPES: Final = frozenset({b"application/jsonl", b"application/x-jsonlines", b"application/x-ndjson"})
 _TEXTS: Final = (".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".html", ".yaml", ".yml", ".log", ".srt", ".vtt")
 _MAX_PARTS: Final = 1000
+_HARMLESS: Final = re.compile(
+    rb"(?i)content-disposition:[ \t]*(?:form-data|attachment)|content-type:[ \t]*[a-z]+/[a-z0-9.+-]+(?=[;\r])|content-length:[ \t]*[0-9]+"
+)
+"""What the heads of parts say everywhere."""
 
 
 @dataclass(slots=True)
@@ -53,6 +57,8 @@ class Part:
     text: str | None = None
     lines: list[Any] | None = None
     """Of a JSONL file; a line that is no JSON stands as a string."""
+    is_garbled: bool = False
+    """Not all of it is UTF-8: what is, is read, and all of it counts as unread too."""
 
 
 def redact_form(redactor: RequestRedactor, body: bytes, content_type: bytes, files: FileTypes) -> Verdict:
@@ -74,7 +80,10 @@ def redact_form(redactor: RequestRedactor, body: bytes, content_type: bytes, fil
         return _mislabelled(redactor, body)
     for part in parts:
         _read(part, files)
-    unscanned = [part for part in parts if part.text is None and part.lines is None]
+    margin = _beside_names(redactor, parts)
+    if margin is not None:
+        return margin
+    unscanned = [part for part in parts if part.is_garbled or (part.text is None and part.lines is None)]
     hidden_bytes = sum(len(part.content) for part in unscanned)
     if unscanned and redactor.refuses_unscanned:
         return Blocked((UNSCANNED_KIND,), tuple(part.name for part in unscanned))
@@ -99,6 +108,19 @@ def redact_form(redactor: RequestRedactor, body: bytes, content_type: bytes, fil
     return replace(verdict, body=whole, document=None)
 
 
+def _beside_names(redactor: RequestRedactor, parts: list[Part]) -> Verdict | None:
+    """Refuse values in a part's head outside its names: nobody writes them there but to pass them by."""
+    said = b"".join(
+        [_HARMLESS.sub(b"", _FILENAME.sub(b"", _NAME.sub(b"", part.head, count=1), count=1)) for part in parts]
+    )
+    if not redactor.may_contain(said):
+        return None
+    verdict = redactor.redact(dumps([said.decode("utf-8", "replace")]), Dialect.OTHER)
+    if isinstance(verdict, Redacted):
+        return Unreadable("the head of a part holds more than names")
+    return None if isinstance(verdict, Untouched) else verdict
+
+
 def _mislabelled(redactor: RequestRedactor, body: bytes) -> Verdict:
     """Read what is no form as JSON: servers look at a body and not at its label."""
     try:
@@ -106,6 +128,8 @@ def _mislabelled(redactor: RequestRedactor, body: bytes) -> Verdict:
     except ValueError:
         if redactor.refuses_unscanned:
             return Blocked((UNSCANNED_KIND,), ("the body",))
+        if redactor.may_contain(body) and not redactor.is_observing:  # others may make a form of it where we cannot
+            return Unreadable("the form is not well-formed")
         return Untouched(unscanned_bytes=len(body))
     return redactor.redact(body, Dialect.OTHER)
 
@@ -113,7 +137,9 @@ def _mislabelled(redactor: RequestRedactor, body: bytes) -> Verdict:
 def _parts(body: bytes, boundary: bytes) -> list[Part] | None:
     """Return the parts of a form; None when it is none."""
     pieces = (b"\r\n" + body).split(b"\r\n" + boundary)
-    if len(pieces) < 3 or len(pieces) > _MAX_PARTS or not pieces[-1].startswith(b"--") or pieces[0].strip():
+    if len(pieces) < 3 or len(pieces) > _MAX_PARTS or not pieces[-1].startswith(b"--"):
+        return None
+    if pieces[0].strip() or pieces[-1][2:].strip():  # words before the first part or behind the last
         return None
     parts: list[Part] = []
     for piece in pieces[1:-1]:
@@ -147,20 +173,26 @@ def _read(part: Part, files: FileTypes) -> None:
     )
     if part.filename is not None and not is_lines and (files is FileTypes.LINES or not is_text):
         return
+    if is_lines:
+        part.lines = [_line(line) for line in part.content.split(b"\n")]
+    else:
+        part.text = part.content.decode("utf-8", "surrogateescape")
+    part.is_garbled = not _is_utf8(part.content)
+
+
+def _is_utf8(content: bytes) -> bool:
     try:
-        if is_lines:
-            part.lines = [_line(line) for line in part.content.split(b"\n")]
-        else:
-            part.text = part.content.decode("utf-8")
+        content.decode("utf-8")
     except UnicodeDecodeError:
-        part.lines = None
+        return False
+    return True
 
 
 def _line(line: bytes) -> Any:
     try:
         return loads(line)
     except ValueError:
-        return line.decode("utf-8")
+        return line.decode("utf-8", "surrogateescape")
 
 
 def _is_ambiguous(part: Part) -> bool:
@@ -177,7 +209,7 @@ def _write(parts: list[Part], document: list[dict[str, Any]]) -> None:
         name, value = next(iter(row.items()))
         _replace_in_head(part, part.name, name)
         if isinstance(value, str):
-            part.content = value.encode("utf-8", "surrogatepass")
+            part.content = value.encode("utf-8", "surrogateescape")
         else:
             lines = zip(part.content.split(b"\n"), value, strict=True)
             part.content = b"\n".join([_written(line, now) for line, now in lines])
@@ -199,5 +231,5 @@ def _written(line: bytes, value: Any) -> bytes:
     try:
         loads(line)
     except ValueError:
-        return str(value).encode("utf-8", "surrogatepass")
+        return str(value).encode("utf-8", "surrogateescape")
     return dumps(value)

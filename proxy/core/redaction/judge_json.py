@@ -21,7 +21,8 @@ _STRUCTURE: Final = re.compile(r'["{}\[\],:]')
 _QUOTE_OR_ESCAPE: Final = re.compile(r'["\\]')
 _BARE: Final = re.compile(r"[ \t\r\n0-9+\-.eEtrufalsn]*\Z")
 """What may stand outside strings besides signs: numbers, true, false, null, white space."""
-_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?\Z")
+_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?\Z")
+_WORDS: Final = frozenset({"true", "false", "null"})
 _HEX: Final = re.compile(r"[0-9a-fA-F]{4}\Z")
 _SHORT: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _MAX_LEVELS: Final = 8
@@ -52,8 +53,8 @@ class AnyJudge:
         if self._judge is not None:
             return self._judge.feed(text)
         self._head += text
-        is_json = opens_json(self._head) if len(self._head) <= _MAX_HEAD else False
-        if is_json is None:
+        is_json = opens_json(self._head[:_MAX_HEAD])
+        if is_json is None and len(self._head) <= _MAX_HEAD:
             return []
         self._judge = JsonJudge(self._marks, self._level) if is_json else TextJudge(self._marks, self._label)
         head, self._head = self._head, ""
@@ -118,8 +119,10 @@ class JsonJudge:
                 self._decode(self._inner, runs)
             runs += self._mapped(self._inner.finish())
             return runs
-        self._judge_bare(runs)
-        return runs
+        return runs if self._judge_bare(runs) else self._finish_plain(runs)
+
+    def _finish_plain(self, runs: list[Run]) -> list[Run]:
+        return runs if self._plain is None else runs + self._plain.finish()
 
     # Outside strings
 
@@ -136,7 +139,8 @@ class JsonJudge:
                 return end
         if sign is None:
             return end
-        self._judge_bare(runs)
+        if not self._judge_bare(runs):
+            return end
         if (not self._stack and sign[0] not in "{[") or len(self._stack) > _MAX_NESTING:
             self._bare = sign[0]
             self._give_up(runs)
@@ -165,12 +169,16 @@ class JsonJudge:
             self._expects_key = bool(self._stack) and self._stack[-1] == "{"
             self._label = "" if self._expects_key else self._labels[-1]
 
-    def _judge_bare(self, runs: list[Run]) -> None:
-        """Decide a number, or a word, that stands outside strings."""
+    def _judge_bare(self, runs: list[Run]) -> bool:
+        """Decide a number, or a word, that stands outside strings; anything else is no JSON: False."""
         bare, self._bare = self._bare, ""
         if not bare:
-            return
+            return True
         number = bare.strip()
+        if number and number not in _WORDS and not _NUMBER.match(number):  # `529.982.247-25 [`: no JSON
+            self._bare = bare
+            self._give_up(runs)
+            return False
         if len(number) >= _MIN_DIGITS and _NUMBER.match(number):
             for f in self._marks.find_labelled(number, self._label):
                 if f.start == 0 and f.end == len(number):
@@ -179,8 +187,9 @@ class JsonJudge:
                         lead = len(bare) - len(bare.lstrip())
                         tail = len(bare) - lead - len(number)
                         runs += [(lead, None), (len(number), json.dumps(stand_in, ensure_ascii=False)), (tail, None)]
-                        return
+                        return True
         runs.append((len(bare), None))
+        return True
 
     def _give_up(self, runs: list[Run]) -> None:
         """Go on as plain text: it is no JSON."""

@@ -99,6 +99,7 @@ class RequestRedactor:
         "_is_active",
         "_observe_only",
         "_plan",
+        "_reads_words",
         "_replaces_all",
         "_tag_key",
         "_unscanned",
@@ -125,6 +126,7 @@ class RequestRedactor:
         self._detector = Remembering(detector)
         self._hash_key = hash_key
         self._observe_only = plan.observe_only
+        self._reads_words = bool(plan.custom)
         self._unscanned = plan.unscanned
         self._allow = Allowlist(plan.request)
         self._is_active = plan.request.is_active or plan.unscanned is Unscanned.REFUSE
@@ -163,7 +165,7 @@ class RequestRedactor:
         Raises:
             ValueError: The body is not JSON in UTF-8.
         """
-        scan = Scan(self._detector, self._plan, self._allow)
+        scan = self._scan(self._detector)
         scan.request([loads(body)])
         return [
             Sighting(edit.kind, self._place(site), self._plan.action_for(edit.kind))
@@ -193,7 +195,7 @@ class RequestRedactor:
             if is_escaped:
                 plain = dumps(document)
                 fired = b"\\u" in plain or self._detector.may_contain(plain)
-            scan = Scan(self._detector if fired else Blind(), self._plan, self._allow)
+            scan = self._scan(self._detector if fired else Blind())
             if fired or has_opaque:
                 scan.request(holder)
         except (TooDeep, RecursionError):
@@ -201,6 +203,13 @@ class RequestRedactor:
         if self._observe_only:
             return Untouched(distinct(scan.sites), document, scan.unscanned_bytes)
         return self._act(body, dialect, holder, scan, is_suspect=is_suspect)
+
+    def _scan(self, detector: Detector) -> Scan:
+        return Scan(detector, self._plan, self._allow, reads_words=self._reads_words)
+
+    def may_contain(self, raw: bytes) -> bool:
+        """Tell whether policy could find anything in these bytes; False is a promise."""
+        return self._is_active and self._detector.may_contain(raw)
 
     def _act(self, body: bytes, dialect: Dialect, holder: list[Any], scan: Scan, *, is_suspect: bool) -> Verdict:
         findings = distinct(scan.sites)

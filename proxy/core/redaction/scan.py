@@ -24,9 +24,15 @@ MAX_DEPTH = 192
 _MAX_LEAFED = 1 << 16
 """Longest JSON text (in characters) that is read leaf by leaf where its form is not a contract."""
 _MIN_DIGITS = 7
-_HAS_SIGN = re.compile(r"[0-9@]")
+_MIN_NUMBER = 10 ** (_MIN_DIGITS - 1)
+_MAX_NUMBER = 10**20
+_MIN_SECRET = 16
+"""Fewer characters under a name of the protocol are no secret."""
+_HAS_SIGN = re.compile(r"[0-9@]|[^\x00-\x7f]")
+_UNICODE_ESCAPE = re.compile(r"\\+u00[2-7][0-9a-fA-F]")
 _JSON_STARTS = frozenset({"{", "[", " ", "\n"})
 _CONTENT, _FREE, _ENUM_WORDS, _OPAQUE_TYPES = fields.CONTENT, fields.FREE, fields.ENUM_WORDS, fields.OPAQUE_TYPES
+_MEMBERS = fields.MEMBERS
 _ITEM_LISTS = frozenset({"messages", "tools", "input", "output", "choices", "data"})
 """Lists whose members are apart for the model too."""
 _NAMES = fields.ENUMS | fields.IDS | {"model"}
@@ -102,6 +108,7 @@ class Scan:
         "_detector",
         "_path",
         "_plan",
+        "_reads_words",
         "_takes_all",
         "bracketed",
         "sites",
@@ -109,8 +116,10 @@ class Scan:
         "unscanned_bytes",
     )
 
-    def __init__(self, detector: Detector, plan: DirectionPlan, allow: Allowlist) -> None:
+    def __init__(self, detector: Detector, plan: DirectionPlan, allow: Allowlist, *, reads_words: bool = False) -> None:
+        """``reads_words``: names without any digit or @ are read too, because some type looks for words."""
         self._detector = detector
+        self._reads_words = reads_words
         self._plan = plan
         self._allow = allow
         self._takes_all = (
@@ -145,6 +154,8 @@ class Scan:
             self._list(document, "", is_free)
         elif isinstance(document, str):
             self._string(holder, 0, document, "", is_free)
+        elif isinstance(document, (int, float)):
+            self._value(holder, 0, document, "", is_free)
 
     def request(self, holder: list[Any]) -> None:
         """Walk a whole request, the only member of ``holder``.
@@ -184,7 +195,9 @@ class Scan:
             else:
                 self._list(value, label, is_free)
             path.pop()
-        elif is_free and kind is int:
+        elif (kind is int or kind is float) and (
+            is_free or (type(parent) is dict and (label in _CONTENT or label in fields.PERSONS))
+        ):
             self._number(parent, key, value, label)
 
     def _dict(self, node: dict[str, Any], is_free: bool) -> None:
@@ -193,7 +206,7 @@ class Scan:
             self.unscanned_at.append(tuple(self._path))
         inner_free = is_free or part_type == "tool_use"
         for key, value in node.items():
-            if is_free and len(key) > 4 and _HAS_SIGN.search(key):
+            if len(key) > 4 and (is_free or key not in _MEMBERS) and (self._reads_words or _HAS_SIGN.search(key)):
                 self._key(node, key)
             if type(value) is str:
                 if value not in _ENUM_WORDS:
@@ -213,12 +226,14 @@ class Scan:
         for found, pieces in self._kept_across(parts):
             sites = [self._site_of(parts[at], begun, at) for at, _, _ in pieces]
             if any(
-                edit.start < end and start < edit.end
+                edit.start < end and start < edit.end and not (start <= edit.start and edit.end <= end)
                 for site, (_, start, end) in zip(sites, pieces, strict=True)
                 for edit in site.edits
             ):
                 continue
             for nth, (site, (_, start, end)) in enumerate(zip(sites, pieces, strict=True)):
+                # What looked like a value by itself was the half of one.
+                site.edits[:] = [edit for edit in site.edits if edit.end <= start or end <= edit.start]
                 site.edits.append(Edit(start, end, found.kind, found.value, is_rest=nth > 0))
                 site.edits.sort()
                 if not any(site is known for known in self.sites):
@@ -244,16 +259,19 @@ class Scan:
         if _may_be_tag(key):
             self.bracketed.append(key)
 
-    def _number(self, parent: Any, key: Any, value: int, label: str) -> None:
-        text = str(value)
-        if len(text) < _MIN_DIGITS:
+    def _number(self, parent: Any, key: Any, value: float, label: str) -> None:
+        if value < _MIN_NUMBER or value > _MAX_NUMBER or value != int(value):
             return
-        for edit in self._found(text, label):
-            if edit.start == 0 and edit.end == len(text):
-                self.sites.append(Site(parent, key, text, [edit], (*self._path, key)))
+        digits, text = str(int(value)), str(value)
+        for edit in self._found(digits, "" if label in _CONTENT else label):
+            if edit.start == 0 and edit.end == len(digits):
+                whole = edit._replace(end=len(text), value=text)
+                self.sites.append(Site(parent, key, text, [whole], (*self._path, key)))
 
     def _string(self, parent: Any, key: Any, text: str, label: str, is_free: bool) -> None:
-        if not is_free and label in _NAMES and _is_name(label, text):
+        if not is_free and label in _NAMES and (label != "model" or not self._path) and _is_name(label, text):
+            if len(text) >= _MIN_SECRET:
+                self._secret(parent, key, text)
             return
         if len(text) >= 64:
             if label in fields.OPAQUE and is_base64(text):
@@ -267,6 +285,12 @@ class Scan:
             self.bracketed.append(text)
         edits = self._edits(text, "" if label in _CONTENT else label, is_json=label == "arguments")
         if edits:
+            self.sites.append(Site(parent, key, text, edits, (*self._path, key)))
+
+    def _secret(self, parent: Any, key: Any, text: str) -> None:
+        """Note what only looks like an id or a word of the protocol, and is a secret from end to end."""
+        edits = self._found(text, "")
+        if len(edits) == 1 and (edits[0].start, edits[0].end) == (0, len(text)):
             self.sites.append(Site(parent, key, text, edits, (*self._path, key)))
 
     def _string_with_data(self, parent: Any, key: Any, text: str, label: str) -> None:
@@ -283,11 +307,35 @@ class Scan:
             self.sites.append(Site(parent, key, text, edits, path))
 
     def _edits(self, text: str, label: str, *, is_json: bool = False, level: int = 0) -> list[Edit]:
-        if text[:1] in _JSON_STARTS and (is_json or len(text) <= _MAX_LEAFED) and is_json_text(text):
+        if (
+            text[:1] in _JSON_STARTS
+            and (is_json or len(text) <= _MAX_LEAFED or "\\u" in text or "\\/" in text)
+            and is_json_text(text)
+        ):
             if len(self._path) + level > MAX_DEPTH:
                 raise TooDeep
             return self._leaf_edits(text, level + 1)
+        if "\\u00" in text and _UNICODE_ESCAPE.search(text):
+            return self._unescaped_edits(text, label)
         return self._found(text, label)
+
+    def _unescaped_edits(self, text: str, label: str) -> list[Edit]:
+        """Read a text with pieces of JSON in it (behind a heading, in a fence) as its escapes are meant."""
+        pieces: list[str] = []
+        offsets: list[int] = []
+        at = 0
+        for escape in _UNICODE_ESCAPE.finditer(text):
+            pieces += (text[at : escape.start()], chr(int(escape[0][-2:], 16)))
+            offsets += (*range(at, escape.start()), escape.start())
+            at = escape.end()
+        pieces.append(text[at:])
+        offsets += range(at, len(text) + 1)
+        return [
+            edit._replace(
+                start=offsets[edit.start], end=offsets[edit.end], value=text[offsets[edit.start] : offsets[edit.end]]
+            )
+            for edit in self._found("".join(pieces), label)
+        ]
 
     def _leaf_edits(self, source: str, level: int) -> list[Edit]:
         """Return the findings of JSON source, with offsets into the source itself."""
@@ -298,7 +346,7 @@ class Scan:
                 continue
             if len(leaf.text) < 3 or leaf.text in fields.ENUM_WORDS:
                 continue
-            if leaf.is_key and not _HAS_SIGN.search(leaf.text):
+            if leaf.is_key and not self._reads_words and not _HAS_SIGN.search(leaf.text):
                 continue
             if "\\" in source and _may_be_tag(leaf.text):
                 self.bracketed.append(leaf.text)

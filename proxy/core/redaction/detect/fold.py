@@ -19,6 +19,9 @@ _FOLDED: dict[str, str] = {
     **dict.fromkeys(_DASHES, "-"),
     **_QUOTES,
     **{chr(0xFF01 + i): chr(0x21 + i) for i in range(94)},
+    "\ufe6b": "@",
+    **{chr(0x1D7CE + i): str(i % 10) for i in range(50)},
+    **{chr(0x1D400 + i): chr((0x41, 0x61)[i // 26 % 2] + i % 26) for i in range(676)},
     **{chr(block + i): str(i) for block in _DIGIT_BLOCKS for i in range(10)},
 }
 _PERCENT = re.compile(r"%[2-7][0-9A-Fa-f]")
