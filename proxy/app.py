@@ -57,6 +57,7 @@ from proxy.flow.relay import Relay
 from proxy.flow.reload import compile_snapshot, put_in_force
 from proxy.flow.retention import Pruner, ages_of, keep_pruning
 from proxy.flow.self_test import CASE_FAILED, prove
+from proxy.flow.shadow import Shadow
 from proxy.flow.vitals import Vitals
 from proxy.flow.waiting import WaitingLines
 from proxy.server.admin import AdminDoor
@@ -179,10 +180,7 @@ class App:
         self.witness = witness = Telemetry(self.metrics)
         self.catalog = Catalog(settings.providers)
         self._loading = asyncio.Lock()
-        history = PolicyHistory(settings.history_folder)
-        self.life = PolicyLife(
-            self.catalog, history, self._apply_kept, self._follow_folder, self.clock.unix_ms, self.witness
-        )
+        self.life = self._make_life()
         self.wall = WallClock(time.time() - time.monotonic())  # noqa: TID251 - this is its one owner
         self.budget_store = self._budget_store()
         self.budgets = Budgets(
@@ -213,6 +211,7 @@ class App:
             offload,
         )
         self.pricing = Pricing(PriceTable()) if settings.prices is not None else None
+        self.shadow = self._make_shadow()
         self._load_prices()
         self.waiting = WaitingLines(time.monotonic)
         self.attempts = Attempts(
@@ -241,6 +240,7 @@ class App:
             self._large,
             settings.audit.durability is Durability.FSYNC,
             self._content_spool(),
+            self.shadow,
         )
         self.door = DataDoor(settings.server, relay, clock, witness)
         self.rows = self._row_delivery()
@@ -266,6 +266,20 @@ class App:
             self._settings.callers,
             demands_key=self._settings.callers_file is not None,
             unix_s=time.time,  # noqa: TID251 - this is its one owner
+        )
+
+    def _make_life(self) -> PolicyLife:
+        history = PolicyHistory(self._settings.history_folder)
+        return PolicyLife(
+            self.catalog, history, self._apply_kept, self._follow_folder, self.clock.unix_ms, self.witness
+        )
+
+    def _make_shadow(self) -> Shadow | None:
+        if self._settings.shadow is None:
+            return None
+        pricing = self.pricing
+        return Shadow(
+            self.catalog, lambda: None if pricing is None else pricing.table, time.monotonic, self.clock.unix_ms
         )
 
     def _make_vitals(self) -> Vitals:
@@ -370,6 +384,7 @@ class App:
         """The calls of the admin API; each owner of a state brings its own."""
         routes = [
             *self.life.routes(),
+            *(() if self.shadow is None else self.shadow.routes()),
             *breaker_routes(self.fleet, self.vitals.deployments, self.witness, time.monotonic),
             *AuditCalls(readers(self._store_url, QUERY_S), self.clock).routes(),
             *BudgetCalls(
@@ -432,6 +447,8 @@ class App:
         add("provider_connections", "Provider connections now.", (), one(lambda: self.upstream.open_connections))
         add("open_reservations", "Budget reservations now.", (), one(lambda: self.budgets.open_reservations))
         self._add_budget_gauges(one)
+        if self.shadow is not None:
+            self._add_shadow_gauges(self.shadow, one)
         add("policy_generation", "Policy snapshots put in force.", (), one(lambda: self.catalog.generation))
         add("audit_waiting_rows", "Rows not yet in the store.", (), one(lambda: self.rows.state().lag.rows))
         add("audit_waiting_bytes", "Bytes not yet in the store.", (), one(lambda: self.rows.state().lag.bytes))
@@ -504,6 +521,15 @@ class App:
         add("budget_store_given_up", "Settlements lost in an outage.", (), one(lambda: store.given_up), is_counter=True)
         add("budget_store_failures", "Commands without an answer.", (), one(lambda: store.failures), is_counter=True)
 
+    def _add_shadow_gauges(
+        self, shadow: Shadow, one: Callable[[Callable[[], float]], Callable[[], list[Sample]]]
+    ) -> None:
+        """Show what the candidate would change; the counts begin anew with each candidate."""
+        add = self.metrics.add_gauges
+        add("shadow_exchanges", "Exchanges compared.", (), one(lambda: shadow.changes.exchanges))
+        add("shadow_changed", "Of these, those that would differ.", (), one(lambda: shadow.changes.changed))
+        add("shadow_dropped", "Exchanges not compared, for want of room.", (), one(lambda: shadow.dropped))
+
     def _add_price_gauges(self, pricing: Pricing) -> None:
         add = self.metrics.add_gauges
         labels = ("provider",)
@@ -532,10 +558,7 @@ class App:
         async with self._loading:
             snapshot, problems = await asyncio.to_thread(self._compile, folder)
             if snapshot is None:
-                # What is missing is often the consequence of what is misspelt: the cause is named first.
-                errors = [
-                    str(p) for p in sorted(problems, key=lambda p: not p.code.startswith("unknown")) if p.is_error
-                ]
+                errors = _causes_first(problems)
                 if pin is None:
                     self.vitals.policy_trouble = errors[0] if errors else "no policy"
                 self.witness.notice("policy_refused", problems=errors[:5], more=max(0, len(errors) - 5))
@@ -608,27 +631,9 @@ class App:
             async with asyncio.TaskGroup() as tasks:
                 keeper = self._keep_budget_store(tasks)
                 background = [
-                    tasks.create_task(self._keep_up("audit_delivery", self.rows.run), name="audit-delivery"),
-                    tasks.create_task(self._keep_up("audit_retention", self._prune), name="audit-retention"),
-                    tasks.create_task(self._keep_up("policy_watch", self._watch_policies), name="policy-watch"),
-                    tasks.create_task(self._keep_up("secret_watch", self._watch_secrets), name="secret-watch"),
+                    tasks.create_task(self._keep_up(name, work), name=name.replace("_", "-"))
+                    for name, work in self._background().items()
                 ]
-                if self.words is not None:
-                    background.append(
-                        tasks.create_task(self._keep_up("audit_content", self.words.run), name="audit-content")
-                    )
-                if self.pricing is not None:
-                    background.append(
-                        tasks.create_task(self._keep_up("price_watch", self._watch_prices), name="price-watch")
-                    )
-                if self._settings.callers_file is not None:
-                    background.append(
-                        tasks.create_task(self._keep_up("caller_watch", self._watch_callers), name="caller-watch")
-                    )
-                if self.checks.is_wanted:
-                    background.append(
-                        tasks.create_task(self._keep_up("free_checks", self.checks.run), name="free-checks")
-                    )
                 await self._stop.wait()
                 for task in background:
                     task.cancel()
@@ -638,6 +643,26 @@ class App:
         finally:
             beats.cancel()
             await self.close()
+
+    def _background(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """Return what runs beside the exchanges until the drain, by name; what is not switched on is not there."""
+        works: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "audit_delivery": self.rows.run,
+            "audit_retention": self._prune,
+            "policy_watch": self._watch_policies,
+            "secret_watch": self._watch_secrets,
+        }
+        if self.words is not None:
+            works["audit_content"] = self.words.run
+        if self.shadow is not None:
+            works |= {"shadow_watch": self._watch_shadow, "shadow": self.shadow.run}
+        if self.pricing is not None:
+            works["price_watch"] = self._watch_prices
+        if self._settings.callers_file is not None:
+            works["caller_watch"] = self._watch_callers
+        if self.checks.is_wanted:
+            works["free_checks"] = self.checks.run
+        return works
 
     async def _drain(self) -> None:
         server = self._settings.server
@@ -724,6 +749,20 @@ class App:
         async for result in watch_caller_keys(path, POLICY_LOOK_EVERY_S, self._caller_keys):
             self._accept_callers(result)
 
+    async def _watch_shadow(self) -> None:
+        shadow, folder = self.shadow, self._settings.shadow
+        assert shadow is not None
+        assert folder is not None
+        async for found in watch_policies(folder, POLICY_LOOK_EVERY_S):
+            snapshot, problems = await asyncio.to_thread(self._compile, found)
+            if snapshot is None:
+                errors = _causes_first(problems)
+                shadow.trouble = errors[0] if errors else "no policy"
+                self.witness.notice("shadow_refused", problems=errors[:5], more=max(0, len(errors) - 5))
+            else:
+                shadow.accept(snapshot)
+                self.witness.notice("shadow_compared", revision=snapshot.revision)
+
     async def _watch_secrets(self) -> None:
         self._secrets.load(references(self._settings), time.monotonic())
         while True:
@@ -750,3 +789,8 @@ class App:
         await self.admin.close()
         self._large.close()
         self._reader.shutdown(wait=False, cancel_futures=True)
+
+
+def _causes_first(problems: list[Problem]) -> list[str]:
+    """Return the errors; what is missing is often the consequence of what is misspelt, so that is named first."""
+    return [str(p) for p in sorted(problems, key=lambda p: not p.code.startswith("unknown")) if p.is_error]

@@ -20,7 +20,7 @@ VERBS: Final = {
     "init": "write a first config.yaml and a starter policy, after a few questions",
     "explain": "say why a request is (or was) treated as it is: rules, findings, budgets, attempts",
     "test": "play the cases beside the policies (*.cases.yaml) and say which hold",
-    "policy": "revisions of the policies: history, diff, rollback",
+    "policy": "revisions of the policies: history, diff, rollback; what a candidate would change (shadow)",
     "replay": "decide audited exchanges again under other policies and list what would change",
     "redact": "show what redaction does to a text or a JSON request, and why",
     "schema": "print the JSON Schema of config.yaml or of a policy file, for editors",

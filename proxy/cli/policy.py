@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from proxy.cli.admin_client import AdminRefused, AdminUnreachable, add_arguments, connect
 from proxy.cli.audit_store import EXIT_FINDING, EXIT_GOOD, EXIT_UNUSABLE, Unusable, find_settings
+from proxy.cli.replay import report_lines
 from proxy.core.audit.render import json_line
 from proxy.core.config.settings import Settings
 from proxy.core.policy.meaning import changes_between
@@ -35,9 +36,9 @@ def add_parser(subparsers: Any) -> None:
     """Add the verb."""
     parser = subparsers.add_parser(
         "policy",
-        help="revisions of the policies: history, diff, rollback",
+        help="revisions of the policies: history, diff, rollback, shadow",
         description="Revisions are named as in x-readygate-policy; their first 4 digits will do, and `folder` is the "
-        "policy folder as it is. Exit code of diff: 0 the same, 1 different. Of the others: 0 done, 1 refused. 2: unusable.",
+        "policy folder as it is. Exit code of diff and shadow: 0 the same, 1 different. Of the others: 0 done, 1 refused. 2: unusable.",
     )
     verbs = parser.add_subparsers(dest="policy_verb", metavar="VERB", required=True)
     history = verbs.add_parser("history", help="list the revisions that were in force, the last one first")
@@ -50,7 +51,8 @@ def add_parser(subparsers: Any) -> None:
     rollback.add_argument(
         "--pin", action="store_true", help="leave the folder alone; have the sidecar pin it until the folder changes"
     )
-    for verb in (history, diff, rollback):
+    shadow = verbs.add_parser("shadow", help="what the candidate would do otherwise with the traffic of a sidecar")
+    for verb in (history, diff, rollback, shadow):
         add_arguments(verb)
         verb.add_argument("--format", choices=("text", "json"), default="text", help="output (%(default)s)")
     parser.set_defaults(run=run)
@@ -59,6 +61,8 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the verb below; return the exit code."""
     try:
+        if args.policy_verb == "shadow":
+            return _shadow(args)
         settings = find_settings(Path(args.config))
         history = PolicyHistory(settings.history_folder)
         if args.policy_verb == "history":
@@ -133,6 +137,17 @@ def _pin(args: argparse.Namespace, kept: Kept) -> int:
     else:
         print(f"{kept.revision} is pinned until the policy folder changes")
     return EXIT_GOOD
+
+
+def _shadow(args: argparse.Namespace) -> int:
+    document = connect(args).get("/api/v1/policy/shadow")
+    if args.format == "json":
+        print(json_line(document), end="")
+    else:
+        if document["trouble"]:
+            print(f"the newest candidate cannot be used: {_clean(document['trouble'])}")
+        print("\n".join(report_lines(document)))
+    return EXIT_FINDING if document["changed"] or document["trouble"] else EXIT_GOOD
 
 
 def _texts(name: str, settings: Settings, history: PolicyHistory) -> tuple[Texts, Texts]:

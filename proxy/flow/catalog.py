@@ -219,6 +219,10 @@ class Snapshot:
         chosen = self.policies.select_for(subject, model)
         return chosen if isinstance(chosen, NoRoute) else self._routes[id(chosen)]
 
+    def route_of(self, plan: RoutePlan) -> Route:
+        """Return the compiled route of a plan that these policies chose."""
+        return self._routes[id(plan)]
+
     def route_named(self, policy: str, name: str) -> Route:
         """Return a route by its policy's and its own name; both were checked when the policy was loaded."""
         return next(r for r in self._routes.values() if r.plan.policy == policy and r.plan.name == name)

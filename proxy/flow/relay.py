@@ -38,6 +38,7 @@ from proxy.flow.metering import plan_of
 from proxy.flow.models import list_models
 from proxy.flow.outbox import Outbox, Refused
 from proxy.flow.ports import BodySource, Clock, Inbound, Responder, Witness
+from proxy.flow.shadow import Shadow
 from proxy.flow.synced_tail import SyncedTail
 from proxy.flow.uploads import gather
 from proxy.terms.errors import ProxyError
@@ -61,6 +62,8 @@ class Relay:
     """The end of an answer waits until its row is synced."""
     contents: ContentSpool | None = None
     """Where words wait that policy has kept."""
+    shadow: Shadow | None = None
+    """A candidate that is told of every exchange."""
 
     async def handle(self, inbound: Inbound, responder: Responder) -> None:
         """Carry one exchange; see ``server.door.ExchangeHandler``."""
@@ -87,6 +90,8 @@ class Relay:
             self._refuse(exchange, problem(Code.INTERNAL_ERROR))
         finally:
             exchange.close()
+            if self.shadow is not None:
+                self.shadow.ended(exchange)
         if tail is not None:
             await tail.settled()
 

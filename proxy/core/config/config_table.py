@@ -308,6 +308,13 @@ CONFIG = Table(
             "var/policies",
         ),
         Key(
+            "shadow",
+            PathText(),
+            "Folder of a candidate policy set: it decides the same traffic without effect; left out: none.",
+            None,
+            "policies-next/",
+        ),
+        Key(
             "environment",
             Text("a name", parse_name),
             "Which of a policy's `overlays` acts here.",

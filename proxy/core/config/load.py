@@ -190,6 +190,7 @@ def _settings(top: Section, base_dir: Path) -> Settings:
     return Settings(
         server=_server(top["server"]),
         policies=base_dir / top["policies"],
+        shadow=None if top["shadow"] is None else base_dir / top["shadow"],
         policies_history=None if top["policies_history"] is None else base_dir / top["policies_history"],
         environment=top["environment"],
         policy_cases=PolicyCases(top["policy_cases"]),

@@ -261,6 +261,8 @@ class Settings:
     policy_cases: PolicyCases = PolicyCases.REFUSE
     policies_history: Path | None = None
     """Where revisions that were put in force are kept; None: beside the rows that wait."""
+    shadow: Path | None = None
+    """Folder of a candidate that decides without effect; None: none."""
     environment: str | None = None
     """Which overlay of the policies acts here; None: none."""
     default_provider: str | None = None

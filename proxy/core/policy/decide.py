@@ -107,11 +107,19 @@ class Difference(NamedTuple):
 
 def decide(policies: PolicySet, facts: Facts, *, enforce: bool = False) -> Decision:
     """Decide an exchange; ``enforce`` takes policies of ``mode: observe`` as if they acted."""
-    if policies.asks_more:
-        subject = Subject(facts.app, facts.caller, facts.user, facts.model or "", facts.path, facts.fields)
-        plan = policies.select_for(subject, facts.model)
-    else:
-        plan = policies.select(facts.app, facts.model, facts.path)
+    return decide_plan(plan_for(policies, facts), facts, enforce=enforce)
+
+
+def plan_for(policies: PolicySet, facts: Facts) -> RoutePlan | NoRoute:
+    """Return the route that takes an exchange."""
+    if not policies.asks_more:
+        return policies.select(facts.app, facts.model, facts.path)
+    subject = Subject(facts.app, facts.caller, facts.user, facts.model or "", facts.path, facts.fields)
+    return policies.select_for(subject, facts.model)
+
+
+def decide_plan(plan: RoutePlan | NoRoute, facts: Facts, *, enforce: bool = False) -> Decision:
+    """Decide an exchange that this route takes, or none."""
     if isinstance(plan, NoRoute):
         return Decision(refusal=_NO_ROUTE[plan.reason])
     return decide_route(plan, facts, enforce=enforce)

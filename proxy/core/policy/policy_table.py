@@ -497,6 +497,6 @@ POLICY = Table(
         Key("audit", _AUDIT, "What the record must hold.", "{}", "{required: true}"),
         Key("readiness", _READINESS, "What has to be well for /readyz.", "{}", "{require: [policy, spool]}"),
     ),
-    later=dict.fromkeys(("rollout", "shadow"), NOT_YET),
-    homes=dict.fromkeys(("providers", "server", "callers", "log", "default_provider"), "config.yaml"),
+    later=dict.fromkeys(("rollout",), NOT_YET),
+    homes=dict.fromkeys(("shadow", "providers", "server", "callers", "log", "default_provider"), "config.yaml"),
 )
