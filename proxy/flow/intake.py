@@ -21,6 +21,11 @@ from proxy.flow.ports import BodySource
 OFFLOAD_ABOVE_BYTES: Final = 256 * 1024
 """Bodies above this are read in a worker thread, so that the event loop does not stand still."""
 
+_HEAVY_ABOVE_BYTES: Final = 24 * 1024
+_MAX_SIGNS: Final = 12 * 1024
+_SIGNS: Final = b"0123456789@%[\\"
+"""What values are made of: each costs up to a microsecond to judge, other characters some nanoseconds."""
+
 MULTIPART_PEEK_BYTES: Final = 64 * 1024
 _MULTIPART_MODEL = re.compile(rb'name="?model"?\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})\r\n', re.IGNORECASE)
 _MODEL_VALUE = re.compile(rb'"model"\s*:\s*"((?:[^"\\]|\\.)*)"')
@@ -47,6 +52,14 @@ class Request:
     user: str = ""
     upload: BodySource | None = None
     """What is left of a body that was looked into and is too large to be gathered."""
+
+
+def takes_long(body: bytes) -> bool:
+    """True when redacting a body may hold up other exchanges: it is large, or dense with what values are made of."""
+    size = len(body)
+    if size <= _HEAVY_ABOVE_BYTES:
+        return False
+    return size > OFFLOAD_ABOVE_BYTES or size - len(body.translate(None, _SIGNS)) > _MAX_SIGNS
 
 
 def read_json(body: bytes, dialect: Dialect) -> Request | Problem:

@@ -32,6 +32,7 @@ from proxy.flow.intake import (
     model_in_multipart,
     parsed,
     read_json,
+    takes_long,
 )
 from proxy.flow.large_bodies import LargeBodies, redact_body
 from proxy.flow.metering import plan_of
@@ -144,7 +145,8 @@ class Relay:
         if refusal is not None:
             return refusal
         if (
-            len(request.body) > OFFLOAD_ABOVE_BYTES
+            request.document is None
+            and request.body
             and exchange.dialect is not Dialect.OTHER
             and route.reads_documents(is_stream=request.is_stream)
         ):
@@ -207,7 +209,7 @@ class Relay:
         if not body:
             return _unscanned(exchange, route) if request.upload is not None else None
         plan = route.plan.redaction
-        if len(body) > OFFLOAD_ABOVE_BYTES:
+        if takes_long(body):
             result = await self.large.redact(body, exchange.dialect, content_type, plan)
         else:
             result = redact_body(redactor, plan, body, exchange.dialect, content_type, request.document)

@@ -12,7 +12,7 @@ from typing import Any
 
 from proxy.core.dialect import Dialect
 from proxy.core.redaction.actions import StandIns
-from proxy.core.redaction.edits import apply_edits, moved
+from proxy.core.redaction.edits import Renames, apply_edits, moved
 from proxy.core.redaction.jsonio import dumps, loads
 from proxy.core.redaction.marks import GrowingDetector, Marks
 from proxy.core.redaction.normal import Allowlist
@@ -96,11 +96,13 @@ class AnswerRedactor:
         scan = Scan(self._detector, marks.plan, self._allow)
         scan.answer(holder)
         changed = False
+        renames = Renames()
         for site in sorted(scan.sites, key=lambda site: site.is_key):  # keys last: the others know their places by them
-            moves = apply_edits(site, marks.settle)
+            moves = apply_edits(site, marks.settle, renames)
             if moves:
                 changed = True
                 _mend(holder[0], site, moves)
+        renames.carry_out()
         return dumps(holder[0]) if changed else body
 
     @staticmethod

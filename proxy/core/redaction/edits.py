@@ -21,12 +21,48 @@ def moved(at: int, moves: list[Move]) -> int:
     return at + sum(by for end, by in moves if end <= at)
 
 
-def apply_edits(site: Site, stand_in_for: Callable[[str, str], str | None]) -> list[Move]:
+class Renames:
+    """Members that get other names, gathered so that each object is written once however many they are."""
+
+    __slots__ = ("_by_parent",)
+
+    def __init__(self) -> None:
+        self._by_parent: dict[int, tuple[dict[str, Any], dict[str, str]]] = {}
+
+    def add(self, parent: dict[str, Any], old: str, new: str) -> None:
+        """Note that a member goes by another name."""
+        self._by_parent.setdefault(id(parent), (parent, {}))[1][old] = new
+
+    def carry_out(self) -> None:
+        """Give the names; places stay, and members whose names would become one keep apart."""
+        for parent, names in self._by_parent.values():
+            taken: dict[str, int] = dict.fromkeys(parent, 1)
+            members: list[tuple[str, Any]] = []
+            for key, value in parent.items():
+                name = names.get(key, key)
+                if name != key and name in taken:
+                    name = self._apart(name, taken)
+                taken.setdefault(name, 1)
+                members.append((name, value))
+            parent.clear()
+            parent.update(members)
+
+    @staticmethod
+    def _apart(name: str, taken: dict[str, int]) -> str:
+        while True:
+            taken[name] += 1
+            other = f"{name} ({taken[name]})"
+            if other not in taken:
+                return other
+
+
+def apply_edits(site: Site, stand_in_for: Callable[[str, str], str | None], renames: Renames) -> list[Move]:
     """Write stand-ins over the findings of one place; return what moved, nothing when nothing changed.
 
     Args:
         site: The place.
         stand_in_for: Type and value -> stand-in, or None to leave the value.
+        renames: Takes what becomes of a member's name; the caller carries it out when all places are written.
     """
     text = site.text
     pieces: list[str] = []
@@ -46,7 +82,7 @@ def apply_edits(site: Site, stand_in_for: Callable[[str, str], str | None]) -> l
     if pieces:
         text = "".join(pieces) + text[done:]
         if site.is_key:
-            _rename(site.parent, site.key, text)
+            renames.add(site.parent, site.key, text)
         else:
             site.parent[site.key] = text
     return moves
@@ -59,14 +95,3 @@ def _as_source(stand_in: str, depth: int, *, is_number: bool) -> str:
     for _ in range(depth):
         stand_in = json.dumps(stand_in, ensure_ascii=False)[1:-1]
     return stand_in
-
-
-def _rename(parent: dict[str, Any], old: str, new: str) -> None:
-    """Give a member another name, its place unchanged; two that would become one keep apart."""
-    name, again = new, 1
-    while name in parent:
-        again += 1
-        name = f"{new} ({again})"
-    members = [(name if key == old else key, value) for key, value in parent.items()]
-    parent.clear()
-    parent.update(members)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hmac
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 from proxy.core.dialect import Dialect
 from proxy.core.redaction import fields
 from proxy.core.redaction.actions import StandIns
-from proxy.core.redaction.edits import apply_edits
+from proxy.core.redaction.edits import Renames, apply_edits
 from proxy.core.redaction.jsonio import dumps, loads
 from proxy.core.redaction.normal import Allowlist
 from proxy.core.redaction.scan import Blind, Detector, Scan, Site, TooDeep, count_kinds, distinct
@@ -27,6 +28,8 @@ from proxy.terms.redaction import Action, DirectionPlan, Placeholders, Redaction
 UNSCANNED_KIND = "UNSCANNED"
 """What ``Blocked.kinds`` says when the policy refuses content that cannot be read."""
 
+_MAX_PLACES = 64
+"""More places than this are not told of."""
 _KEYS = re.compile(rb'"(?:[^"\\]|\\.)*"[ \t\r\n]*(:)?')
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}\Z")
 
@@ -221,14 +224,16 @@ class RequestRedactor:
             vault = Vault((tag for text in scan.bracketed for tag in folded_tags(text)), self._tag_key)
         makes = StandIns(self._plan, vault, self._hash_key, are_stable=dialect is Dialect.EMBEDDINGS)
         sanitized: dict[tuple[str, str], None] = {}
+        renames = Renames()
         keys: list[Site] = []
         for site in scan.sites:
             if site.is_key:
                 keys.append(site)
             else:
-                self._apply(site, makes, sanitized)
+                self._apply(site, makes, sanitized, renames)
         for site in keys:  # last, because the other sites know their places by the old names
-            self._apply(site, makes, sanitized)
+            self._apply(site, makes, sanitized, renames)
+        renames.carry_out()
         document = holder[0]
         if not sanitized and not (is_suspect and has_repeated_keys(body, document)):
             return Untouched(findings, document, scan.unscanned_bytes)
@@ -240,15 +245,16 @@ class RequestRedactor:
         if Action.BLOCK in self._actions:
             kinds = [kind for kind in findings if self._plan.action_for(kind) is Action.BLOCK]
         if kinds:
-            where = [self._place(site) for site in scan.sites if any(edit.kind in kinds for edit in site.edits)]
+            sites = (site for site in scan.sites if any(edit.kind in kinds for edit in site.edits))
+            where = [self._place(site) for site in islice(sites, _MAX_PLACES)]
             return Blocked(tuple(kinds), tuple(dict.fromkeys(where)), findings)
         if scan.unscanned_at and self._unscanned is Unscanned.REFUSE:
-            where = [self._spell(path) for path in scan.unscanned_at]
+            where = [self._spell(path) for path in scan.unscanned_at[:_MAX_PLACES]]
             return Blocked((UNSCANNED_KIND,), tuple(dict.fromkeys(where)), findings)
         return None
 
     @staticmethod
-    def _apply(site: Site, makes: StandIns, sanitized: dict[tuple[str, str], None]) -> None:
+    def _apply(site: Site, makes: StandIns, sanitized: dict[tuple[str, str], None], renames: Renames) -> None:
         """Put the stand-ins into one place of the document."""
 
         def settled(kind: str, value: str) -> str | None:
@@ -257,7 +263,7 @@ class RequestRedactor:
                 sanitized[kind, value] = None
             return stand_in
 
-        apply_edits(site, settled)
+        apply_edits(site, settled, renames)
 
     def _place(self, site: Site) -> str:
         return self._spell(site.path) + (" (a key)" if site.is_key else "")

@@ -223,8 +223,9 @@ class Scan:
 
     def _split_values(self, parts: list[Any], begun: int) -> None:
         """Find values that begin in one text part and go on in the next; sites from ``begun`` on are of this list."""
+        known = {id(site.parent): site for site in self.sites[begun:] if site.key == "text" and not site.is_key}
         for found, pieces in self._kept_across(parts):
-            sites = [self._site_of(parts[at], begun, at) for at, _, _ in pieces]
+            sites = [known.get(id(parts[at])) or self._site_of(parts[at], at) for at, _, _ in pieces]
             if any(
                 edit.start < end and start < edit.end and not (start <= edit.start and edit.end <= end)
                 for site, (_, start, end) in zip(sites, pieces, strict=True)
@@ -236,7 +237,8 @@ class Scan:
                 site.edits[:] = [edit for edit in site.edits if edit.end <= start or end <= edit.start]
                 site.edits.append(Edit(start, end, found.kind, found.value, is_rest=nth > 0))
                 site.edits.sort()
-                if not any(site is known for known in self.sites):
+                if id(site.parent) not in known:
+                    known[id(site.parent)] = site
                     self.sites.append(site)
 
     def _kept_across(self, parts: list[Any]) -> Iterator[tuple[Edit, list[Piece]]]:
@@ -246,10 +248,7 @@ class Scan:
                 if len(pieces) > 1:
                     yield edit, pieces
 
-    def _site_of(self, part: dict[str, Any], begun: int, at: int) -> Site:
-        for site in self.sites[begun:]:
-            if site.parent is part and site.key == "text" and not site.is_key:
-                return site
+    def _site_of(self, part: dict[str, Any], at: int) -> Site:
         return Site(part, "text", part["text"], [], (*self._path, at, "text"))
 
     def _key(self, parent: dict[str, Any], key: str) -> None:

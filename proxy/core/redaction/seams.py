@@ -5,7 +5,10 @@ Owns the joining and the way back from joined offsets to parts. Does not know wh
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import islice
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 _REACH = 160
@@ -27,7 +30,10 @@ class Seam(NamedTuple):
         """Return what ``text[start:end]`` is in the parts, or nothing when it is not contiguous there."""
         pieces: list[Piece] = []
         covered = 0
-        for offset, length, part, inner in self.segments:
+        first = max(0, bisect_right(self.segments, start, key=itemgetter(0)) - 1)
+        for offset, length, part, inner in islice(self.segments, first, None):
+            if offset >= end:
+                break
             begin, stop = max(start, offset), min(end, offset + length)
             if begin < stop:
                 pieces.append((part, inner + begin - offset, inner + stop - offset))

@@ -6,6 +6,7 @@ Owns the findings of one search. Knows no family.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 
 from proxy.core.redaction.detect.labels import Label, LabelIndex
 from proxy.terms.redaction import Finding
@@ -107,7 +108,8 @@ def resolve(found: list[tuple[int, int, int, Finding]]) -> list[Finding]:
         taken.clear()
         for item in sorted(cluster):
             finding = item[3]
-            if all(finding.end <= other.start or finding.start >= other.end for other in taken):
-                taken.append(finding)
-        kept.extend(sorted(taken))
+            at = bisect_left(taken, finding)  # disjoint and in order, so only the neighbours can overlap
+            if (at == 0 or taken[at - 1].end <= finding.start) and (at == len(taken) or finding.end <= taken[at].start):
+                taken.insert(at, finding)
+        kept.extend(taken)
     return kept
