@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from proxy.core.audit.content import ANSWER, REQUEST, Content, Part, StreamText, part_of
+from proxy.core.audit.row import MAX_TEXT_BYTES
+from proxy.core.audit.sanitise import clean_text
 from proxy.core.dialect import Dialect
 from proxy.core.policy.model import ContentRule
 from proxy.core.redaction import AnswerRedactor, StreamRestorer, Vault
@@ -45,6 +47,10 @@ class ContentSpool(Protocol):
 
     def keep(self, content: Content) -> bool:
         """Seal and write; False when that failed (it has been counted). Raises nothing."""
+        ...
+
+    def lose(self) -> None:
+        """Count content that could not be put together."""
         ...
 
     def read(self, max_items: int) -> list[Content]:
@@ -108,7 +114,17 @@ class ContentDraft:
         return (_Tap(text, reader), *transforms)
 
     def seal(self, facts: ExchangeFacts) -> None:
-        """Keep what there is, before the row of the exchange."""
+        """Keep what there is, before the row of the exchange. Raises nothing: the row has to be written."""
+        try:
+            content = self._gathered(facts)
+        except Exception:  # noqa: BLE001 - whatever a provider sent, the row comes first; what is lost is counted
+            self._spool.lose()
+            facts.notes.append(LOST)
+            return
+        if content.parts and not self._spool.keep(content):
+            facts.notes.append(LOST)
+
+    def _gathered(self, facts: ExchangeFacts) -> Content:
         mode = "full" if self._rule.is_full else "redacted"
         parts = []
         if self._request is not None:
@@ -117,10 +133,9 @@ class ContentDraft:
             parts.append(part_of(ANSWER, mode, self._answer))
         elif self._stream is not None:
             parts.append(Part(ANSWER, mode, self._stream.is_cut, self._stream.text))
-        if parts:
-            expires = facts.ts_ms + int(self._rule.retention_s * 1000)
-            if not self._spool.keep(Content(facts.id, facts.ts_ms, facts.user, expires, tuple(parts))):
-                facts.notes.append(LOST)
+        user, _ = clean_text(facts.user, MAX_TEXT_BYTES)  # as the row has it
+        expires = facts.ts_ms + int(self._rule.retention_s * 1000)
+        return Content(facts.id, facts.ts_ms, user, expires, tuple(parts))
 
 
 class _Tap:

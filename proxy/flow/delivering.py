@@ -41,6 +41,7 @@ DRAINING: Final = "draining"
 """The message of the cancellation that a drain sends; any other cancellation means that the caller left."""
 
 _ACCOUNT_IDS = re.compile(rb"\b(org|proj|acct|user)[-_][A-Za-z0-9]{8,}")
+_BARE_WORD = re.compile(r"[A-Za-z_][\w.-]{0,63}\Z|[0-9]{1,4}\Z", re.ASCII)
 _BREAKS_OF_THE_WIRE: Final = frozenset({Outcome.RESET, Outcome.TRUNCATED})
 _USAGE_MAX_BYTES: Final = 4 * 1024 * 1024
 
@@ -165,13 +166,14 @@ class Delivery:
             is_decoded = True
         if answers is not None and is_text(head) and (coding is None or is_decoded):
             body = redact_error(exchange, answers, body)
+        told = _ACCOUNT_IDS.sub(rb"\1-***", self.upstream.mask(provider, body)) if is_own else body
+        facts.error_code, facts.error_message = _error_words(told, facts.error_code)
         if exchange.vault is not None and not exchange.vault.is_empty:
             body = AnswerRestorer(exchange.vault, exchange.dialect).whole(body)
         if is_own:
             body = _ACCOUNT_IDS.sub(rb"\1-***", self.upstream.mask(provider, body))
         facts.http_status = head.status
         facts.response_bytes = len(body)
-        facts.error_code, facts.error_message = _error_words(body, facts.error_code)
         exchange.seal()
         block = exchange.header_block(head, is_decoded=is_decoded)
         block = self.upstream.mask(provider, block) + b"x-readygate-fault: provider\r\n"
@@ -408,14 +410,18 @@ def _usage_of(body: bytes) -> Usage | None:
 
 
 def _error_words(body: bytes, fallback: str) -> tuple[str, str]:
-    """Return the code of a provider's error and a message that cannot hold prompt text: its type."""
+    """Return the code of a provider's error and a message that cannot hold prompt text: its type.
+
+    Both are kept only as the bare words they are meant to be: some servers write sentences there.
+    """
     try:
         document = orjson.loads(body)
         error = document["error"]
         code, kind = error.get("code"), error.get("type")
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return fallback, ""
-    return str(code or kind or fallback)[:100], str(kind or "")[:100]
+    words = [str(word) if _BARE_WORD.match(str(word)) else "" for word in (code, kind) if word]
+    return next(filter(None, words), fallback), str(kind) if kind and _BARE_WORD.match(str(kind)) else ""
 
 
 def _responses_error(code: str, message: str, request_id: str) -> bytes:

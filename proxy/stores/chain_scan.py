@@ -82,9 +82,11 @@ class SqliteChains:
         try:
             uri = f"{self.path.absolute().as_uri()}?mode=ro"
             self._connection = connection = sqlite3.connect(uri, uri=True, timeout=5.0, isolation_level=None)
+            # SQLite takes any type in any column: what is none of ours must end as a finding, not as our failure.
+            connection.text_factory = _text
             connection.execute("BEGIN")
-            gaps = [Gap(*values) for values in connection.execute(_GAPS)]
-            records = [Record(*values) for values in connection.execute(_RECORDS)]
+            gaps = [Gap(*map(_fit, values, _OF_GAP)) for values in connection.execute(_GAPS)]
+            records = [Record(*map(_fit, values, _OF_RECORD)) for values in connection.execute(_RECORDS)]
             (count,) = connection.execute("SELECT count(*) FROM audit").fetchone()
         except sqlite3.Error as exc:
             raise SinkUnavailable(f"sqlite {self.path}: {exc}") from exc
@@ -95,12 +97,37 @@ class SqliteChains:
             raise SinkUnavailable("the chains come before the rows")
         cursor = self._connection.execute(_ORDERED)
         while found := cursor.fetchmany(_AT_ONCE):
-            yield [Row(*values) for values in found]
+            yield [_row_of_sqlite(values) for values in found]
 
     async def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+_OF_GAP: Final = (str, int, int, int, object, object, int, bytes)
+_OF_RECORD: Final = (str, int, int, str, int, str, str, bytes)
+_OF_ROW: Final = {"id": str, "ts": int, "writer": str, "epoch": int, "seq": int, "hash": bytes, "seal": bytes}
+_TYPED: Final = [(Row._fields.index(name), kind) for name, kind in _OF_ROW.items()]
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def _fit(value: Any, kind: type) -> Any:
+    """Return a value of this type: itself, or one that fits nothing that was ever bound."""
+    return value if value is None or isinstance(value, kind) else _MISFITS[kind]
+
+
+_MISFITS: Final[dict[type, Any]] = {str: "\N{REPLACEMENT CHARACTER}", int: -1, bytes: b""}
+
+
+def _row_of_sqlite(values: tuple[Any, ...]) -> Row:
+    row = Row(*values)
+    if all(values[index] is None or type(values[index]) is kind for index, kind in _TYPED):
+        return row
+    return row._replace(**{name: _fit(getattr(row, name), kind) for name, kind in _OF_ROW.items()})
 
 
 class PostgresChains:

@@ -54,6 +54,10 @@ class ContentFolder:
             self._lost += 1
         return is_kept
 
+    def lose(self) -> None:
+        """Count content that could not be put together."""
+        self._lost += 1
+
     def _keep(self, content: Content) -> bool:
         if self._keys is None:
             return False

@@ -114,6 +114,8 @@ class SqlitePeople:
             f"SELECT ts, id, seal, {_NAMED} FROM audit WHERE user_id = ? AND user_id <> '' AND ts < ? LIMIT ?",  # noqa: S608 - fixed
             (user, before_ms, _AT_ONCE),
         ).fetchall()
+        # By exchange, too: a name that was cut to fit its row is another subject.
+        connection.executemany("DELETE FROM audit_content WHERE id = ?", [(row_id,) for _, row_id, *_ in found])
         changes = [(erased_seal(seal, *personal), ts, row_id) for ts, row_id, seal, *personal in found]
         connection.executemany(
             f"UPDATE audit SET {_EMPTIED}, seal = ? WHERE ts = ? AND id = ?",  # noqa: S608 - fixed
@@ -217,6 +219,8 @@ class PostgresPeople:
                 user,
                 before,
             )
+            # By exchange, too: a name that was cut to fit its row is another subject.
+            await connection.execute("DELETE FROM audit_content WHERE id = ANY($1)", [values[0] for values in found])
             seals = [
                 erased_seal(seal, user_id, conversation, error, _canonical(metadata))
                 for _, _, seal, user_id, conversation, error, metadata in found

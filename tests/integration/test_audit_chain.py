@@ -163,6 +163,31 @@ async def test_tampering_is_named_by_writer_and_sequence(
     assert (str(writer), named) == (first.writer, first.seq)
 
 
+async def test_values_of_another_type_are_findings_and_no_failure(tmp_path: Path) -> None:
+    """SQLite takes anything in any column: nobody may keep the record from being verified that way."""
+    store_url = f"sqlite:///{tmp_path}/audit.db"
+    sink = make_sink(store_url)
+    await filled(tmp_path, sink)
+    await sink.close()
+    changes = (
+        "seal = 'text' || seal",
+        "seal = 7",
+        "provider = x'ff00'",
+        "cost_usd = 'much'",
+        "hash = 'x'",
+        "writer = x'00'",
+    )
+    for number, change in enumerate(changes):
+        await run_sql(
+            store_url, f"UPDATE audit SET {change} WHERE seq = (SELECT seq FROM audit LIMIT 1 OFFSET {30 * number})"
+        )
+    await run_sql(store_url, "UPDATE audit_checkpoints SET body = x'ff'")
+    found = [finding.what for finding in (await verified(store_url)).findings]
+
+    assert {"forged", "edited", "bad_signature"} <= set(found)
+    assert len(changes) <= len(found)
+
+
 async def test_cut_tail_is_found_by_its_checkpoint(store_url: str, sink: Sink, tmp_path: Path) -> None:
     """Deleting the newest rows breaks no link; the checkpoint that names one of them does not forget."""
     await filled(tmp_path, sink)

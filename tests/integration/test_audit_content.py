@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -26,6 +27,7 @@ from proxy.stores.people import open_people
 from proxy.stores.retention import open_pruner
 from tests.support.audit import TS_MS
 from tests.support.audit_proof import KEYS, run_sql
+from tests.support.raw_provider import raw_provider
 from tests.support.wire import Sidecar, ask, chat, eventually, request, sidecar_for, threaded_simulator
 
 pytestmark = pytest.mark.integration
@@ -245,3 +247,44 @@ def test_folder_gives_back_what_it_kept_and_holds_its_bound(tmp_path: Path) -> N
     assert (0, [content_of(1).id]) == (again.state().waiting, os.listdir(tmp_path / "content"))
     assert not ContentFolder(tmp_path / "none", None, 1000).keep(content_of(1))
     assert b"words" not in everything(tmp_path)
+
+
+def test_strange_words_lose_no_row_and_come_into_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half characters from both sides, and a provider that repeats the question in the code of its error."""
+    monkeypatch.setenv("AUDIT_KEY", KEY)
+    document = {"model": "m", "stream": True, "messages": [{"role": "user", "content": MAIL}], "user": "ana\ud800"}
+    ask_with_half = request("POST", "/v1/chat/completions", json.dumps(document).encode())
+    halves = [rb'{"choices":[{"index":0,"delta":{"content":"%b"}}]}' % text for text in (rb"a\ud83d", rb"\ude00b")]
+    events = b"".join(b"data: " + event + b"\n\n" for event in (*halves, b"[DONE]"))
+    error = json.dumps(
+        {"error": {"code": f"no answer to {MAIL}", "type": "[EMAIL-1] is bad", "message": MAIL}}
+    ).encode()
+    with raw_provider() as provider:
+        config = f'providers: {{main: {{base_url: "{provider.base_url}"}}}}\n'
+        config += "audit: {key: {env: AUDIT_KEY}, batch_wait: 10ms}\n"
+        with sidecar_for(tmp_path, config, REDACTED, env=SECRETS) as served:
+            head = b"HTTP/1.1 %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n"
+            provider.answer(head % (b"200 OK", b"text/event-stream", len(events)) + events)
+            streamed = served.ask(ask_with_half)
+            provider.answer(head % (b"400 Bad Request", b"application/json", len(error)) + error)
+            refused = served.ask(ask_with_half)
+            store_url = f"sqlite:///{served.folder}/var/audit.db"
+            eventually(lambda: 2 == len(rows_in(store_url)), "both rows")
+            words = shown(served, streamed.get("x-readygate-id") or "")
+            rows = rows_in(store_url)
+            code = audit(served, "erase", "--user", rows[0][0], "--yes").code
+
+    assert (200, 400) == (streamed.status, refused.status)
+    assert "a\U0001f600b" == words["answer"]["text"]
+    assert [("ana\\ud800", "success", ""), ("ana\\ud800", "error", "")] == [(row[0], row[1], row[3]) for row in rows]
+    assert MAIL not in str(rows)
+    assert (0, [(0,)]) == (code, sql(store_url, "SELECT count(*) FROM audit_content"))
+
+
+def rows_in(store_url: str) -> list[Any]:
+    if not Path(store_url.removeprefix("sqlite:///")).exists():
+        return []
+    try:
+        return sql(store_url, "SELECT user_id, status, error_code, error_message FROM audit ORDER BY ts, id")
+    except sqlite3.OperationalError:
+        return []

@@ -108,7 +108,7 @@ def seal_alone(row: Row, secret: bytes) -> Row:
 
 
 def commitment(row: Row) -> bytes | None:
-    """Return what binds the personal columns of a row; None when its seal is none of ours."""
+    """Return what binds the personal columns of a row; None when seal or columns are none of ours."""
     sealed = erased_seal(row.seal, row.user_id, row.conversation, row.error_message, row.metadata)
     return None if sealed is None else sealed[9:]
 
@@ -124,10 +124,13 @@ def erased_seal(seal: bytes | None, user_id: str, conversation: str, error_messa
 
 def hash_of(row: Row, before: bytes) -> bytes | None:
     """Return the hash a row must have behind ``before``; None when its seal is none of ours."""
-    bound = commitment(row)
-    if bound is None or row.seal is None:
+    try:
+        bound = commitment(row)
+        if bound is None or row.seal is None:
+            return None
+        return sha256(before + row.seal[1:9] + bound + _open_text(row[:_FIRST], row[_FIRST:])).digest()
+    except TypeError:  # a column of another type than was ever bound
         return None
-    return sha256(before + row.seal[1:9] + bound + _open_text(row[:_FIRST], row[_FIRST:])).digest()
 
 
 def gap_hash(before: bytes, position: int, gap: Gap) -> bytes:

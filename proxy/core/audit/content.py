@@ -6,6 +6,7 @@ anywhere before it is sealed.
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -96,23 +97,28 @@ class StreamText:
     @property
     def text(self) -> str:
         """Everything said so far; lanes are parted by a blank line."""
-        return "\n\n".join("".join(pieces) for pieces in self._lanes.values())
+        text = "\n\n".join("".join(pieces) for pieces in self._lanes.values())
+        # Providers cut characters between events: halves that meet again are one, those that do not are no text.
+        return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
     def _take(self, data: bytes) -> None:
         try:
             document = orjson.loads(data)
         except ValueError:
-            return
+            try:
+                document = json.loads(data)  # takes half a character
+            except (ValueError, RecursionError):
+                return
         if isinstance(document, dict):
             for lane, text in _said(document):
                 self._add(lane, text)
 
     def _add(self, lane: str, text: str) -> None:
         room = MAX_PART_BYTES - self._bytes
-        raw = text.encode("utf-8", "replace")
+        raw = text.encode("utf-8", "surrogatepass")
         if len(raw) > room:
             self.is_cut = True
-            text = raw[:room].decode("utf-8", "ignore")
+            text = raw[:room].decode("utf-8", "ignore") if room > 0 else ""
         self._bytes += len(raw)
         self._lanes.setdefault(lane, []).append(text)
 

@@ -32,7 +32,9 @@ Columns = tuple[Any, ...]
 
 _VERSION: Final = 2
 _NUL = b"\\u0000"
-_TEXT_LIMITS: Final = (1024, 512, 256, 96, 40, 4)
+MAX_TEXT_BYTES: Final = 1024
+"""Longest text of a row that is not cut further to fit."""
+_TEXT_LIMITS: Final = (MAX_TEXT_BYTES, 512, 256, 96, 40, 4)
 """Byte limits of one text, tried in order until the payload fits; the last fits even when every byte is a
 control character, which JSON inside JSON spells with seven."""
 _WORDS: Final[dict[str | None, str]] = {

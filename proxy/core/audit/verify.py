@@ -93,6 +93,8 @@ class Verifier:
         self._stated: dict[_Key, _Statements] = {}
         self._gaps: dict[_Key, list[Gap]] = {}
         self._alone: dict[str, tuple[_Key, int, bytes]] = {}
+        self._unheard: set[_Key] = set()
+        """Chains with records of keys that are not trusted here."""
         self._seen: set[_Key] = set()
         self._walk: _Walk | None = None
 
@@ -103,7 +105,9 @@ class Verifier:
         for gap in gaps:
             self.report.gaps += 1
             self.report.shed += gap.shed or 0
-            if gap.hash is not None:
+            if gap.hash is None and gap.ts > self._chained_since_ms:
+                self.report.add(Finding("forged", gap.writer, gap.epoch, gap.seq, "", "a gap record without a hash"))
+            elif gap.hash is not None:
                 self._gaps.setdefault((gap.writer, gap.epoch), []).append(gap)
 
     def feed(self, row: Row) -> None:
@@ -117,6 +121,8 @@ class Verifier:
         if stands_alone(row):
             if hash_of(row, Chain.begin(row.writer, row.epoch).hash) != row.hash:
                 report.add(Finding("edited", row.writer, row.epoch, row.seq, row.id, "an interrupted exchange"))
+            elif known is None:
+                self._unlisted(row)
             return
         if row.hash is None and (row.writer, row.epoch) not in self._stated:
             report.unchained += 1
@@ -124,6 +130,18 @@ class Verifier:
                 report.add(Finding("forged", row.writer, row.epoch, row.seq, row.id, "has no place in any chain"))
             return
         self._walk_of((row.writer, row.epoch)).row(row)
+
+    def _unlisted(self, row: Row) -> None:
+        """Judge a row that says it stands alone and that no record lists: its hash anybody can compute."""
+        key = (row.writer, row.epoch)
+        if key in self._unheard:
+            self.report.uncovered += 1
+        elif key in self._stated:
+            self.report.add(Finding("forged", *key, row.seq, row.id, "no record lists this interrupted exchange"))
+        elif row.ts < self._unsigned_before_ms:
+            self.report.add(Finding("unsigned", *key, row.seq, row.id, "an interrupted exchange"))
+        else:
+            self.report.uncovered += 1
 
     def finish(self) -> Report:
         """End the walk and return what it saw."""
@@ -141,6 +159,7 @@ class Verifier:
         said = read_body(record)
         if verdict is None:
             self.report.unknown_keys += 1
+            self._unheard.add((record.writer, record.epoch))
             return
         if verdict is False or said is None:
             detail = f"a {record.kind} record of key {record.key[:40]}"

@@ -328,3 +328,29 @@ def test_record_of_a_later_release_is_passed_over() -> None:
     world.records.append(signed(Draft(WRITER, 1, 1, "of_tomorrow", 1, body)))
 
     assert [] == world.found()
+
+
+def test_invented_interrupted_exchange_is_found() -> None:
+    """A row that says it stands alone carries a hash that anybody can compute: only the signed list makes it true."""
+    world, cut = World(), typical_exchange(77)
+    row = seal_alone(merge(encode_begin(cut), None, Stamp(WRITER, 1, 333)), SECRET)
+    world.rows.append(row)
+    assert [("forged", 333)] == world.found()
+
+    world.records += [signed(draft) for draft in interrupted([row], TS_MS)]
+    assert [] == world.found()
+    world.records[-1] = signed(interrupted([row], TS_MS)[0], key="another's")
+    assert ([], 1) == (world.found(), world.report().uncovered)
+
+    stranger = row._replace(writer=WRITER.replace("1", "9"))
+    world.rows[-1] = seal_alone(stranger._replace(hash=None, seal=None), SECRET)
+    assert [("unsigned", 333)] == world.found(unsigned_before_ms=TS_MS + 10**9)
+    assert [] == world.found()
+
+
+def test_invented_gap_record_is_found() -> None:
+    """A gap without a hash is of a release before the chain, or of somebody who wants rows to seem lawfully missing."""
+    world = World()
+    world.gaps.append(Gap(WRITER, 1, 3, TS_MS + ROLL_OUT_MS + 1, 900, "shed:x"))
+
+    assert [("forged", 3)] == world.found()
