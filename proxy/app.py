@@ -86,6 +86,7 @@ from proxy.terms.admin import AdminRoute, AdminWrite, Role
 from proxy.upstream.providers import Providers
 
 if TYPE_CHECKING:
+    from proxy.sources.tokens import Tokens
     from proxy.stores.redis_budgets import RedisBudgets
 
 POLICY_LOOK_EVERY_S = 0.5
@@ -262,10 +263,28 @@ class App:
     def _caller_book(self) -> CallerBook:
         """Return the book of callers; keys of a file come into it when the process runs."""
         self._caller_keys: CallerKeysResult | None = None
-        return CallerBook(
+        self.tokens = self._make_tokens()
+        book = CallerBook(
             self._settings.callers,
-            demands_key=self._settings.callers_file is not None,
+            demands_key=self._settings.knows_callers,
             unix_s=time.time,  # noqa: TID251 - this is its one owner
+            tokens=self.tokens,
+        )
+        if self.tokens is not None:
+            self.tokens.on_change = book.forget
+        return book
+
+    def _make_tokens(self) -> Tokens | None:
+        """Return the verifier of callers' tokens, when config.yaml names an issuer."""
+        if self._settings.jwt is None:
+            return None
+        from proxy.sources.tokens import Tokens  # noqa: PLC0415 - only who takes tokens pays for the library
+
+        return Tokens(
+            self._settings.jwt,
+            unix_s=time.time,  # noqa: TID251 - this is its one owner
+            now_s=time.monotonic,
+            notice=self.witness.notice,
         )
 
     def _make_life(self) -> PolicyLife:
@@ -618,8 +637,7 @@ class App:
         try:
             if self.budget_store is not None:
                 await self.budget_store.greet()
-            if self._settings.callers_file is not None:
-                self._accept_callers(await asyncio.to_thread(read_caller_keys, self._settings.callers_file))
+            await self._meet_callers()
             await self.admin.open()
             await self.door.open()
             self.vitals.is_started = True
@@ -660,6 +678,8 @@ class App:
             works["price_watch"] = self._watch_prices
         if self._settings.callers_file is not None:
             works["caller_watch"] = self._watch_callers
+        if self.tokens is not None:
+            works["jwt_keys"] = self.tokens.run
         if self.checks.is_wanted:
             works["free_checks"] = self.checks.run
         return works
@@ -733,6 +753,13 @@ class App:
         async for folder in watch_policies(self._settings.policies, POLICY_LOOK_EVERY_S, self._policies.digest):
             self.life.folder_digest = folder.digest
             await self.load_policies(folder)
+
+    async def _meet_callers(self) -> None:
+        """Learn before the first request who may call."""
+        if self._settings.callers_file is not None:
+            self._accept_callers(await asyncio.to_thread(read_caller_keys, self._settings.callers_file))
+        if self.tokens is not None:
+            await self.tokens.refresh()
 
     def _accept_callers(self, result: CallerKeysResult) -> None:
         """Put caller keys in force; when something is wrong with their file the last good ones stay."""

@@ -10,12 +10,14 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from proxy.core.config.settings import CallerKey
 from proxy.terms.http import RequestHead
 
 MAX_IDENTITY_CHARS = 256
+BY_JWT: Final = "jwt"
+"""What rows call the key of a caller who came with a token."""
 _MEMO = "caller"
 """Under which a head remembers its caller: for good where keys never change, else for as long as they do not."""
 _IDENTITY_HEADERS = (b"x-readygate-app", b"x-readygate-user", b"x-readygate-conversation")
@@ -29,6 +31,7 @@ class Caller:
     user: str = ""
     conversation: str = ""
     key_name: str = ""
+    groups: tuple[str, ...] = ()
 
 
 ANONYMOUS = Caller()
@@ -40,6 +43,32 @@ def _clean(value: bytes | None) -> str:
         return ""
     text = value.decode("utf-8", "replace")[:MAX_IDENTITY_CHARS]
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+class Verified(NamedTuple):
+    """What a good token says."""
+
+    app: str
+    user: str
+    groups: tuple[str, ...]
+    until_s: float
+    """Unix seconds from which it says nothing."""
+
+
+class Tokens(Protocol):
+    """Verifies callers' tokens; ``sources.tokens`` does."""
+
+    def verify(self, token: bytes) -> Verified | None:
+        """Return whose token this is, or None."""
+        ...
+
+    def may_learn(self, token: bytes) -> bool:
+        """Say whether keys that are not here yet might make it a good one."""
+        ...
+
+    async def learn(self, token: bytes) -> None:
+        """Wait, a bounded time, for keys that are not here yet."""
+        ...
 
 
 class _Remembered(NamedTuple):
@@ -54,7 +83,12 @@ class CallerBook:
     """Names the caller of a request head, or refuses it."""
 
     def __init__(
-        self, keys: Iterable[CallerKey], *, demands_key: bool = False, unix_s: Callable[[], float] = lambda: 0.0
+        self,
+        keys: Iterable[CallerKey],
+        *,
+        demands_key: bool = False,
+        unix_s: Callable[[], float] = lambda: 0.0,
+        tokens: Tokens | None = None,
     ) -> None:
         """Begin with the keys of config.yaml.
 
@@ -62,11 +96,13 @@ class CallerBook:
             keys: They stay for the life of the process.
             demands_key: Also without any key nobody is let in: keys may come later.
             unix_s: Unix seconds; asked only where keys may end.
+            tokens: Verifies what is no key; None: no token opens anything.
         """
         self._own = {key.sha256: key for key in keys}
         self._by_digest = self._own
         self._unix_s = unix_s
         self._generation = 0
+        self._tokens = tokens
         self._may_change = demands_key
         self.demands_key = demands_key or bool(self._own)
         """True when callers have to show who they are."""
@@ -74,12 +110,16 @@ class CallerBook:
     def accept(self, keys: Iterable[CallerKey]) -> None:
         """Put these keys beside config.yaml's, instead of those that were accepted before."""
         self._by_digest = {**{key.sha256: key for key in keys}, **self._own}
+        self.forget()
+
+    def forget(self) -> None:
+        """Believe nothing that was found before: keys have changed."""
         self._generation += 1
 
-    def named(self, app: str, user: str, conversation: str) -> Caller:
+    def named(self, app: str, user: str, conversation: str, groups: tuple[str, ...] = ()) -> Caller:
         """Return the caller that somebody with a key of this app would be; for rehearsals, which hold no keys."""
         key_name = next((key.name for key in self._by_digest.values() if key.app == app), "")
-        return Caller(app, user, conversation, key_name)
+        return Caller(app, user, conversation, key_name, groups)
 
     def holder(self, sha256: str) -> tuple[str, str] | None:
         """Return the name and the app of the key with this digest, or None."""
@@ -103,6 +143,28 @@ class CallerBook:
         head.memo[_MEMO] = _Remembered(caller, self._generation, until_s) if self._may_change else caller
         return caller
 
+    async def identify_late(self, head: RequestHead) -> Caller | None:
+        """As ``identify``, after waiting for the key of a token that names one not known yet."""
+        if not self.may_learn(head):
+            return None
+        presented = _presented_key(head.fields)
+        assert presented is not None
+        assert self._tokens is not None
+        await self._tokens.learn(presented)
+        return self.identify(head)
+
+    def may_learn(self, head: RequestHead) -> bool:
+        """Say whether ``identify_late`` might know better."""
+        presented = None if self._tokens is None else _presented_key(head.fields)
+        return presented is not None and self._tokens is not None and self._tokens.may_learn(presented)
+
+    def _by_token(self, presented: bytes | None, fields: dict[bytes, bytes]) -> tuple[Caller, float] | None:
+        verified = self._tokens.verify(presented) if self._tokens is not None and presented is not None else None
+        if verified is None:
+            return None
+        conversation = _clean(fields.get(b"x-readygate-conversation"))
+        return Caller(verified.app, verified.user, conversation, BY_JWT, verified.groups), verified.until_s
+
     def _valid(self, sha256: str) -> CallerKey | None:
         key = self._by_digest.get(sha256)
         if key is None or (key.until_s is not None and key.until_s <= self._unix_s()):
@@ -116,7 +178,7 @@ class CallerBook:
             presented = _presented_key(fields)
             key = self._valid(hashlib.sha256(presented).hexdigest()) if presented else None
             if key is None:
-                return None
+                return self._by_token(presented, fields)
             key_name, app = key.name, key.app
             until_s = math.inf if key.until_s is None else key.until_s
         elif not any(name in fields for name in _IDENTITY_HEADERS):

@@ -127,7 +127,7 @@ class Rehearsal:
                 fleet.record(deployment, Outcome.CONNECT_ERROR, clock.monotonic_s(), 0.0)
         upstream = _Script(case.replies, self._settings)
         outbox = Outbox(self._spool(), WhenFull.REFUSE, clock.unix_ms)
-        callers = CallerBook(self._settings.callers, demands_key=self._settings.callers_file is not None)
+        callers = CallerBook(self._settings.callers, demands_key=self._settings.knows_callers)
         max_bytes = self._settings.server.max_body_bytes
         delivery = Delivery(upstream, outbox, clock.monotonic_s, callers.demands_key, False, max_bytes, _at_once)
         lines = WaitingLines(clock.monotonic_s)
@@ -138,7 +138,7 @@ class Rehearsal:
         head = _head_of(case)
         if callers.demands_key:
             # A case names the caller, not the key: nobody should write keys into case files.
-            head.memo["caller"] = callers.named(case.app, case.user, case.conversation)
+            head.memo["caller"] = callers.named(case.app, case.user, case.conversation, case.groups)
         await relay.handle(Inbound(head, case.body, clock.monotonic_s(), "127.0.0.1"), listener)
         assert ear.facts is not None
         return Rehearsed(

@@ -111,7 +111,7 @@ class Relay:
         snapshot = self.catalog.snapshot
         if snapshot is None:
             return problem(Code.NOT_READY)
-        caller = self.callers.identify(head)
+        caller = self.callers.identify(head) or await self.callers.identify_late(head)
         if caller is None:
             return problem(Code.INVALID_API_KEY)
         facts.app, facts.user, facts.conversation = caller.app, caller.user, caller.conversation
@@ -127,7 +127,7 @@ class Relay:
         facts.user = facts.user or request.user
         if snapshot.asks_more:
             subject = Subject(
-                caller.app, caller.key_name, facts.user, facts.model_asked, head.path[3:], exchange.inbound.head.fields
+                caller.app, caller.key_name, facts.user, facts.model_asked, head.path[3:], head.fields, caller.groups
             )
             route = snapshot.route_for(subject, request.model)
         else:
@@ -246,7 +246,7 @@ class Relay:
             return problem(Code.NOT_READY)
         caller = self.callers.identify(head)
         if caller is None:
-            return problem(Code.INVALID_API_KEY)
+            return None if self.callers.may_learn(head) else problem(Code.INVALID_API_KEY)
         return self._spent(snapshot, caller.app)
 
     def _spent(self, snapshot: Snapshot, app: str) -> Problem | None:
@@ -303,7 +303,9 @@ _NOWHERE = _Nowhere()
 
 def _is_listed(exchange: Exchange, snapshot: Snapshot, caller: Caller) -> bool:
     """Answer with the models of the caller's routes; False: only the provider can tell, or nobody may."""
-    subject = Subject(caller.app, caller.key_name, caller.user, "", "/models", exchange.inbound.head.fields)
+    subject = Subject(
+        caller.app, caller.key_name, caller.user, "", "/models", exchange.inbound.head.fields, caller.groups
+    )
     listing = list_models(snapshot, subject)
     if listing is None:
         return False

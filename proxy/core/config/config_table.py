@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from proxy.core.budget.shares import OnOutage
 from proxy.core.config.budget_store import BudgetStoreText
+from proxy.core.config.jwt_table import JWT
 from proxy.core.config.kinds import Choice, Flag, Number, Text, duration, size
 from proxy.core.config.schema import Key, ListOf, MapOf, Table
 from proxy.core.config.settings import (
@@ -348,6 +349,13 @@ CONFIG = Table(
             "var/callers.yaml",
         ),
         Key(
+            "jwt",
+            JWT,
+            "Tokens that open the data port like caller keys do.",
+            None,
+            '{issuer: "https://login.example.com", audience: [readygate], jwks: {file: jwks.json}, claims: {app: azp}}',
+        ),
+        Key(
             "admin_token",
             Secret(),
             "Token of the admin port with the role admin.",
@@ -364,6 +372,6 @@ CONFIG = Table(
         ),
         Key("log", _LOG, "What is logged and how.", "{}", "{level: info, format: json}"),
     ),
-    later=dict.fromkeys(("jwt", "tracing", "telemetry", "tls"), _NOT_YET),
+    later=dict.fromkeys(("tracing", "telemetry", "tls"), _NOT_YET),
     homes=_SECTIONS | dict.fromkeys(("redaction", "routes", "readiness", "mode", "applies_to"), "a file in policies/"),
 )

@@ -14,6 +14,7 @@ from typing import Any
 from proxy.core.budget.shares import OnOutage, Shares
 from proxy.core.config.budget_store import MEMORY_STORE
 from proxy.core.config.config_table import CONFIG
+from proxy.core.config.jwt_table import jwt_settings
 from proxy.core.config.problem import Mark, Problem, error, has_errors, in_order, lint
 from proxy.core.config.schema import Entries, Items, Section, closest
 from proxy.core.config.settings import (
@@ -102,7 +103,7 @@ def _check_doors(top: Section, problems: list[Problem]) -> None:
 
 def _knows_callers(top: Section) -> bool:
     """Say whether nobody without a credential is let in."""
-    return bool(len(top["callers"])) or top["callers_file"] is not None
+    return bool(len(top["callers"])) or top["callers_file"] is not None or top["jwt"] is not None
 
 
 def _check_providers(top: Section, problems: list[Problem]) -> None:
@@ -199,6 +200,7 @@ def _settings(top: Section, base_dir: Path) -> Settings:
         budgets=_budgets(top["budgets"], base_dir),
         prices=None if top["prices"] is None else base_dir / top["prices"],
         audit=_audit(top["audit"], base_dir),
+        jwt=jwt_settings(top["jwt"], base_dir),
         callers_file=None if top["callers_file"] is None else base_dir / top["callers_file"],
         callers=tuple(CallerKey(c["name"], c["sha256"], c["app"]) for c in top["callers"].values),
         admin_token=_anchored(top["admin_token"], base_dir),

@@ -218,6 +218,22 @@ class CallerKey:
 
 
 @dataclass(frozen=True, slots=True)
+class JwtSettings:
+    """Whose JSON Web Tokens open the data port, and what their claims mean."""
+
+    issuer: str
+    audience: tuple[str, ...]
+    jwks_file: Path | None
+    jwks_url: str | None
+    algorithms: tuple[str, ...]
+    leeway_s: float
+    refresh_s: float
+    app_claim: str
+    user_claim: str = "sub"
+    groups_claim: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AdminToken:
     """One token of the admin API, by reference."""
 
@@ -272,9 +288,10 @@ class Settings:
     """The price table; None: nothing has a price."""
     audit: AuditSettings = AuditSettings()
     callers: tuple[CallerKey, ...] = ()
-    """Empty, without ``callers_file``: no caller authentication, so the data port must be loopback."""
+    """Empty, without ``callers_file`` and ``jwt``: no caller authentication, so the data port must be loopback."""
     callers_file: Path | None = None
     """Further caller keys, which come and go while the process runs."""
+    jwt: JwtSettings | None = None
     admin_token: SecretRef | None = None
     """A token with the role admin, called ``admin``."""
     admin_tokens: tuple[AdminToken, ...] = ()
@@ -286,6 +303,11 @@ class Settings:
     def history_folder(self) -> Path:
         """Where revisions of the policies are kept."""
         return self.policies_history or self.audit.spool / "policies"
+
+    @property
+    def knows_callers(self) -> bool:
+        """True when nobody without a caller key or a token is let in."""
+        return bool(self.callers) or self.callers_file is not None or self.jwt is not None
 
 
 def endpoints_of(providers: Mapping[str, ProviderSettings]) -> dict[str, ProviderSettings]:

@@ -1,7 +1,7 @@
 """Whose requests a policy decides: patterns over caller, app, user, headers, model and path, and which policy wins.
 
 Owns the order of precedence: the policy whose patterns are the most specific wins, compared by caller key first, then app,
-user, headers, model and path; two that could tie are refused when they are loaded. Knows no YAML and no HTTP but header names.
+user, group, headers, model and path; two that could tie are refused when they are loaded. Knows no YAML and no HTTP but header names.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from proxy.core.policy.globs import compile_glob, is_glob, may_overlap, specific
 
 Rank = tuple[tuple[object, ...], ...]
 _VAGUE = specificity(None)
+_MANY = 1_000_000
+"""More groups than anybody has."""
 
 
 class Subject(NamedTuple):
@@ -30,6 +32,8 @@ class Subject(NamedTuple):
     """What follows ``/v1``, without query."""
     fields: Mapping[bytes, bytes] = {}
     """Lower-case header name -> value."""
+    groups: tuple[str, ...] = ()
+    """Of a verified token, in its order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +47,14 @@ class Applies:
     paths: tuple[str, ...] | None = None
     headers: tuple[tuple[str, str], ...] = ()
     """(lower-case name, value or glob); all of them have to match."""
+    groups: tuple[str, ...] | None = None
+    """One of the caller's has to match."""
 
     @property
     def asks_more(self) -> bool:
         """True when something besides the app decides."""
         return bool(self.headers) or any(
-            patterns is not None for patterns in (self.callers, self.users, self.models, self.paths)
+            patterns is not None for patterns in (self.callers, self.users, self.groups, self.models, self.paths)
         )
 
     def rank(self, subject: Subject) -> Rank | None:
@@ -63,6 +69,10 @@ class Applies:
             if best is None:
                 return None
             found.append(best)
+        best_group = self._group_rank(subject.groups)
+        if best_group is None:
+            return None
+        found.append(best_group)
         headers = self._header_rank(subject)
         if headers is None:
             return None
@@ -73,6 +83,18 @@ class Applies:
                 return None
             found.append(best)
         return tuple(found)
+
+    def _group_rank(self, groups: tuple[str, ...]) -> tuple[object, ...] | None:
+        """Exact before glob, then the first of the caller's groups, so that two policies for two groups never tie."""
+        if self.groups is None:
+            return (False, 1 - _MANY, (False, 0, 0))
+        ranks = [
+            (not is_glob(pattern), -place, specificity(pattern))
+            for place, group in enumerate(groups)
+            for pattern in self.groups
+            if _matches(pattern, group)
+        ]
+        return max(ranks, default=None)
 
     def _header_rank(self, subject: Subject) -> tuple[object, ...] | None:
         for name, pattern in self.headers:
@@ -114,7 +136,7 @@ def may_tie(one: Applies, other: Applies) -> bool:
 
 
 def _patterns(applies: Applies) -> tuple[tuple[str, ...] | None, ...]:
-    return applies.callers, applies.apps, applies.users, applies.models, applies.paths
+    return applies.callers, applies.apps, applies.users, applies.groups, applies.models, applies.paths
 
 
 def _may_meet(mine: tuple[str, ...] | None, theirs: tuple[str, ...] | None) -> bool:

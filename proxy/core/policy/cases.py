@@ -48,6 +48,7 @@ _REQUEST = Table(
         Key("path", Text("a path"), "The path, with /v1.", "/v1/chat/completions", "/v1/embeddings"),
         Key("app", Text("an app"), "Who calls.", None, "shop"),
         Key("user", Text("a user"), "For whom.", None, "ana"),
+        Key("groups", _TEXTS, "Groups of the caller's token.", "[]", "[eng-search]"),
         Key("conversation", Text("a conversation"), "In which conversation.", None, "c-1"),
         Key("headers", MapOf(Text(), "a map of header names to values"), "More header lines.", "{}", "{x-trace: '1'}"),
         Key("model", Text("a model"), "The model asked for.", None, "fast"),
@@ -195,6 +196,7 @@ class Case:
     spent: tuple[str, ...]
     open_breakers: tuple[str, ...]
     expected: Expected
+    groups: tuple[str, ...] = ()
 
 
 def parse_cases(files: Sequence[tuple[str, str]]) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
@@ -277,6 +279,7 @@ def _case(section: Section, problems: Problems) -> Case:
         app=request["app"] or "",
         user=request["user"] or "",
         conversation=request["conversation"] or "",
+        groups=tuple(request["groups"].values),
         replies={name: tuple(map(_reply, items.values)) for name, items in given["providers"].values.items()},
         spent=tuple(given["spent"].values),
         open_breakers=tuple(given["open_breakers"].values),

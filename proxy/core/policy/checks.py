@@ -37,6 +37,7 @@ def check_policy(
     routes = [section for section, _ in top["routes"] if section.is_good("match", "chain")]
     for route in routes:
         _check_route(route, settings, problems)
+    _check_groups(top["applies_to"], settings, problems)
     _check_route_names(top, problems)
     _check_ties(routes, problems)
     check_budgets(top, routes, settings, problems)
@@ -235,6 +236,12 @@ def _check_timeouts(route: Section, target: Section, problems: list[Problem]) ->
     if own["total"] is not None and own["total"] > common["total"]:
         text = f"`total` of {own['total']:g}s never acts: the route's is {common['total']:g}s"
         problems.append(error(own.at("total"), "unreachable-setting", text, "raise the route's `total`"))
+
+
+def _check_groups(section: Section, settings: Settings, problems: list[Problem]) -> None:
+    if section["groups"] is not None and (settings.jwt is None or settings.jwt.groups_claim is None):
+        text = "`applies_to.groups` never matches: only tokens have groups, and config.yaml has no `jwt.claims.groups`"
+        problems.append(error(section.at("groups"), "unreachable-setting", text, "add it, or name users or callers"))
 
 
 def _check_attempts(route: Section, links: int, problems: list[Problem]) -> None:

@@ -135,6 +135,7 @@ def applies_of(section: Section) -> Applies:
         patterns("models"),
         patterns("paths"),
         tuple(sorted(section["headers"].values.items())),
+        patterns("groups"),
     )
 
 

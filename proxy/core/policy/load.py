@@ -95,7 +95,7 @@ def _across_files(tops: list[tuple[str, Section]]) -> list[Problem]:
                 problems.append(error(mark, "duplicate-name", text, "give it another name"))
             names.setdefault(name, mark)
         section: Section = top["applies_to"]
-        if not section.is_good("apps", "callers", "users", "models", "paths", "headers"):
+        if not section.is_good("apps", "callers", "users", "groups", "models", "paths", "headers"):
             continue
         applies = applies_of(section)
         at = _place_of(top, section)

@@ -107,6 +107,7 @@ class PolicySet:
 
     __slots__ = (
         "_apps",
+        "_asks_groups",
         "_asks_users",
         "_cache",
         "_exact_apps",
@@ -144,6 +145,7 @@ class PolicySet:
         self.asks_more = any(policy.applies.asks_more for policy in policies)
         """True when more than the app decides whose policy it is; then ask ``select_for``."""
         self._asks_users = any(policy.applies.users is not None for policy in policies)
+        self._asks_groups = any(policy.applies.groups is not None for policy in policies)
         names = {name for policy in policies for name, _ in policy.applies.headers}
         self._header_names = tuple(sorted(name.encode("ascii") for name in names))
         self._narrow_cache: dict[tuple[object, ...], RoutePlan] = {}
@@ -173,6 +175,7 @@ class PolicySet:
         key = (
             subject.app, subject.caller, subject.user if self._asks_users else "", model, subject.path,
             tuple([subject.fields.get(name) for name in self._header_names]),
+            subject.groups if self._asks_groups else (),
         )  # fmt: skip
         found = self._narrow_cache.get(key)
         if found is not None:

@@ -438,6 +438,9 @@ _APPLIES_TO = Table(
         ),
         Key("callers", ListOf(Text("a caller key's name or glob"), 1), "Caller keys.", None, '["shop-prod"]'),
         Key("users", ListOf(Text("a user or glob"), 1), "Users.", None, '["batch-*"]'),
+        Key(
+            "groups", ListOf(Text("a group or glob"), 1), "Groups of a token (`jwt`); one is enough.", None, '["eng-*"]'
+        ),
         Key("models", ListOf(Text("a model or glob", parse_model), 1), "Models asked for.", None, '["gpt-4*"]'),
         Key("paths", ListOf(Text("a path or glob", parse_path), 1), "Paths after /v1.", None, '["/embeddings"]'),
         Key(
@@ -448,7 +451,7 @@ _APPLIES_TO = Table(
             '{x-team: "risk-*"}',
         ),
     ),
-    later=dict.fromkeys(("groups", "routes"), NOT_YET),
+    later=dict.fromkeys(("routes",), NOT_YET),
 )
 
 POLICY = Table(

@@ -59,13 +59,14 @@ def trail_of(
 def _told(subject: Subject) -> str:
     parts = [f"app {subject.app!r}" if subject.app else "no app named"]
     parts += [f"{what} {value!r}" for what, value in (("caller", subject.caller), ("user", subject.user)) if value]
+    parts += [f"groups [{', '.join(subject.groups)}]"] if subject.groups else []
     return ", ".join(parts)
 
 
 def _whose(policy: Policy) -> str:
     applies = policy.applies
     parts = [f"apps [{', '.join(applies.apps)}]"]
-    for what in ("callers", "users", "models", "paths"):
+    for what in ("callers", "users", "groups", "models", "paths"):
         patterns = getattr(applies, what)
         if patterns is not None:
             parts.append(f"{what} [{', '.join(patterns)}]")

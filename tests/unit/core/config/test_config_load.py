@@ -15,6 +15,7 @@ from proxy.core.config.settings import (
     BudgetStoreSettings,
     Durability,
     HealthCheck,
+    JwtSettings,
     Listen,
     ProviderKind,
     ProviderSettings,
@@ -125,6 +126,9 @@ def test_every_key_arrives_in_its_setting() -> None:
     assert SecretRef(env="READYGATE_ADMIN_TOKEN") == settings.admin_token
     assert SecretRef(env="READYGATE_REDACTION_KEY") == settings.redaction_key
     assert Path("/etc/readygate/var/callers.yaml") == settings.callers_file
+    url, claims = "https://login.example.com/jwks.json", ("azp", "email", "realm_access.roles")
+    token = JwtSettings("https://login.example.com", ("readygate",), None, url, ("ES256",), 10.0, 600.0, *claims)
+    assert token == settings.jwt
     assert ("debug", "text") == (settings.log.level.value, settings.log.format.value)
 
 
@@ -342,3 +346,34 @@ def test_each_key_has_documentation_and_a_default_that_loads() -> None:
                 check(kind)
 
     check(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("jwks", "code"),
+    [
+        ('{url: "http://login.example.com/keys"}', "bad-value"),
+        ('{url: "file:///etc/passwd"}', "bad-value"),
+        ('{url: "https://me:pw@login.example.com/keys"}', "bad-value"),
+        ('{url: "https://login.example.com/keys", file: keys.json}', "bad-value"),
+        ("{}", "bad-value"),
+        ("{path: keys.json}", "unknown-key"),
+        ("keys.json", "wrong-type"),
+    ],
+)
+def test_keys_of_tokens_come_from_one_safe_place(jwks: str, code: str) -> None:
+    """Who can change the keys on the way can be anybody."""
+    text = f"version: 1\nproviders: {{a: {{base_url: 'http://127.0.0.1:1/v1'}}}}\njwt: {{issuer: x, audience: [gate], claims: {{app: azp}}, jwks: {jwks}}}\n"
+    result = parse_settings(text, "config.yaml", Path("/"))
+
+    assert result.settings is None
+    assert {code} == {problem.code for problem in result.problems}
+
+
+def test_tokens_let_the_data_port_leave_loopback() -> None:
+    """A port that demands a token is no open port; HS256 is no way to check one."""
+    text = "version: 1\nserver: {data: {host: 0.0.0.0}}\nproviders: {a: {base_url: 'http://127.0.0.1:1/v1'}}\n"
+    token = "jwt: {issuer: x, audience: [gate], claims: {app: azp}, jwks: {file: k.json}"
+
+    assert parse_settings(text + token + "}\n", "config.yaml", Path("/")).settings is not None
+    assert parse_settings(text + token + ", algorithms: [HS256]}\n", "config.yaml", Path("/")).settings is None
+    assert parse_settings(text, "config.yaml", Path("/")).settings is None

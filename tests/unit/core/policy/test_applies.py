@@ -13,7 +13,10 @@ from proxy.core.policy.applies import Applies, Subject, may_tie
 from proxy.core.policy.load import PolicyResult, parse_policies
 from proxy.core.policy.model import NoRoute
 
-CONFIG = 'version: 1\nproviders: {a: {base_url: "http://127.0.0.1:1/v1"}}\n'
+CONFIG = """version: 1
+providers: {a: {base_url: "http://127.0.0.1:1/v1"}}
+jwt: {issuer: x, audience: [gate], jwks: {file: keys.json}, claims: {app: azp, groups: groups}}
+"""
 ROUTE = 'routes: [{name: r, match: {models: ["*"]}, chain: [{provider: a}]}]\n'
 
 
@@ -124,3 +127,39 @@ def test_what_may_not_tie_never_does(one: Applies, other: Applies, subject: Subj
 
     if ranks[0] is not None and ranks[0] == ranks[1]:
         assert may_tie(one, other)
+
+
+GROUPED = {"rest": "{}", "glob": '{groups: ["eng-*"]}', "exact": "{groups: [ops, eng-core]}", "user": "{users: [ana]}"}
+
+
+@pytest.mark.parametrize(
+    ("groups", "user", "policy"),
+    [
+        ((), "", "rest"),
+        (("sales",), "", "rest"),
+        (("eng-a",), "", "glob"),
+        (("eng-core",), "", "exact"),
+        (("eng-a", "ops"), "", "exact"),
+        (("ops",), "ana", "user"),
+    ],
+)
+def test_a_group_that_is_named_beats_a_pattern_and_a_user_beats_both(
+    groups: tuple[str, ...], user: str, policy: str
+) -> None:
+    """Whoever reads the policies must be able to say which one acts."""
+    subject = Subject("shop", user=user, model="m", path="/chat", groups=groups)
+
+    assert policy == chosen(load(**GROUPED), subject)
+
+
+@given(st.permutations(["a", "bb", "ccc"]))
+def test_of_several_groups_the_first_decides(groups: list[str]) -> None:
+    """Policies for different groups never tie, whoever is in all of them."""
+    result = load(**{name: f"{{groups: [{name}]}}" for name in ("a", "bb", "ccc")})
+
+    assert groups[0] == chosen(result, Subject("shop", model="m", path="/chat", groups=tuple(groups)))
+
+
+def test_two_policies_for_one_group_tie() -> None:
+    """Nothing tells them apart, so they are refused when they are loaded."""
+    assert {"policy-tie"} == {p.code for p in load(one="{groups: [eng]}", two="{groups: [ops, eng]}").problems}

@@ -79,6 +79,7 @@ PRICED = (
     "prices: prices.yaml\naudit: {key: {env: AUDIT_KEY}}\ncallers: [{name: shop-key, app: shop-web, sha256: "
     + "a" * 64
     + "}]\n"
+    + "jwt: {issuer: x, audience: [gate], jwks: {file: keys.json}, claims: {app: azp, groups: groups}}\n"
 )
 
 
@@ -108,7 +109,15 @@ def test_every_key_arrives_in_its_plan() -> None:
     assert policies is not None
     policy = policies.policies[0]
     assert (
-        Applies(("shop-*", "shop"), ("shop-key",), ("batch-*",), ("gpt-4*",), ("/chat*",), (("x-team", "risk-*"),))
+        Applies(
+            ("shop-*", "shop"),
+            ("shop-key",),
+            ("batch-*",),
+            ("gpt-4*",),
+            ("/chat*",),
+            (("x-team", "risk-*"),),
+            ("eng-search",),
+        )
         == policy.applies
     )
     redaction = RedactionPlan(
@@ -388,6 +397,7 @@ BAD_FILES = [
      5, 22, "shadowed-route", "more specific"),
     (R + "{name: x, match: {models: [a]}, chain: [{provider: groq}]}\n  - {name: x, match: {models: [b]}, chain: [{provider: groq}]}\n",
      5, 12, "duplicate-name", "another name"),
+    (HEAD + "applies_to: {groups: [eng]}\n" + ROUTE, 3, 22, "unreachable-setting", "users or callers"),
     # access
     (GOOD + "access: {model: [a]}\n", 4, 10, "unknown-key", "did you mean `models`?"),
     (GOOD + "access: {providers: [groq]}\n", 3, 43, "link-not-allowed", "allow its provider"),
