@@ -124,13 +124,14 @@ audit: {{store: "postgresql://nobody@127.0.0.1:{refused_origin().rpartition(":")
     )
     server = "drain: {grace: 0s, deadline: 1s}"
     with sidecar_for(tmp_path, config, policy, server=server) as running, caller(running.data_port) as wire:
+        long = {"x-readygate-conversation": "c" * 200, "x-readygate-user": "u" * 200}  # a shorter row might still fit
         for _ in range(3000):
-            wire.send(chat(headers={"x-readygate-conversation": "c" * 200, "x-readygate-user": "u" * 200}))
+            wire.send(chat(headers=long))
             answer = wire.message()
             if answer.status != 200:
                 break
         asked = len(provider.entries)
-        again = ask(running.data_port, chat("refused-marker"))
+        again = ask(running.data_port, chat("refused-marker", headers=long))
 
         check(answer, 503, "audit_backpressure", "gateway", "yes")
         check(again, 503, "audit_backpressure", "gateway", "yes")
