@@ -6,7 +6,6 @@ Owns no sums and no lines; ``Budgets`` and ``WaitingLines`` do. Knows no connect
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from proxy.core.budget.announced import HINT
 from proxy.core.budget.ledger import NO_AMOUNTS, Amounts
@@ -19,9 +18,6 @@ from proxy.flow.ports import Clock, Upstream
 from proxy.flow.pricing import Pricing
 from proxy.flow.verdicts import NOBODY, Verdict, Who
 from proxy.flow.waiting import WaitingLines
-
-_BEHIND_OTHERS_S: Final = 0.1
-"""What a newcomer behind others is taken to have to wait at least."""
 
 
 @dataclass(slots=True)
@@ -71,10 +67,11 @@ class Room:
         """Return what sends a newcomer to the end of a line that others stand in already."""
         now_s = self.clock.monotonic_s()
         rules = self.budgets.waits_before(plan.route.budgets, deployment.provider, who, now_s)
-        for scope, rule in rules.items():
+        for scope in rules:
             if self.waiting.ahead(scope, plan.route.plan.priority):
-                dimension, limit = rule.limits[0]
-                return Denied(rule.id, dimension, _BEHIND_OTHERS_S, False, "wait", limit, scope, "in_line")
+                front = self.waiting.denial_in_front(scope)
+                assert front is not None
+                return front._replace(when_exhausted="wait", scope=scope, why="in_line")
         return None
 
     def _amounts(self, plan: Plan, deployment: Deployment) -> Amounts:

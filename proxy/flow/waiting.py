@@ -12,9 +12,11 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 
 from proxy.core.policy.model import Priority
-from proxy.flow.verdicts import Denied, Scope, Verdict
+from proxy.flow.verdicts import Denied, Granted, Scope, Verdict
 
 _RANKS = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
+LEAST_WAIT_S = 0.1
+"""What whoever stands behind others is taken to have to wait at least."""
 _LOOK_AGAIN_S = 0.25
 """Room that other sidecars free is not announced: whoever is in front looks again after so long at the latest."""
 
@@ -22,11 +24,17 @@ _LOOK_AGAIN_S = 0.25
 class _Ticket:
     """One place in a line."""
 
-    __slots__ = ("order", "woken")
+    __slots__ = ("denied", "order", "room_at_s", "woken")
 
-    def __init__(self, order: tuple[int, int]) -> None:
+    def __init__(self, order: tuple[int, int], denied: Denied, now_s: float) -> None:
         self.order = order
+        self.told(denied, now_s)
         self.woken = asyncio.Event()
+
+    def told(self, denied: Denied, now_s: float) -> None:
+        """Remember why there was no room, and when there will be."""
+        self.denied = denied
+        self.room_at_s = now_s + denied.retry_after_s
 
     def __lt__(self, other: _Ticket) -> bool:
         return self.order < other.order
@@ -55,6 +63,14 @@ class WaitingLines:
         rank = _RANKS[priority]
         return sum(ticket.order[0] <= rank for ticket in self.lines.get(scope, ()))
 
+    def denial_in_front(self, scope: Scope) -> Denied | None:
+        """Return why whoever is in front of a line waits, and for how long yet: nobody behind is served before."""
+        line = self.lines.get(scope)
+        if not line:
+            return None
+        front = line[0]
+        return front.denied._replace(retry_after_s=max(LEAST_WAIT_S, front.room_at_s - self._now_s()))
+
     def freed(self) -> None:
         """Room may have come: let those in front try."""
         for line in self.lines.values():
@@ -69,7 +85,7 @@ class WaitingLines:
         try_again: Callable[[], Awaitable[Verdict]],
     ) -> Verdict:
         """Stand in line until it is our turn and there is room; return the last verdict when time is up."""
-        ticket = _Ticket((_RANKS[priority], next(self._numbers)))
+        ticket = _Ticket((_RANKS[priority], next(self._numbers)), denied, self._now_s())
         line = self.lines.setdefault(scope, [])
         insort(line, ticket)
         verdict: Verdict = denied
@@ -88,8 +104,9 @@ class WaitingLines:
                     continue
                 verdict = await try_again()
                 if not (isinstance(verdict, Denied) and verdict.when_exhausted == "wait"):
-                    self.waited += 1
+                    self.waited += isinstance(verdict, Granted)
                     return verdict
+                ticket.told(verdict, self._now_s())
         finally:
             line.remove(ticket)
             if line:

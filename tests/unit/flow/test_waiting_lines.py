@@ -88,3 +88,21 @@ async def test_leaving_the_line_lets_the_next_one_try() -> None:
 
     assert ["second"] == door.served
     assert {} == lines.lines
+
+
+async def test_newcomer_is_told_the_wait_of_whoever_is_in_front() -> None:
+    """A retry-after of a tenth of a second would bring a refused caller back for nothing, again and again."""
+    loop = asyncio.get_running_loop()
+    lines, door = WaitingLines(loop.time), Door()
+    slow = NO._replace(dimension=Dimension.REQUESTS_PER_MINUTE, retry_after_s=40.0)
+    waiter = asyncio.ensure_future(
+        lines.wait(SCOPE, Priority.NORMAL, loop.time() + 60.0, slow, lambda: door.enter("a"))
+    )
+    await asyncio.sleep(0.01)
+    told = lines.denial_in_front(SCOPE)
+    waiter.cancel()
+    await asyncio.wait([waiter])
+
+    assert told is not None
+    assert (Dimension.REQUESTS_PER_MINUTE, True) == (told.dimension, 39.0 < told.retry_after_s <= 40.0)
+    assert lines.denial_in_front(SCOPE) is None
