@@ -57,6 +57,12 @@ class _Operation:
         self.lost = lost
 
 
+def _lose(operations: Sequence[_Operation]) -> None:
+    for operation in operations:
+        if operation.lost is not None:
+            operation.lost()
+
+
 class RedisBudgets:
     """Implements ``flow.budget_ports.Central``. Nothing is asked before ``run`` and after ``close``."""
 
@@ -232,29 +238,29 @@ class RedisBudgets:
 
     def _flush(self) -> None:
         self._flush_handle = None
-        while self._waiting and self._outage.is_open:  # what queued up behind late commands does not wait for its own
-            operation = self._waiting.popleft()
-            if operation.lost is not None:
-                operation.lost()
+        if self._outage.is_open:  # what queued up behind late commands does not wait for its own
+            self._lose_waiting()
         while self._waiting and self._in_flight < MAX_IN_FLIGHT and self._tasks is not None:
             batch = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
             self._in_flight += 1
             self._tasks.create_task(self._send(batch), name="budget-store-batch")
 
+    def _lose_waiting(self) -> None:
+        """Let everybody who waits to be sent go on without an answer."""
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        _lose(waiting)
+
     async def _send(self, batch: list[_Operation]) -> None:
         try:
             replies = await self._command(batch)
         except BaseException:
-            for operation in batch:
-                if operation.lost is not None:
-                    operation.lost()
+            _lose(batch)
             raise
         finally:
             self._in_flight -= 1
         if replies is None:
-            for operation in batch:
-                if operation.lost is not None:
-                    operation.lost()
+            _lose(batch)
         else:
             for operation, reply in zip(batch, replies, strict=True):
                 if operation.read is not None:
@@ -280,7 +286,7 @@ class RedisBudgets:
                     replies: list[Any] = await self._client.evalsha(self._sha, len(keys), *keys, packed)
                 except NoScriptError:
                     replies = await self._client.eval(self._script, len(keys), *keys, packed)
-        except STORE_ERRORS as exc:
+        except (*STORE_ERRORS, RuntimeError) as exc:  # uvloop's word for a connection that closed before we wrote
             self._failed(exc)
             return None
         self.latency_s = self._now_s() - began_s
@@ -326,8 +332,13 @@ class RedisBudgets:
                         await self._renew()
                         renewed_s = now_s
                     await asyncio.sleep(HEARTBEAT_S)
+        except BaseExceptionGroup as exc:
+            # A defect of ours ended the conversation: slices decide from now on, nobody waits, and health says so.
+            self._outage.is_open, self._outage.reason = True, type(exc.exceptions[0]).__name__
+            raise
         finally:
             self._tasks = None
+            self._lose_waiting()
 
     async def _beat(self) -> None:
         """Say that we are here, hear who else is, and deliver what an outage kept."""

@@ -95,9 +95,7 @@ async def test_newcomer_is_told_the_wait_of_whoever_is_in_front() -> None:
     loop = asyncio.get_running_loop()
     lines, door = WaitingLines(loop.time), Door()
     slow = NO._replace(dimension=Dimension.REQUESTS_PER_MINUTE, retry_after_s=40.0)
-    waiter = asyncio.ensure_future(
-        lines.wait(SCOPE, Priority.NORMAL, loop.time() + 60.0, slow, lambda: door.enter("a"))
-    )
+    waiter = loop.create_task(lines.wait(SCOPE, Priority.NORMAL, loop.time() + 60.0, slow, lambda: door.enter("a")))
     await asyncio.sleep(0.01)
     told = lines.denial_in_front(SCOPE)
     waiter.cancel()
