@@ -1,5 +1,5 @@
 # Two commands are enough to begin: `make run` and `make test`. Nothing is assumed but Python >= 3.11 with venv and pip.
-# Overrides: PYTHON=/path/to/python3.12  VENV=.venv-312  CONFIG=my.yaml  ARGS="more pytest arguments"
+# Overrides: PYTHON=/path/to/python3.12  VENV=.venv-312  CONFIG=my.yaml  ARGS="more pytest arguments"  WORKERS=4 (test processes)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -9,6 +9,7 @@ MAKEFLAGS += --no-builtin-rules
 VENV   ?= .venv
 CONFIG ?= config.yaml
 ARGS   ?=
+WORKERS ?= 2
 IMAGE  ?= readygate:dev
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
@@ -82,7 +83,7 @@ arch: $(VENV)/.stamp-dev ## who may import whom (proxy/README.md)
 # PostgreSQL and Valkey are started by the fixtures; TEST_DATABASE_URL and TEST_REDIS_URL name your own instead.
 .PHONY: test
 test: $(VENV)/.stamp-dev lint types arch test-policies ## everything quick, real PostgreSQL and Valkey included
-	$(PYTEST) -m 'not slow and not image' $(ARGS)
+	$(PYTEST) -n $(WORKERS) -m 'not slow and not image' $(ARGS)
 	@echo 'The rest: make test-slow | test-e2e (real clients; needs npm) | image-test (needs podman) | loadtest | bench'
 
 .PHONY: test-unit
