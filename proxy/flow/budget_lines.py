@@ -172,8 +172,8 @@ class Lines:
 
 
 def whose_text(partition: Partition) -> str:
-    """Return a partition as the shared counters call it."""
-    return "&".join(f"{name}={value}" for name, value in partition)
+    """Return a partition as the shared counters call it: different ones never alike, whatever callers call themselves."""
+    return "&".join(f"{name}={value.replace('%', '%25').replace('&', '%26')}" for name, value in partition)
 
 
 def asks_who(rule: BudgetRule) -> bool:

@@ -122,7 +122,7 @@ class Room:
     def _observed(self, exchange: Exchange, deployment: Deployment, verdict: Denied | TooLarge | Unpriced) -> Granted:
         """Let an attempt go that ``mode: enforce`` would refuse, charged nowhere as a refused one is not; and say so."""
         what = verdict.dimension.value if not isinstance(verdict, Unpriced) else "unknown_price"
-        exchange.facts.notes.append(f"observed:{deployment.provider}:budget:{what}")
+        exchange.facts.notes.append(f"would_refuse:budget:{deployment.provider}:{what}")
         self.budgets.observed += 1
         return UNLIMITED
 

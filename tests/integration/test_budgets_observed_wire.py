@@ -44,7 +44,7 @@ def test_spent_budget_is_told_in_the_row_and_refuses_nobody(sidecar: Sidecar) ->
     notes = [str(sidecar.row(answer.get("x-readygate-id"))["notes"]) for answer in answers]
 
     assert [200] * 5 == [answer.status for answer in answers]
-    assert [False, False, True, True, True] == ["observed:main:budget:requests_per_hour" in note for note in notes]
+    assert [False, False, True, True, True] == ["would_refuse:budget:main:requests_per_hour" in note for note in notes]
     assert 3 == sidecar.metric("readygate_budget_observed_total") - before
     assert "2" != answers[0].get("x-ratelimit-limit-requests"), "our limit in place of the provider's"
 
@@ -55,7 +55,7 @@ def test_request_no_budget_could_ever_hold_and_one_that_would_wait_both_pass_at_
     line = [sidecar.ask(chat(model="line"), 3.0) for _ in range(2)]
 
     assert [200, 200, 200] == [answer.status for answer in (large, *line)]
-    assert "observed:main:budget:tokens_per_hour" in str(sidecar.row(large.get("x-readygate-id"))["notes"])
+    assert "would_refuse:budget:main:tokens_per_hour" in str(sidecar.row(large.get("x-readygate-id"))["notes"])
 
 
 def test_stream_leaves_as_its_caller_wrote_it(sidecar: Sidecar, provider: Simulator) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from proxy.core.budget.central import CentralVerdict, Charge
 from proxy.core.budget.shares import OnOutage, Shares
+from proxy.flow.budget_lines import whose_text
 from proxy.flow.budgets import Ask, Budgets, Denied, Granted
 from proxy.flow.verdicts import Verdict
 from tests.support.budgets import budget_rule
@@ -209,3 +210,11 @@ async def test_shared_reservation_ends_once_with_what_was_used() -> None:
     assert [("a", [1, 7])] == store.settled
     assert [] == store.cancelled
     assert 0 == budgets.open_reservations
+
+
+def test_names_that_callers_choose_never_meet_in_one_shared_counter() -> None:
+    """Model and user come from the request: an ampersand in one of them must not spend somebody else's budget."""
+    names = ["a", "a&user=b", "b", "b&user=b", "%26", "&", "a%26user=b"]
+    texts = [whose_text((("model", model), ("user", user))) for model in names for user in names]
+
+    assert len(names) ** 2 == len(set(texts))
