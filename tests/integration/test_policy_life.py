@@ -85,19 +85,6 @@ def test_a_pin_outlives_a_restart_and_ends_with_the_next_edit(tmp_path: Path, pr
         assert sidecar.admin("/api/v1/policy").json()["pin"] is None
 
 
-def test_taking_a_pin_away_follows_the_folder_again(tmp_path: Path, provider: Simulator) -> None:
-    """The way forward is one call, too, and both leave a trace in the log."""
-    with sidecar_for(tmp_path, config(provider), POLICY.replace("ACTION", "observe")) as sidecar:
-        first = revision_of(sidecar)
-        second = edit(sidecar, "block")
-        body = json.dumps({"revision": first}).encode()
-        ask(sidecar.admin_port, request("POST", "/api/v1/policy/pin", body, PROOF))
-
-        assert 200 == ask(sidecar.admin_port, request("DELETE", "/api/v1/policy/pin", headers=PROOF)).status
-        assert second == revision_of(sidecar)
-        assert "policy_pinned" in sidecar.log()
-
-
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -121,14 +108,16 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory, provider: Simulator) -> It
         yield running
 
 
-def test_a_folder_that_is_not_ours_is_pinned_by_the_verb(tmp_path: Path, provider: Simulator) -> None:
-    """`rollback --pin` leaves the files alone and asks the sidecar."""
-    with sidecar_for(tmp_path, config(provider), POLICY.replace("ACTION", "observe")) as sidecar:
-        first = revision_of(sidecar)
-        edit(sidecar, "block")
+def test_the_verb_pins_and_a_call_follows_the_folder_again(sidecar: Sidecar) -> None:
+    """`rollback --pin` leaves the files alone and asks the sidecar; the way forward is one call, too."""
+    first = revision_of(sidecar)
+    second = edit(sidecar, "block")
 
-        code, text = verb(sidecar, "rollback", first, "--pin", "--url", f"http://127.0.0.1:{sidecar.admin_port}")
+    code, text = verb(sidecar, "rollback", first, "--pin", "--url", f"http://127.0.0.1:{sidecar.admin_port}")
 
-        assert (0, True) == (code, "is pinned" in text)
-        assert first == revision_of(sidecar)
-        assert "default: block" in (tmp_path / "policies" / "default.yaml").read_text()
+    assert (0, True) == (code, "is pinned" in text)
+    assert first == revision_of(sidecar)
+    assert "default: block" in (sidecar.folder / "policies" / "default.yaml").read_text()
+    assert "policy_pinned" in sidecar.log()
+    assert 200 == ask(sidecar.admin_port, request("DELETE", "/api/v1/policy/pin", headers=PROOF)).status
+    assert second == revision_of(sidecar)

@@ -19,6 +19,7 @@ Rank = tuple[tuple[object, ...], ...]
 _VAGUE = specificity(None)
 _MANY = 1_000_000
 """More groups than anybody has."""
+_NO_HEADERS = (0,)
 
 
 class Subject(NamedTuple):
@@ -56,6 +57,10 @@ class Applies:
         return bool(self.headers) or any(
             patterns is not None for patterns in (self.callers, self.users, self.groups, self.models, self.paths)
         )
+
+    def takes_app(self, app: str) -> bool:
+        """True when the app's pattern, at least, does not stand against a request."""
+        return any(_matches(pattern, app) for pattern in self.apps)
 
     def rank(self, subject: Subject) -> Rank | None:
         """Return how specifically this applies to a request, or None when it does not. The greatest wins."""
@@ -105,7 +110,14 @@ class Applies:
 
 
 def _header_specificity(headers: tuple[tuple[str, str], ...]) -> tuple[object, ...]:
+    if not headers:
+        return _NO_HEADERS
     return (len(headers), *sorted((specificity(pattern) for _, pattern in headers), reverse=True))
+
+
+@lru_cache(maxsize=4096)
+def _specificity(pattern: str) -> tuple[object, ...]:
+    return specificity(pattern)
 
 
 @lru_cache(maxsize=4096)
@@ -116,7 +128,7 @@ def _glob(pattern: str) -> re.Pattern[str]:
 def _best(patterns: tuple[str, ...] | None, value: str) -> tuple[object, ...] | None:
     if patterns is None:
         return _VAGUE
-    ranks = [specificity(pattern) for pattern in patterns if _matches(pattern, value)]
+    ranks = [_specificity(pattern) for pattern in patterns if _matches(pattern, value)]
     return max(ranks, default=None)
 
 

@@ -109,6 +109,7 @@ class PolicySet:
         "_apps",
         "_asks_groups",
         "_asks_users",
+        "_by_app",
         "_cache",
         "_exact_apps",
         "_has_paths",
@@ -148,6 +149,7 @@ class PolicySet:
         self._asks_groups = any(policy.applies.groups is not None for policy in policies)
         names = {name for policy in policies for name, _ in policy.applies.headers}
         self._header_names = tuple(sorted(name.encode("ascii") for name in names))
+        self._by_app: dict[str, tuple[Policy, ...]] = {}
         self._narrow_cache: dict[tuple[object, ...], RoutePlan] = {}
 
     def select(self, app: str, model: str | None, path: str) -> RoutePlan | NoRoute:
@@ -193,11 +195,22 @@ class PolicySet:
     def policy_for(self, subject: Subject) -> str | None:
         """Return the name of the policy whose patterns fit a request most specifically, if any."""
         best: tuple[Rank, str] | None = None
-        for policy in self.policies:
+        for policy in self._policies_of(subject.app):
             rank = policy.applies.rank(subject)
             if rank is not None and (best is None or rank > best[0]):
                 best = (rank, policy.name)
         return None if best is None else best[1]
+
+    def _policies_of(self, app: str) -> tuple[Policy, ...]:
+        """Return the policies whose app patterns fit, so that a user never seen before is not held against all the rest."""
+        found = self._by_app.get(app)
+        if found is None:
+            found = tuple(policy for policy in self.policies if policy.applies.takes_app(app))
+            if len(app) <= _MAX_CACHED_CHARS:
+                if len(self._by_app) >= _MAX_CACHED:
+                    self._by_app.clear()
+                self._by_app[app] = found
+        return found
 
     def models_for(self, subject: Subject) -> ModelList:
         """Return what ``GET /v1/models`` may list for a request when policies look at more than the app."""

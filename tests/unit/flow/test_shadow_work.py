@@ -59,7 +59,7 @@ def ended(revision: str, **facts: Any) -> Exchange:
         setattr(said, name, value)
     head = SimpleNamespace(fields={b"content-type": b"application/json"})
     inbound = SimpleNamespace(head=head, body=BODY)
-    return cast('Exchange', SimpleNamespace(facts=said, inbound=inbound, dialect=Dialect.CHAT))
+    return cast("Exchange", SimpleNamespace(facts=said, inbound=inbound, dialect=Dialect.CHAT))
 
 
 def test_a_full_queue_drops_and_counts() -> None:
