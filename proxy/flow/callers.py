@@ -192,6 +192,13 @@ class CallerBook:
         return caller, until_s
 
 
+def groups_of(head: RequestHead) -> tuple[str, ...]:
+    """Return the groups of the caller that a head was found to be of; none when nobody has looked."""
+    known = head.memo.get(_MEMO)
+    caller = known.caller if isinstance(known, _Remembered) else known
+    return caller.groups if isinstance(caller, Caller) else ()
+
+
 def _presented_key(fields: dict[bytes, bytes]) -> bytes | None:
     authorization = fields.get(b"authorization")
     if authorization is not None:

@@ -26,6 +26,7 @@ from proxy.core.policy.decide import (
 )
 from proxy.core.policy.model import NoRoute, RoutePlan
 from proxy.core.redaction import Blocked, Redacted, Unreadable
+from proxy.flow.callers import groups_of
 from proxy.flow.catalog import Catalog, Snapshot
 from proxy.flow.exchange import Exchange
 from proxy.flow.intake import OFFLOAD_ABOVE_BYTES
@@ -139,6 +140,7 @@ class Shadow:
             said.app, said.caller, said.user, model, said.path[3:], said.findings, said.response_findings,
             said.unscanned_bytes > 0, exchange.inbound.head.fields, said.method, said.request_bytes,
             noted_rule(said.notes) if said.notes else "",
+            groups_of(exchange.inbound.head) if live.asks_more or candidate.asks_more else (),
         )  # fmt: skip
         pair = self._pair(plan_for(live.policies, facts), plan_for(candidate.policies, facts))
         changes = self.changes

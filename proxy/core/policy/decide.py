@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from proxy.core.policy.access import AccessPlan, Asked, Over, judge
-from proxy.core.policy.applies import Subject
+from proxy.core.policy.applies import Applies, Subject
 from proxy.core.policy.model import NoRoute, NoRouteReason, RoutePlan
 from proxy.core.policy.policy_set import PolicySet
 from proxy.core.routing.problems import Code
@@ -61,6 +61,8 @@ class Facts(NamedTuple):
     request_bytes: int = 0
     noted: str = ""
     """The rule of ``access`` that the row says refused it, or would have: parameters are known by this alone."""
+    groups: tuple[str, ...] = ()
+    """Of a verified token; rows do not hold them either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def plan_for(policies: PolicySet, facts: Facts) -> RoutePlan | NoRoute:
     """Return the route that takes an exchange."""
     if not policies.asks_more:
         return policies.select(facts.app, facts.model, facts.path)
-    subject = Subject(facts.app, facts.caller, facts.user, facts.model or "", facts.path, facts.fields)
+    subject = Subject(facts.app, facts.caller, facts.user, facts.model or "", facts.path, facts.fields, facts.groups)
     return policies.select_for(subject, facts.model)
 
 
@@ -174,8 +176,12 @@ def recorded(row: Mapping[str, Any]) -> Decision:
     return Decision(row["policy"], row["route"], refusal, chain, told, is_exact=False)
 
 
-def facts_of_row(row: Mapping[str, Any], fields: Mapping[bytes, bytes]) -> Facts:
-    """Return the facts that an audit row (JSON columns parsed) holds."""
+def facts_of_row(row: Mapping[str, Any], policies: PolicySet) -> Facts:
+    """Return the facts that an audit row (JSON columns parsed) holds.
+
+    Headers and groups are not in rows; they are taken to be such that the row's policy applies, as it does in ``policies``.
+    """
+    applies = next((one.applies for one in policies.policies if one.name == row["policy"]), Applies())
     return Facts(
         row["app"],
         row["caller"],
@@ -185,22 +191,17 @@ def facts_of_row(row: Mapping[str, Any], fields: Mapping[bytes, bytes]) -> Facts
         row["findings"],
         row["response_findings"],
         bool(row["unscanned_bytes"]),
-        fields,
+        {name.encode(): value.encode() for name, value in applies.headers},
         row["method"],
         row["request_bytes"],
         noted_rule(row["notes"]),
+        applies.groups or (),
     )
 
 
 def noted_rule(notes: Iterable[str]) -> str:
     """Return the rule of ``access`` that the notes of an exchange name, if any."""
     return next((note.rpartition(":")[2] for note in notes if note.startswith(_NOTED)), "")
-
-
-def fields_of(policies: PolicySet, policy: str) -> dict[bytes, bytes]:
-    """Return headers with which a policy that asks for some applies: rows name the policy, not the headers."""
-    named = next((one for one in policies.policies if one.name == policy), None)
-    return {} if named is None else {name.encode(): value.encode() for name, value in named.applies.headers}
 
 
 def looks_for_more(before: DirectionPlan, after: DirectionPlan) -> bool:

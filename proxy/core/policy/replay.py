@@ -18,7 +18,6 @@ from proxy.core.policy.decide import (
     decide,
     differences,
     facts_of_row,
-    fields_of,
     is_partly_known,
     recorded,
 )
@@ -54,9 +53,7 @@ class Replay:
             self.undecided += 1
             return []
         before = self._before(row)
-        after = decide(
-            self._policies, facts_of_row(row, fields_of(self._policies, row["policy"])), enforce=self._enforce
-        )
+        after = decide(self._policies, facts_of_row(row, self._policies), enforce=self._enforce)
         found = differences(before, after)
         self.changes.add(row["id"], row["app"], found, is_partly_known=is_partly_known(before, after))
         cost_usd = 0.0 if before.refusal else row["cost_usd"]
@@ -67,7 +64,7 @@ class Replay:
         told = recorded(row)
         then = self._known(row["policy_revision"])
         if then is not None:
-            before = decide(then, facts_of_row(row, fields_of(then, row["policy"])))
+            before = decide(then, facts_of_row(row, then))
             same_rule = told.refusal in DECIDED_CODES or (told.policy, told.route) == (before.policy, before.route)
             if same_rule and told.refusal == before.refusal:
                 return before

@@ -15,7 +15,10 @@ from proxy.core.policy.policy_set import PolicySet
 from proxy.core.policy.replay import Replay
 from proxy.core.redaction.detect import KNOWN_KINDS
 
-CONFIG = 'version: 1\nproviders: {one: {base_url: "http://127.0.0.1:1/v1"}, two: {base_url: "http://127.0.0.1:1/v1"}}\n'
+CONFIG = """version: 1
+providers: {one: {base_url: "http://127.0.0.1:1/v1"}, two: {base_url: "http://127.0.0.1:1/v1"}}
+jwt: {issuer: x, audience: [gate], jwks: {file: keys.json}, claims: {app: azp, groups: groups}}
+"""
 SHOP = """version: 1
 policy: shop
 redaction: {request: {default: restore}}
@@ -134,3 +137,12 @@ def test_the_report_is_bounded_and_says_what_is_beyond() -> None:
     assert (5, 5, 3, 2) == (
         document["exchanges"], document["changed"], document["changes_beyond_list"], len(document["changes"]),
     )  # fmt: skip
+
+
+def test_a_row_of_a_policy_that_asks_for_groups_or_headers_stays_with_it() -> None:
+    """Rows hold neither, but they name the policy, and that says what was there."""
+    asks = SHOP.replace("policy: shop", "policy: shop\napplies_to: {groups: [eng], headers: {x-team: red}}")
+    replay = Replay(policies(asks), lambda revision: policies(asks))
+
+    assert [] == replay.take({**ROW, "findings": {}, "sanitized": {}})
+    assert (0, 0) == (replay.by_row_alone, replay.undecided)
