@@ -15,7 +15,7 @@ from typing import Final
 from proxy.core.budget.announced import wait_in_body
 from proxy.core.dialect import Dialect
 from proxy.core.policy.faults import InjectPlan
-from proxy.core.routing.classify import classify_answer, says_error, says_too_long
+from proxy.core.routing.classify import classify_answer, judge_plain, says_error, says_too_long
 from proxy.core.routing.problems import Code, Problem, problem
 from proxy.core.routing.retry_after import parse_retry_after
 from proxy.core.routing.table import RULES
@@ -244,9 +244,8 @@ class Attempts:
         body = answer.body
         is_plain = head.status == 200 and head.content_type == b"application/json" and not plan.request.is_stream
         if is_plain and is_known and body and not says_error(body):
-            # A body that ends with its connection is complete only if it says so itself.
-            is_whole = body[-1:] == b"}" or body.rstrip()[-1:] == b"}" or b"content-encoding" in head.telling
-            return _Result(Outcome.OK if is_whole else Outcome.TRUNCATED, answer if is_whole else None, booking)
+            found = Outcome.OK if b"content-encoding" in head.telling else judge_plain(exchange.dialect, body)
+            return _Result(found, answer if found is Outcome.OK else None, booking)
         outcome = classify_answer(
             head.status,
             head.content_type.decode("ascii", "replace"),
@@ -307,6 +306,7 @@ class Attempts:
             self.collect_max_bytes if is_gathered else COLLECT_MAX_BYTES,
             step.must_be_fresh,
             plan.route.passes_caller_key and not self.delivery.demands_caller_key,
+            request.is_stream and exchange.dialect is not Dialect.OTHER,
         )
 
     # --- what came of it --------------------------------------------------------------------------

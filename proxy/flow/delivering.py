@@ -19,6 +19,7 @@ import orjson
 from proxy.core.dialect import Dialect, StreamWatch, read_usage
 from proxy.core.policy.model import BrokenStream
 from proxy.core.redaction import AnswerRedactor, AnswerRestorer
+from proxy.core.routing.classify import is_document
 from proxy.core.routing.problems import Code, Problem, problem, render_event
 from proxy.core.routing.table import RULES
 from proxy.core.routing.walk import problem_of_break
@@ -39,6 +40,12 @@ from proxy.terms.outcomes import Fault, Outcome, Status
 
 DRAINING: Final = "draining"
 """The message of the cancellation that a drain sends; any other cancellation means that the caller left."""
+
+
+def is_draining(exc: asyncio.CancelledError) -> bool:
+    """True for a drain's cancellation, False when the caller left."""
+    return bool(exc.args) and exc.args[0] == DRAINING
+
 
 _ACCOUNT_IDS = re.compile(rb"\b(org|proj|acct|user)[-_][A-Za-z0-9]{8,}")
 _BARE_WORD = re.compile(r"[A-Za-z_][\w.-]{0,63}\Z|[0-9]{1,4}\Z", re.ASCII)
@@ -99,11 +106,10 @@ class Delivery:
         is_decoded = False
         coding = head.telling.get(b"content-encoding")
         if coding is not None and exchange.dialect is not Dialect.OTHER and is_inflatable(coding):
-            try:
-                body = Inflater(coding, self.max_body_bytes).feed(body)
-            except (zlib.error, InflateTooLarge):
-                return Failed(Outcome.TOO_LARGE)
-            is_decoded = True
+            found = self._inflated(coding, body)
+            if isinstance(found, Outcome):
+                return Failed(found)
+            body, is_decoded = found, True
         if coding is not None and not is_decoded and must_treat(exchange, route):
             return Failed(Outcome.BAD_RESPONSE)
         if route.answers is not None or exchange.vault is not None:
@@ -117,23 +123,30 @@ class Delivery:
             body = rename_model(body, asked)
         if exchange.dialect is not Dialect.OTHER and b'"usage"' in body and len(body) <= _USAGE_MAX_BYTES:
             facts.usage = _usage_of(body)
-        if facts.usage is None and exchange.dialect is not Dialect.OTHER and route.budgets:
-            facts.usage = estimated_whole(exchange, body)
+        if facts.usage is None and exchange.dialect is not Dialect.OTHER:
+            if _is_cut(exchange.dialect, head, body, is_readable=coding is None or is_decoded):
+                return Failed(Outcome.TRUNCATED)
+            facts.usage = estimated_whole(exchange, body) if route.budgets else None
         facts.response_bytes = len(body)
-        if exchange.content is not None and exchange.dialect is not Dialect.EMBEDDINGS:
-            exchange.content.take_answer(body)
+        _keep_content(exchange, body)
         ended(Outcome.OK)
         exchange.seal()
         if self.is_fsync:
             await self.outbox.durable()
         block = self.upstream.mask(facts.provider, exchange.header_block(head, is_decoded=is_decoded))
         if exchange.inbound.head.method == "HEAD":
-            length = head.telling.get(b"content-length")
-            framing = b"" if length is None else b"content-length: %b\r\n" % length
-            exchange.responder.send_head(head.status, head.reason, block + framing)
+            exchange.responder.send_head(head.status, head.reason, block + _length_line(head))
         else:
             exchange.responder.send_whole(head.status, head.reason, block, body)
         return None
+
+    def _inflated(self, coding: bytes, body: bytes) -> bytes | Outcome:
+        try:
+            return Inflater(coding, self.max_body_bytes).feed(body)
+        except InflateTooLarge:
+            return Outcome.TOO_LARGE
+        except zlib.error:
+            return Outcome.BAD_RESPONSE
 
     def _must_read(self, exchange: Exchange, provider: str) -> bool:
         """True when something has to be put back into an error, or our key taken out of it."""
@@ -222,6 +235,9 @@ class Delivery:
             outcome = await pipe.ended()
         except asyncio.CancelledError as exc:
             live.abort()
+            if is_draining(exc) and not exchange.responder.has_started:
+                share.account(Outcome.SHUTTING_DOWN)
+                raise
             self._cut_short(exchange, route, pipe, share.seal, exc)
             return None
         if outcome is Outcome.OK:
@@ -268,7 +284,7 @@ class Delivery:
         self, exchange: Exchange, route: Route, pipe: StreamPipe, terminal: Ended, exc: asyncio.CancelledError
     ) -> None:
         """The caller left, or the drain ran out of time in mid-stream."""
-        if exc.args and exc.args[0] == DRAINING and exchange.responder.has_started:
+        if is_draining(exc):
             self._broken(exchange, route, pipe, terminal, Outcome.SHUTTING_DOWN)
             return
         exchange.cancelled()
@@ -279,7 +295,7 @@ class Delivery:
         trouble = problem_of_break(outcome)
         self._note_break(exchange, trouble)
         terminal(outcome)
-        if outcome is Outcome.UPSTREAM_ERROR_EVENT:
+        if pipe.has_told_error:
             exchange.responder.write(pipe.flush_broken())
             exchange.responder.abort()
         else:
@@ -373,7 +389,7 @@ class Delivery:
             await sink.ended
         except asyncio.CancelledError as exc:
             # Either side may close a websocket at any time, and both are its proper end; a drain's deadline is not.
-            if exc.args and exc.args[0] == DRAINING:
+            if is_draining(exc):
                 outcome = Outcome.SHUTTING_DOWN
                 exchange.note_refusal(problem(RULES[outcome].code))
         exchange.facts.outcome = outcome
@@ -402,11 +418,30 @@ class _TunnelSink:
             self.ended.set_result(None)
 
 
+def _keep_content(exchange: Exchange, body: bytes) -> None:
+    """Keep a whole answer where policy keeps content; vectors are none."""
+    if exchange.content is not None and exchange.dialect is not Dialect.EMBEDDINGS:
+        exchange.content.take_answer(body)
+
+
+def _length_line(head: AnswerHead) -> bytes:
+    """Return the provider's own length, which an answer to HEAD keeps."""
+    length = head.telling.get(b"content-length")
+    return b"" if length is None else b"content-length: %b\r\n" % length
+
+
 def _usage_of(body: bytes) -> Usage | None:
     try:
         return read_usage(orjson.loads(body))
     except orjson.JSONDecodeError:
         return None
+
+
+def _is_cut(dialect: Dialect, head: AnswerHead, body: bytes, *, is_readable: bool) -> bool:
+    """Tell whether a chat answer is no JSON document; asked where its usage, which comes last, was not found."""
+    if not is_readable or dialect is not Dialect.CHAT or head.status >= 300 or len(body) > _USAGE_MAX_BYTES:
+        return False
+    return not is_document(body)
 
 
 def _error_words(body: bytes, fallback: str) -> tuple[str, str]:

@@ -108,6 +108,7 @@ class Call:
     ``deadline_s`` is monotonic. ``collect_max_bytes`` bounds what is gathered into a whole body before the
     answer turns live. ``must_be_fresh`` forbids a pooled connection (the retry after one that had gone stale).
     ``passes_caller_key`` lets the caller's own Authorization through to a provider that has no key of ours.
+    ``wants_events`` takes an answer that does not say what it is for the event stream that was asked for.
     """
 
     __slots__ = (
@@ -122,6 +123,7 @@ class Call:
         "provider",
         "target",
         "timeouts",
+        "wants_events",
     )
 
     def __init__(  # noqa: PLR0913, PLR0917 - positional, because keywords cost a microsecond per exchange here
@@ -137,6 +139,7 @@ class Call:
         collect_max_bytes: int,
         must_be_fresh: bool,
         passes_caller_key: bool,
+        wants_events: bool = False,
     ) -> None:
         self.provider = provider
         self.head = head
@@ -149,6 +152,7 @@ class Call:
         self.collect_max_bytes = collect_max_bytes
         self.must_be_fresh = must_be_fresh
         self.passes_caller_key = passes_caller_key
+        self.wants_events = wants_events
 
 
 class Upstream(Protocol):

@@ -22,7 +22,7 @@ from proxy.flow.attempts import Attempts
 from proxy.flow.callers import Caller, CallerBook
 from proxy.flow.catalog import Catalog, Route, Snapshot
 from proxy.flow.content import ContentDraft, ContentSpool
-from proxy.flow.delivering import DRAINING
+from proxy.flow.delivering import is_draining
 from proxy.flow.exchange import Exchange
 from proxy.flow.headers import our_lines
 from proxy.flow.intake import (
@@ -77,9 +77,9 @@ class Relay:
             if refusal is not None:
                 self._refuse(exchange, refusal)
         except asyncio.CancelledError as exc:
-            if exc.args and exc.args[0] == DRAINING and not responder.has_started:
+            if is_draining(exc) and not responder.has_started:
                 self._refuse(exchange, problem(Code.SHUTTING_DOWN))
-            elif exc.args and exc.args[0] == DRAINING and exchange.stream is not None:
+            elif is_draining(exc) and exchange.stream is not None:
                 self.attempts.delivery.end_broken(exchange, Outcome.SHUTTING_DOWN, problem(Code.SHUTTING_DOWN))
             else:
                 exchange.cancelled()

@@ -128,8 +128,8 @@ class Share:
     def set_up(self, pipe: StreamPipe) -> None:
         """Tell the pipe what the route's rescue asks of it."""
         self.pipe = pipe
-        pipe.mends = self._record is not None
         pipe.holds_all = self._route.plan.rescue is Rescue.HOLD and self._watch is not None
+        pipe.mends = self._record is not None or (pipe.holds_all and self._exchange.dialect is Dialect.CHAT)
 
     def account(self, outcome: Outcome) -> None:
         """Settle this attempt with what it used itself, then put the sum into the facts."""

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from proxy.core.dialect.seam import Unaligned
 from proxy.core.routing.classify import classify_error_data
+from proxy.core.sse import EventDecoder
 from proxy.flow.coding import Inflater, InflateTooLarge
 from proxy.flow.ports import LiveBody, Responder
 from proxy.terms.errors import AnswerBlocked, RedactionFault
@@ -37,7 +38,12 @@ class Watch(Protocol):
     error_data: bytes
     is_malformed: bool
 
+    @property
+    def is_error_plain(self) -> bool: ...
+
     def feed(self, data: bytes) -> None: ...
+
+    def is_cut_at_done(self, *, is_strict: bool) -> bool: ...
 
 
 class Transform(Protocol):
@@ -70,6 +76,7 @@ class StreamPipe:
         "_committed",
         "_ended",
         "_first_token_timer",
+        "_has_done",
         "_held",
         "_held_bytes",
         "_inflater",
@@ -90,6 +97,7 @@ class StreamPipe:
         "_watch",
         "bytes_out",
         "first_content_s",
+        "has_told_error",
         "holds_all",
         "mends",
     )
@@ -126,9 +134,13 @@ class StreamPipe:
         self._seal_at_bytes = seal_at_bytes
         self.holds_all = False
         """Nothing goes out before the answer is whole."""
+        self.has_told_error = False
+        """The caller has the provider's own words about what went wrong."""
         self._is_said = False
+        self._has_done = False
         self.mends = False
-        """A break is to be mended: the provider's error is not shown, and what breaks behind the finish is whole."""
+        """A break can be mended: the provider's error is not shown, ``[DONE]`` alone is no end, and what breaks behind the
+        finish is whole."""
         self._waiting: Responder | None = None
         self._first_token_timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -184,10 +196,12 @@ class StreamPipe:
                 self._stop(Outcome.BAD_STREAM)
                 return
             if watch.error:
-                if self._ends_at_error(watch):
-                    return
-                if self._mask is not None:
-                    data = self._mask(data)
+                if not self._ends_at_error(watch):
+                    self._pass_error(data, watch)
+                return
+            if watch.saw_done and not self._is_sealed and watch.is_cut_at_done(is_strict=self.mends):
+                self._stop(Outcome.TRUNCATED)
+                return
         except Exception:  # noqa: BLE001 - any failure of ours or nonsense of theirs ends the stream, in band
             self._stop(Outcome.BAD_STREAM)
             return
@@ -199,10 +213,11 @@ class StreamPipe:
         if self.first_content_s is None and watch.saw_content:
             self.first_content_s = self._loop.time()
         if not self._is_sealed and (watch.saw_done or (self._seals_on_finish and watch.is_finished)):
-            self._seal(Outcome.UPSTREAM_ERROR_EVENT if watch.error else Outcome.OK)
-        self._forward(data if raw is None else raw)
+            self._seal(Outcome.OK)
+        # Only an end may lack its blank line: an error event behind anything else would be read as part of it.
+        self._forward(raw if raw is not None and watch.is_finished else data)
         if self.mends:
-            self._is_said = watch.is_finished
+            self._is_said, self._has_done = watch.is_finished, watch.saw_done
 
     def _transformed(self, data: bytes) -> bytes | None:
         """Return what the transforms make of some events; None when one of them ended the stream."""
@@ -227,6 +242,21 @@ class StreamPipe:
         self._stop(outcome)
         return True
 
+    def _pass_error(self, data: bytes, watch: Watch) -> None:
+        """Let the caller have everything up to the provider's error, and nothing behind it: no ``[DONE]`` makes it good."""
+        passed = b""
+        for event in EventDecoder(PARTIAL_EVENT_MAX_BYTES).feed(data):
+            passed += event.raw
+            if event.data == watch.error_data:
+                break
+        if self._mask is not None:
+            passed = self._mask(passed)
+        transformed = self._transformed(passed)
+        if transformed is not None:
+            self._forward(transformed)
+            self.has_told_error = watch.is_error_plain
+            self._stop(Outcome.UPSTREAM_ERROR_EVENT)
+
     def on_end(self, outcome: Outcome) -> None:
         """The provider's body ended; decide what that means for the stream."""
         if self._outcome is not None:
@@ -239,9 +269,7 @@ class StreamPipe:
                 self._take_events(partial + b"\n\n", watch, None if self._transforms else partial)
                 if self._has_ended():
                     return
-            if watch.error:
-                outcome = Outcome.UPSTREAM_ERROR_EVENT
-            elif outcome is Outcome.OK and not watch.is_finished:
+            if outcome is Outcome.OK and not watch.is_finished:
                 outcome = Outcome.TRUNCATED
             elif watch.saw_done:
                 outcome = Outcome.OK
@@ -259,7 +287,7 @@ class StreamPipe:
     def _completed(self) -> Outcome:
         """Whatever broke behind the finish reason, the answer is whole; give it the end it lacks."""
         self._is_said = False
-        if not self._is_sealed:
+        if not self._has_done:
             done = self._transformed(_DONE)
             if done is None:
                 return self._outcome or Outcome.BAD_STREAM

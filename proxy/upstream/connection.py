@@ -64,6 +64,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_until_eof",
         "_upload",
         "_waiter",
+        "_wants_events",
         "_write_waiter",
         "bytes_received",
         "deadline_s",
@@ -131,6 +132,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._interim_answers = 0
         self._is_head_request = head.method == "HEAD"
         self._is_websocket = head.is_websocket
+        self._wants_events = call.wants_events
         self._collect_max_bytes = call.collect_max_bytes
         self.first_byte_timeout_s = timeouts.first_byte_s
         self.idle_timeout_s = timeouts.idle_s
@@ -229,7 +231,8 @@ class UpstreamConnection(asyncio.Protocol):
             waiter.set_result(None)
 
     def data_received(self, data: bytes) -> None:
-        self.last_activity_s = self._now_s()
+        if self._in_body:
+            self.last_activity_s = self._now_s()
         self.bytes_received += len(data)
         if self.is_raw:
             self._deliver(data)
@@ -285,11 +288,16 @@ class UpstreamConnection(asyncio.Protocol):
         self._raw_head = b""
         if raw.count(b"\r\n", first, end) > MAX_HEADER_LINES:
             raise ValueError("too many header lines")
-        head = self._answer_head = AnswerHead(status, raw[13:first], raw[first:end])
+        head = AnswerHead(status, raw[13:first], raw[first:end])
+        if self._wants_events and not head.content_type and 200 <= status < 300:
+            head = AnswerHead(status, raw[13:first], raw[first:end] + b"\r\ncontent-type: text/event-stream")
+        self._answer_head = head
         length = head.telling.get(b"content-length")
         self._keeps_alive = parser.should_keep_alive()
         self._until_eof = length is None and b"transfer-encoding" not in head.telling
         self._in_body = True
+        # Not before: a head that drips, or interim answers without end, are no answer yet.
+        self.last_activity_s = self._now_s()
         self._head_bytes = 0
         if status == 101:
             return

@@ -1,6 +1,6 @@
 """Dialling: from a provider's address to a connected transport, through aiohttp's connector.
 
-Owns the connector (DNS cache, happy eyeballs, TLS contexts, CONNECT through egress proxies). Every driver
+Owns the connector (happy eyeballs, TLS contexts, CONNECT through egress proxies). Every driver
 exception is translated here into an ``Outcome``. Knows nothing of HTTP beyond the connector's own CONNECT.
 """
 
@@ -18,8 +18,7 @@ from yarl import URL
 
 from proxy.flow.ports import AttemptFailed
 from proxy.terms.outcomes import Outcome
-
-DNS_CACHE_S = 30
+from proxy.upstream.resolver import Resolver
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +39,9 @@ class Dialer:
     """Opens connections; one per process."""
 
     def __init__(self) -> None:
+        self._resolver = Resolver()
         self._connector = aiohttp.TCPConnector(
-            limit=0, force_close=True, ttl_dns_cache=DNS_CACHE_S, enable_cleanup_closed=False
+            limit=0, force_close=True, resolver=self._resolver, use_dns_cache=False, enable_cleanup_closed=False
         )
         self._contexts: dict[str | None, ssl.SSLContext] = {}
         self._loop = asyncio.get_running_loop()
@@ -65,7 +65,9 @@ class Dialer:
             async with asyncio.timeout(timeout_s):
                 transport = await self._connect(address, protocol)
         except TimeoutError as exc:
-            raise AttemptFailed(Outcome.CONNECT_TIMEOUT) from exc
+            asked = (address.egress_proxy or address.url).host or ""
+            is_lost = self._resolver.is_looking_up(asked)
+            raise AttemptFailed(Outcome.DNS_ERROR if is_lost else Outcome.CONNECT_TIMEOUT) from exc
         except (aiohttp.ClientConnectorDNSError, socket.gaierror) as exc:
             raise AttemptFailed(Outcome.DNS_ERROR) from exc
         except (aiohttp.ClientSSLError, ssl.SSLError, ssl.CertificateError) as exc:

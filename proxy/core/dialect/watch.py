@@ -45,7 +45,7 @@ class StreamWatch:
     """
 
     __slots__ = (
-        "_data_bytes", "_decoder", "_dialect", "_ended", "_envelope", "_envelopes", "_expected", "_held",
+        "_begun", "_data_bytes", "_decoder", "_dialect", "_ended", "_envelope", "_envelopes", "_expected", "_held",
         "_max_event_bytes", "error", "error_data", "events", "is_finished", "is_malformed", "saw_content", "saw_done", "usage",
     )  # fmt: skip
 
@@ -61,6 +61,7 @@ class StreamWatch:
         self._dialect = dialect
         self._expected = expected_choices
         self._ended: set[int] = set()
+        self._begun: set[int] = set()
         self._max_event_bytes = max_event_bytes
         self._held = bytearray()
         self._decoder: EventDecoder | None = None
@@ -71,6 +72,28 @@ class StreamWatch:
     @property
     def text_bytes_estimate(self) -> int:
         return max(0, self._data_bytes - self._envelope * self._envelopes)
+
+    def is_cut_at_done(self, *, is_strict: bool) -> bool:
+        """Tell whether ``[DONE]`` ends a chat whose choices have not all ended: somebody before us was cut off politely.
+
+        Some providers never give a finish reason; without ``is_strict`` they are believed, when they said something.
+        """
+        if self._dialect is not Dialect.CHAT:
+            return False
+        if self._ended:
+            return bool(self._begun - self._ended)
+        return is_strict or not self.saw_content
+
+    @property
+    def is_error_plain(self) -> bool:
+        """The error is one that official clients raise on: where they look for a filled ``error`` member, it has one."""
+        if self._dialect is not Dialect.CHAT and self._dialect is not Dialect.COMPLETIONS:
+            return True
+        try:
+            document = orjson.loads(self.error_data)
+        except orjson.JSONDecodeError:
+            return False
+        return isinstance(document, dict) and bool(document.get("error"))
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream, cut anywhere.
@@ -117,7 +140,7 @@ class StreamWatch:
 
     def _several(self, data: bytes) -> None:
         """Take whole events with line feeds; look inside only when one of them could matter."""
-        if len(data) > self._max_event_bytes or not self.saw_content or self._may_matter(data):
+        if len(data) > self._max_event_bytes or not self.saw_content or self._expected > 1 or self._may_matter(data):
             for event in EventDecoder(self._max_event_bytes).feed(data):
                 self._one(event)
             return
@@ -198,11 +221,21 @@ class StreamWatch:
         choices = document.get("choices")
         if isinstance(choices, list):
             for choice in choices:
-                if isinstance(choice, dict) and choice.get("finish_reason"):
-                    index = choice.get("index")
-                    self._ended.add(index if isinstance(index, int) and 0 <= index < 1024 else 0)
+                if isinstance(choice, dict):
+                    self._read_choice(choice, event)
             if len(self._ended) >= self._expected:
                 self.is_finished = True
+
+    def _read_choice(self, choice: dict[str, Any], event: ServerEvent) -> None:
+        index = choice.get("index")
+        index = index if isinstance(index, int) and 0 <= index < 1024 else 0
+        if self._expected > 1:
+            self._begun.add(index)
+        reason = choice.get("finish_reason")
+        if reason == "error":
+            self._fail(event.data or b"")
+        elif reason:
+            self._ended.add(index)
 
     def _fail(self, data: bytes) -> None:
         if not self.error:

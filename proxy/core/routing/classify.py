@@ -6,10 +6,12 @@ upstream hand reports facts.
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 
 import orjson
 
+from proxy.core.dialect.names import Dialect
 from proxy.terms.outcomes import Outcome
 
 _OWN_KEY_STATUSES = frozenset({401, 402, 403})
@@ -141,15 +143,41 @@ def classify_error_data(data: bytes) -> Outcome:
 
 def says_error(body: bytes) -> bool:
     """True when a small JSON body is an error document under a success status; cheap for ordinary answers."""
-    return body.startswith((b'{"error"', b'{"object":"error"')) or (
-        body[1:2] != b'"' and _says_error_spaced(body[:256])
-    )
+    if body[1:2] == b'"':
+        return body.startswith((b'{"error"', b'{"object":"error"')) and not _is_null(body[8:24])
+    return _says_error_spaced(body[:256])
+
+
+def is_document(body: bytes) -> bool:
+    """True for JSON from its first byte to its last; half a surrogate pair in an escape is allowed, providers send it."""
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        try:
+            json.loads(body)
+        except (ValueError, RecursionError):
+            return False
+    return True
 
 
 def _says_error_spaced(start: bytes) -> bool:
     """The same for a body that begins with white space or is laid out over lines."""
     packed = b"".join(start.split())
-    return packed.startswith((b'{"error"', b'{"object":"error"'))
+    return packed.startswith((b'{"error"', b'{"object":"error"')) and not _is_null(packed[8:24])
+
+
+def _is_null(behind: bytes) -> bool:
+    """True when what follows an ``error`` key is null: no error, only a field for one."""
+    return behind.lstrip(b": \t\r\n").startswith(b"null")
+
+
+def judge_plain(dialect: Dialect, body: bytes) -> Outcome:
+    """Name a whole JSON answer without reading it: complete only if it says so itself, a chat only if it has choices."""
+    if body[-1:] != b"}" and body.rstrip()[-1:] != b"}":
+        return Outcome.TRUNCATED
+    if dialect is Dialect.CHAT and b'"choices"' not in body:
+        return Outcome.BAD_RESPONSE
+    return Outcome.OK
 
 
 _TOO_LONG = (b"context_length_exceeded", b"prompt is too long", b"maximum context length", b"context window")
