@@ -20,6 +20,7 @@ from proxy.core.config.problem import Problem, Severity, in_order
 from proxy.core.policy.cases import parse_cases
 from proxy.core.policy.load import parse_policies
 from proxy.core.redaction.detect import KNOWN_KINDS
+from proxy.sources.caller_keys import read_caller_keys
 from proxy.sources.files import read_config, read_policies, read_prices
 from proxy.sources.secrets import Secrets, references, secret_problems
 
@@ -80,6 +81,11 @@ def find_problems(config: Path, policies: Path | None = None) -> tuple[tuple[Pro
         replace(p, severity=Severity.LINT) if p.code == "no-usable-provider" else p
         for p in secret_problems(result.settings, secrets)
     ]
+    if result.settings.callers_file is not None:
+        problems += [
+            replace(p, severity=Severity.LINT) if p.code == "missing-file" else p
+            for p in read_caller_keys(result.settings.callers_file).problems
+        ]
     if result.settings.prices is not None:
         problems += read_prices(result.settings.prices).problems
     folder = read_policies(policies or result.settings.policies)

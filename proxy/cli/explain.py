@@ -69,6 +69,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--policies", metavar="FOLDER", help="another policy folder than the config names")
     parser.add_argument("--app", default="", help="the calling app")
     parser.add_argument("--user", default="", help="its user")
+    parser.add_argument("--group", action="append", default=[], metavar="NAME", help="a group of the caller's token")
     parser.add_argument("--path", default="/v1/chat/completions", help="the path (%(default)s)")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="output (%(default)s)")
     parser.set_defaults(run=run)
@@ -120,7 +121,20 @@ def _rehearsed(args: argparse.Namespace, settings: Settings, snapshot: Snapshot)
     except OSError as exc:
         raise Unusable(f"{args.request}: {exc.strerror}") from None
     case = Case(
-        "explain", Mark(args.request), "POST", args.path, {}, body, args.app, args.user, "", {}, (), (), Expected()
+        "explain",
+        Mark(args.request),
+        "POST",
+        args.path,
+        {},
+        body,
+        args.app,
+        args.user,
+        "",
+        {},
+        (),
+        (),
+        Expected(),
+        tuple(args.group),
     )
     played = Rehearsal(settings, snapshot, MemorySpool, prices_of(settings)).play(case)
     happened, facts = happened_in(played), played.facts
@@ -128,7 +142,8 @@ def _rehearsed(args: argparse.Namespace, settings: Settings, snapshot: Snapshot)
     request = read_json(body, dialect_of(args.path)) if body else Request(b"")
     model = request.model if isinstance(request, Request) else None
     path = args.path.partition("?")[0].removeprefix("/v1")
-    subject = Subject(args.app, facts.caller, facts.user, model or "", path)
+    groups = tuple(args.group)
+    subject = Subject(args.app, facts.caller, facts.user, model or "", path, groups=groups)
     if isinstance(request, Request):
         asked = Asked("POST", path, model, args.path.partition("?")[2], len(body), request.document)
         story.steps = trail_of(snapshot.policies, subject, model, asked, knows_body=True)

@@ -26,7 +26,12 @@ def read_caller_keys(path: Path) -> CallerKeysResult:
         text = data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
-        problem = error(Mark(str(path)), "missing-file", f"the caller keys cannot be read: {reason}", "readygate keys")
+        problem = error(
+            Mark(str(path)),
+            "missing-file",
+            f"the caller keys cannot be read: {reason}",
+            "`readygate keys create` makes the file",
+        )
         return CallerKeysResult(None, (problem,))
     return parse_caller_keys(text, str(path))
 

@@ -13,6 +13,7 @@ import hashlib
 import urllib.request
 from collections import OrderedDict
 from collections.abc import Callable
+from http.client import HTTPException
 from typing import IO, Any, Final
 
 import jwt
@@ -33,6 +34,8 @@ RETRY_S: Final = 5.0
 """While there is no key at all, a fetch is tried so often."""
 PAUSE_S: Final = 10.0
 """Tokens with unknown keys cause one fetch in so long at most."""
+_UNREADABLE: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
+"""What strangers can make the library raise."""
 _KINDS: Final = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
 
 
@@ -103,19 +106,20 @@ class Tokens:
                 leeway=settings.leeway_s,
                 options={"require": ["exp", "iss", "aud"]},
             )
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
+            until_s = float(claims["exp"]) + settings.leeway_s
+        except _UNREADABLE:
             return None
         app = _text(_claim(claims, settings.app_claim))
         if not app:
             return None
         groups = () if settings.groups_claim is None else _texts(_claim(claims, settings.groups_claim))
-        return Verified(app, _text(_claim(claims, settings.user_claim)), groups, claims["exp"] + settings.leeway_s)
+        return Verified(app, _text(_claim(claims, settings.user_claim)), groups, until_s)
 
     def _key_id(self, token: bytes) -> str | None:
         """Return the name of the key a token says it is signed with; without one, the only key there is."""
         try:
             header = jwt.get_unverified_header(token)
-        except (jwt.PyJWTError, ValueError):
+        except _UNREADABLE:
             return None
         name = header.get("kid")
         if name is None and len(self._keys) == 1:
@@ -165,7 +169,7 @@ class Tokens:
                 self._notice("jwt_keys_in_force", keys=len(self._keys))
                 self.on_change()
             self._trouble = ""
-        except (OSError, ValueError, jwt.PyJWTError) as exc:
+        except (OSError, HTTPException, ValueError, jwt.PyJWTError) as exc:
             if self._trouble != type(exc).__name__:
                 self._trouble = type(exc).__name__
                 self._notice("jwt_keys_refused", error=self._trouble, kept=len(self._keys))
@@ -205,7 +209,7 @@ def read_keys(data: bytes, algorithms: tuple[str, ...]) -> dict[str, jwt.PyJWK]:
         usual = _KINDS.get(str(row.get("kty")))
         if usual not in algorithms or row.get("alg", usual) != usual:
             continue
-        with contextlib.suppress(jwt.PyJWTError, ValueError, TypeError):
+        with contextlib.suppress(jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError):
             key = jwt.PyJWK(row, usual)
             if usual != "RS256" or key.key.key_size >= MIN_RSA_BITS:
                 keys[str(row.get("kid", ""))] = key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
@@ -135,7 +136,15 @@ def bad_tokens() -> dict[str, str]:
         "body swapped": f"{head}.{token(azp='admin').split('.')[1]}.{signature}",
         "too long": token(more="x" * 9000),
         "rubbish": "a.b.c",
+        "deep head": f"{_segment(b'[' * 5000)}.{body}.{signature}",
+        "deep body": with_secret.encode(b'{"a":' * 1000, RSA_KEY, "RS256", {"kid": "r1"}),
+        "end is text": token(exp="soon"),
+        "end is everything": token(exp=[1]),
     }  # fmt: skip
+
+
+def _segment(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _secret(pem: bytes) -> bytes:

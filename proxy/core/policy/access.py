@@ -24,7 +24,6 @@ ALWAYS_ALLOWED: Final = frozenset({"model", "messages", "input", "prompt", "stre
 """Parameters that ``params`` need not list."""
 _MODEL_FREE: Final = ("/files", "/uploads", "/vector_stores", "/conversations", "/containers")
 """Paths whose bodies name no model. Batches do, within their files, so they are not here."""
-_READING: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _IN_PATH: Final = re.compile(r"/models/(.+)|/engines/([^/]+)(?:/.*)?", re.DOTALL)
 
 
@@ -164,13 +163,20 @@ def _models(allowed: Patterns, asked: Asked, *, knows_body: bool) -> Verdict:
         if not allowed.allow(name):
             text = f"The model {name[:100]!r} does not exist or policy does not allow it."
             return Verdict("models", told, problem(Code.MODEL_NOT_FOUND, text, param="model"))
-    has_body = asked.body_bytes is None or asked.body_bytes > 0
-    may_hide_one = (has_body or not asked.is_readable) and asked.method not in _READING
-    is_free = any(asked.path == free or asked.path.startswith(free + "/") for free in _MODEL_FREE)
-    if not names and knows_body and not is_free and (may_hide_one or asked.path == "/realtime"):
+    if knows_body and _may_hide_a_model(asked, names):
         text = "Policy allows certain models only, and this request names none that can be read."
         return Verdict("models", told, _denied(text, "model"))
     return Verdict("models", told, None)
+
+
+def _may_hide_a_model(asked: Asked, names: list[str]) -> bool:
+    """Say whether something here that nobody can see may name a model, whatever query and path say."""
+    if asked.path == "/realtime":
+        return not names
+    if any(asked.path == free or asked.path.startswith(free + "/") for free in _MODEL_FREE):
+        return False
+    has_body = asked.body_bytes is None or asked.body_bytes > 0
+    return not asked.is_readable or (has_body and asked.model is None and not asked.path.startswith("/engines/"))
 
 
 def _body(limit_bytes: int, asked: Asked) -> Verdict:

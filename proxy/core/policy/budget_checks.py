@@ -74,7 +74,7 @@ def _check_callers(section: Section, top: Section, settings: Settings, problems:
         text = f"the budget never acts: this policy does not apply to {app!r}"
         problems.append(error(section.at("app"), "unused-budget", text, "move it to that app's policy"))
     names = [key.name for key in settings.callers]
-    if caller is not None and caller not in names:
+    if caller is not None and caller not in names and settings.callers_file is None and settings.jwt is None:
         hint = closest(caller, names) or ("known: " + ", ".join(names) if names else "config.yaml has no `callers`")
         problems.append(error(section.at("caller"), "unknown-caller", f"no caller key {caller!r}", hint))
 
