@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from proxy.core.config.problem import Problem, has_errors
@@ -84,13 +85,20 @@ class PolicyLife:
             self._witness.notice("policy_history_failed", error=exc.strerror or type(exc).__name__)
 
     def remembered(self, digest: str) -> tuple[Kept, Pin] | None:
-        """Return what was pinned before a restart, when the folder is still what it was then."""
+        """Return what was pinned before a restart, when the folder is still what it was then; else the pin is over.
+
+        It must not come back when the folder one day holds the same again.
+        """
         self.folder_digest = digest
         pin = self._history.pinned()
-        if pin is None or pin.digest != digest:
+        if pin is None:
             return None
-        kept = self._history.find(pin.revision)
-        return None if kept is None else (kept, pin)
+        kept = self._history.find(pin.revision) if pin.digest == digest else None
+        if kept is not None:
+            return kept, pin
+        with suppress(OSError):  # then the same is found, and said, at the next start
+            self._history.unpin()
+        return None
 
     async def set_pin(self, pin: Pin | None) -> None:
         """Note what is pinned now."""
