@@ -13,7 +13,7 @@ from proxy.core.dialect import Dialect
 from proxy.core.redaction import AnswerRedactor, AnswerRestorer, StreamObserver, StreamRestorer, Vault
 from proxy.flow.catalog import Route
 from proxy.flow.exchange import Exchange
-from proxy.flow.intake import OFFLOAD_ABOVE_BYTES, ModelRenamer
+from proxy.flow.intake import ModelRenamer, takes_long
 from proxy.flow.metering import UsageHider
 from proxy.flow.ports import Offload
 from proxy.flow.streaming import Transform
@@ -54,7 +54,7 @@ async def treat_whole(
         return body
     work = partial(_treated, exchange, answers, vault if has_values else None, body)
     try:
-        if len(body) > OFFLOAD_ABOVE_BYTES:
+        if takes_long(body):
             treated: bytes = await offload(work)
             return treated
         return work()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -31,7 +30,8 @@ class Seam(NamedTuple):
         pieces: list[Piece] = []
         covered = 0
         first = max(0, bisect_right(self.segments, start, key=itemgetter(0)) - 1)
-        for offset, length, part, inner in islice(self.segments, first, None):
+        for nth in range(first, len(self.segments)):
+            offset, length, part, inner = self.segments[nth]
             if offset >= end:
                 break
             begin, stop = max(start, offset), min(end, offset + length)

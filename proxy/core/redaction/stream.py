@@ -35,6 +35,10 @@ _FRAME = frozenset({
     "choices", "created", "id", "model", "object", "obfuscation", "provider", "service_tier", "system_fingerprint", "usage",
 })  # fmt: skip
 """Members of a chat event, besides its choices, that no model writes."""
+_CHOICE = frozenset({"finish_reason", "native_finish_reason", "text"})
+"""Strings of a choice that are a word of the protocol, or a lane."""
+_BLANKED = frozenset({"index", "delta", "text", "logprobs"})
+"""Members of a choice that do not keep its event alive."""
 _NO_TEXT_DELTAS = (".audio.delta", ".partial_image")
 _ENDINGS = (".completed", ".incomplete", ".failed", ".cancelled")
 
@@ -203,6 +207,10 @@ class StreamRestorer:
         message = choice.get("message")
         if isinstance(message, dict):
             changed |= restore_document(self._treatment, message)[1]
+        for name, value in choice.items():
+            if isinstance(value, (str, list)) and name not in _CHOICE:
+                choice[name], is_changed = restore_document(self._treatment, value)
+                changed |= is_changed
         return changed
 
     def _members(self, node: dict[str, Any], key: LaneKey, frame: Frame, is_last: bool) -> bool:
@@ -227,6 +235,9 @@ class StreamRestorer:
                     if isinstance(item, dict):
                         place = _place(item, position)
                         changed |= self._members(item, (*key, name, place), frame, is_last)
+                    elif isinstance(item, (str, list)):
+                        value[position], is_changed = restore_document(self._treatment, item)
+                        changed |= is_changed
         return changed
 
     def _shift(self, annotations: list[Any], key: LaneKey) -> bool:
@@ -318,7 +329,7 @@ def _is_emptied(document: dict[str, Any], event: ServerEvent) -> bool:
     if len(choices) != 1 or document.get("usage") or event.id is not None or event.retry is not None:
         return False
     choice = choices[0]
-    if choice.get("finish_reason") or choice.get("message"):
+    if any(value for name, value in choice.items() if name not in _BLANKED):
         return False
     return choice.get("text", "") == "" and Held.is_blank(choice.get("delta"))
 

@@ -289,3 +289,23 @@ def test_buffered_text_is_judged_as_a_whole() -> None:
 
     assert "" == "".join(sieve.feed(character) for character in text)
     assert "name,cpf\nAna,[CPF_REDACTED]\n" == sieve.finish()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"delta": {"content": ["[EMAIL-1] and bob@x.org", {"text": "x"}]}},
+        {"delta": {"content": [["[EMAIL-1] and bob@x.org"]]}},
+        {"delta": "[EMAIL-1] and bob@x.org"},
+        {"delta": {}, "transcript": "[EMAIL-1] and bob@x.org"},
+        {"delta": {}, "alternatives": ["[EMAIL-1] and bob@x.org"]},
+    ],
+)
+def test_words_in_an_odd_place_of_a_choice_are_treated_too(odd: dict[str, Any]) -> None:
+    """Providers add members; none of them may carry a new finding past policy or keep a placeholder."""
+    stream = event({"choices": [{"index": 0, "finish_reason": None, **odd}]}) + DONE
+    restorer = StreamRestorer(vault_of("ana@x.org"), Dialect.CHAT, redactor().marks())
+    read = restorer.feed(stream) + restorer.finish()
+
+    assert b"ana@x.org and [EMAIL_REDACTED]" in read
+    assert b"bob@x.org" not in read
