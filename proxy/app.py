@@ -48,6 +48,7 @@ from proxy.flow.drain import drain
 from proxy.flow.fleet import Fleet
 from proxy.flow.free_checks import FreeChecks
 from proxy.flow.heartbeat import Heartbeat
+from proxy.flow.names import Names
 from proxy.flow.outbox import Outbox
 from proxy.flow.people import people_routes
 from proxy.flow.policy_life import PolicyLife
@@ -83,6 +84,7 @@ from proxy.telemetry.log import set_up
 from proxy.telemetry.metrics import Metrics, Sample
 from proxy.telemetry.witness import Telemetry
 from proxy.terms.admin import AdminRoute, AdminWrite, Role
+from proxy.upstream.names import NamesClient
 from proxy.upstream.providers import Providers
 
 if TYPE_CHECKING:
@@ -163,6 +165,7 @@ class App:
         # From here on probes have somebody to ask: what a spool holds after a crash may take long to go through.
         self.probes = ProbeDoor(settings.server.admin)
         self.probes.open()
+        self.names = self._names_service()
         try:
             self._build()
         except BaseException:
@@ -242,6 +245,7 @@ class App:
             settings.audit.durability is Durability.FSYNC,
             self._content_spool(),
             self.shadow,
+            self.names,
         )
         self.door = DataDoor(settings.server, relay, clock, witness)
         self.rows = self._row_delivery()
@@ -259,6 +263,19 @@ class App:
             on_fault=lambda path, kind: witness.fault("admin_call", path=path, error=kind),
         )
         self.admin = AdminDoor(settings.server.admin, self.probes, self.vitals, self._registry, access, api)
+
+    def _names_service(self) -> Names | None:
+        """Return what finds names in free text, when config.yaml names a service for it."""
+        settings = self._settings.names
+        if settings is None:
+            return None
+        secrets, ref = self._secrets, settings.api_key
+
+        def key() -> str | None:
+            secret = None if ref is None else secrets.current(ref)
+            return None if secret is None else secret.reveal()
+
+        return Names(settings, NamesClient(settings, key), time.monotonic, random.random)
 
     def _caller_book(self) -> CallerBook:
         """Return the book of callers; keys of a file come into it when the process runs."""
@@ -468,6 +485,8 @@ class App:
         self._add_budget_gauges(one)
         if self.shadow is not None:
             self._add_shadow_gauges(self.shadow, one)
+        if self.names is not None:
+            self._add_names_gauges(one, self.names)
         add("policy_generation", "Policy snapshots put in force.", (), one(lambda: self.catalog.generation))
         add("audit_waiting_rows", "Rows not yet in the store.", (), one(lambda: self.rows.state().lag.rows))
         add("audit_waiting_bytes", "Bytes not yet in the store.", (), one(lambda: self.rows.state().lag.bytes))
@@ -507,6 +526,23 @@ class App:
             is_counter=True,
         )
         add("component_ok", "1 while a component is ok.", ("component",), self._component_samples)
+
+    def _add_names_gauges(self, one: Callable[[Callable[[], float]], Callable[[], list[Sample]]], names: Names) -> None:
+        """Show how the names service does."""
+        add = self.metrics.add_gauges
+        add("names_calls", "Calls to the names service.", (), one(lambda: names.calls), is_counter=True)
+        add("names_failures", "Requests it did not answer for.", (), one(lambda: names.failures), is_counter=True)
+        add("names_passed", "Requests that passed without it.", (), one(lambda: names.passed), is_counter=True)
+        add("names_refused", "Requests refused without it.", (), one(lambda: names.refused), is_counter=True)
+        add(
+            "names_remembered",
+            "Texts it was not asked about again.",
+            (),
+            one(lambda: names.remembered),
+            is_counter=True,
+        )
+        add("names_wait_seconds", "Time requests waited for it.", (), one(lambda: names.seconds), is_counter=True)
+        add("names_open", "1 while it is left alone after failures.", (), one(lambda: float(names.is_open)))
 
     def _add_budget_gauges(self, one: Callable[[Callable[[], float]], Callable[[], list[Sample]]]) -> None:
         """Show the budgets, and their store where there is one."""
@@ -808,6 +844,8 @@ class App:
         self.vitals.is_draining = True
         await self.door.close()
         await self.upstream.close()
+        if self.names is not None:
+            await self.names.close()
         if self.budget_store is not None:
             await self.budget_store.close()
         self.outbox.close_gap()

@@ -37,6 +37,7 @@ from proxy.flow.intake import (
 from proxy.flow.large_bodies import LargeBodies, redact_body
 from proxy.flow.metering import plan_of
 from proxy.flow.models import list_models
+from proxy.flow.names import Names
 from proxy.flow.outbox import Outbox, Refused
 from proxy.flow.ports import BodySource, Clock, Inbound, Responder, Witness
 from proxy.flow.shadow import Shadow
@@ -65,6 +66,8 @@ class Relay:
     """Where words wait that policy has kept."""
     shadow: Shadow | None = None
     """A candidate that is told of every exchange."""
+    names: Names | None = None
+    """Finds names in free text; None: no service is configured."""
 
     async def handle(self, inbound: Inbound, responder: Responder) -> None:
         """Carry one exchange; see ``server.door.ExchangeHandler``."""
@@ -209,7 +212,11 @@ class Relay:
         if not body:
             return _unscanned(exchange, route) if request.upload is not None else None
         plan = route.plan.redaction
-        if takes_long(body):
+        if self.names is not None and redactor.name_kinds:
+            result = await self.names.redact(
+                redactor, plan, body, exchange.dialect, content_type, request.document, self.large, exchange.facts.notes
+            )
+        elif takes_long(body):
             result = await self.large.redact(body, exchange.dialect, content_type, plan)
         else:
             result = redact_body(redactor, plan, body, exchange.dialect, content_type, request.document)

@@ -167,7 +167,7 @@ def references(settings: Settings) -> tuple[SecretRef, ...]:
     refs += [token.token for token in settings.admin_tokens]
     if isinstance(settings.audit.store, SecretRef):
         refs.append(settings.audit.store)
-    refs += [settings.audit.key, settings.redaction_key]
+    refs += [settings.audit.key, settings.redaction_key, None if settings.names is None else settings.names.api_key]
     if isinstance(settings.budgets.url, SecretRef):
         refs.append(settings.budgets.url)
     return tuple(dict.fromkeys(ref for ref in refs if ref is not None))
@@ -203,6 +203,7 @@ def secret_problems(settings: Settings, secrets: Secrets) -> list[Problem]:
         ("budgets.store", settings.budgets.url),
         ("audit.key", settings.audit.key),
         ("redaction_key", settings.redaction_key),
+        ("names.api_key", None if settings.names is None else settings.names.api_key),
     ):
         if isinstance(owner, SecretRef) and secrets.current(owner) is None:
             found.append(error(owner.mark, "unset-secret", f"`{what}`: {secrets.trouble(owner)}", _remedy(owner)))

@@ -67,3 +67,7 @@ class RedactionFault(ProxyError):
     """A detector or the walk failed; nothing may leave unread."""
 
     code = "redaction_failed"
+
+
+class NamesUnavailable(RedactionFault):
+    """The names service did not answer as it should, and policy may not act without it."""

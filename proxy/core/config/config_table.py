@@ -15,6 +15,7 @@ from proxy.core.config.settings import (
     Durability,
     LogFormat,
     LogLevel,
+    OnNamesFailure,
     PolicyCases,
     ProviderKind,
     StreamUsage,
@@ -283,6 +284,48 @@ _ADMIN_TOKEN = Table(
     later=dict.fromkeys(("expires",), _NOT_YET),
 )
 
+_NAMES = Table(
+    "names",
+    "A service that finds names and addresses in free text, over Presidio's analyzer API.",
+    (
+        Key(
+            "url",
+            Text("an http or https URL", parse_base_url, is_private=True),
+            "Where it is; `/analyze` is added.",
+            is_required=True,
+            example="http://127.0.0.1:5002",
+        ),
+        Key(
+            "languages",
+            ListOf(Text("a language", parse_name), 1, 4),
+            "Each text is asked about once in each.",
+            "[en]",
+            "[en]",
+        ),
+        Key(
+            "timeout", duration("10ms", "1m"), "For all texts of one request, waiting in line included.", "2s", "500ms"
+        ),
+        Key("max_text", size("1KiB", "1MiB"), "New text of one request at most; more is unscanned.", "16KiB", "16KiB"),
+        Key("concurrency", Number(1, 1024), "Calls at one time at most; eight more wait for each.", "4", "4"),
+        Key(
+            "on_failure",
+            Choice(tuple(OnNamesFailure)),
+            "No answer in time: the request is refused, or passes with what else was found.",
+            "refuse",
+            "pass",
+        ),
+        Key("api_key", Secret(), "Its key; leave it out for a service that takes none.", None, "{env: NAMES_KEY}"),
+        Key(
+            "auth_header",
+            Text("a header", parse_auth_header),
+            'How the key is sent. Left out: "authorization: Bearer".',
+            None,
+            '"x-api-key"',
+        ),
+        Key("ca_file", PathText(), "PEM file of the authorities to trust instead of the system's.", None, "ca.pem"),
+    ),
+)
+
 _LOG = Table(
     "log",
     "What is logged and how.",
@@ -369,6 +412,13 @@ CONFIG = Table(
             "Key of `hash` pseudonyms and keyed placeholders, the same in every sidecar; left out: one per start.",
             None,
             "{env: READYGATE_REDACTION_KEY}",
+        ),
+        Key(
+            "names",
+            _NAMES,
+            "Finds the types person and address in free text of requests; left out: by their labels alone.",
+            None,
+            '{url: "http://127.0.0.1:5002", on_failure: refuse}',
         ),
         Key("log", _LOG, "What is logged and how.", "{}", "{level: info, format: json}"),
     ),

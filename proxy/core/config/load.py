@@ -29,6 +29,8 @@ from proxy.core.config.settings import (
     LogFormat,
     LogLevel,
     LogSettings,
+    NamesSettings,
+    OnNamesFailure,
     PolicyCases,
     ProviderKind,
     ProviderSettings,
@@ -209,6 +211,7 @@ def _settings(top: Section, base_dir: Path) -> Settings:
             for t in top["admin_tokens"].values
         ),
         redaction_key=_anchored(top["redaction_key"], base_dir),
+        names=None if top["names"] is None else _names(top["names"], base_dir),
         log=LogSettings(LogLevel(top["log"]["level"]), LogFormat(top["log"]["format"])),
     )
 
@@ -282,6 +285,21 @@ def _audit(section: Section, base_dir: Path) -> AuditSettings:
         sink_batch_wait_s=section["batch_wait"],
         may_migrate=section["migrate"],
         key=_anchored(section["key"], base_dir),
+    )
+
+
+def _names(section: Section, base_dir: Path) -> NamesSettings:
+    ca_file = section["ca_file"]
+    return NamesSettings(
+        url=section["url"],
+        languages=tuple(dict.fromkeys(section["languages"].values)),
+        timeout_s=section["timeout"],
+        max_text_bytes=section["max_text"],
+        concurrency=section["concurrency"],
+        on_failure=OnNamesFailure(section["on_failure"]),
+        api_key=_anchored(section["api_key"], base_dir),
+        auth_header=section["auth_header"] or AuthHeader(),
+        ca_file=None if ca_file is None else base_dir / ca_file,
     )
 
 

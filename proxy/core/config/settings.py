@@ -204,6 +204,31 @@ class AuditSettings:
     """Signs checkpoints; None: a key made beside the spool does."""
 
 
+class OnNamesFailure(StrEnum):
+    """What becomes of a request about which the names service did not answer."""
+
+    REFUSE = "refuse"
+    GO_ON = "pass"
+
+
+@dataclass(frozen=True, slots=True)
+class NamesSettings:
+    """A service that finds names and addresses in free text (Presidio's analyzer API)."""
+
+    url: str
+    """Without trailing slash; ``/analyze`` follows."""
+    languages: tuple[str, ...] = ("en",)
+    timeout_s: float = 2.0
+    """For all questions of one request, waiting in line included."""
+    max_text_bytes: int = 16 * 1024
+    """Text of one request that is asked about at most; more counts as unscanned."""
+    concurrency: int = 4
+    on_failure: OnNamesFailure = OnNamesFailure.REFUSE
+    api_key: SecretRef | None = None
+    auth_header: AuthHeader = AuthHeader()
+    ca_file: Path | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class CallerKey:
     """One caller key, known only by its hash."""
@@ -297,6 +322,8 @@ class Settings:
     admin_tokens: tuple[AdminToken, ...] = ()
     redaction_key: SecretRef | None = None
     """Makes pseudonyms and keyed placeholders; None: a random key per start."""
+    names: NamesSettings | None = None
+    """None: names and addresses are found by their labels alone."""
     log: LogSettings = LogSettings()
 
     @property

@@ -7,6 +7,7 @@ threads.
 
 from __future__ import annotations
 
+import copy
 import hmac
 import re
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from proxy.core.redaction import fields
 from proxy.core.redaction.actions import StandIns
 from proxy.core.redaction.edits import Renames, apply_edits
 from proxy.core.redaction.jsonio import dumps, loads
+from proxy.core.redaction.names import NAME_KINDS, Collector, Found, WithNames
 from proxy.core.redaction.normal import Allowlist
 from proxy.core.redaction.scan import Blind, Detector, Scan, Site, TooDeep, count_kinds, distinct
 from proxy.core.redaction.seen import Remembering
@@ -106,6 +108,7 @@ class RequestRedactor:
         "_replaces_all",
         "_tag_key",
         "_unscanned",
+        "name_kinds",
     )
 
     def __init__(self, plan: RedactionPlan, detector: Detector, *, hash_key: bytes = b"") -> None:
@@ -126,7 +129,11 @@ class RequestRedactor:
         self._tag_key = hmac.digest(hash_key, b"placeholders", "sha256") if is_keyed else b""
         self._replaces_all = not self._actions & {Action.BLOCK, Action.OBSERVE, Action.OFF}
         self._plan: DirectionPlan = plan.request
-        self._detector = Remembering(detector)
+        self._detector: Detector = Remembering(detector)
+        self.name_kinds = frozenset(
+            kind for kind in NAME_KINDS & plan.request.actions.keys() if plan.request.action_for(kind) is not Action.OFF
+        )
+        """Types of this plan that a names service can find."""
         self._hash_key = hash_key
         self._observe_only = plan.observe_only
         self._reads_words = bool(plan.custom)
@@ -143,6 +150,23 @@ class RequestRedactor:
     def is_observing(self) -> bool:
         """True when nothing is ever changed."""
         return self._observe_only
+
+    @property
+    def only_observes_names(self) -> bool:
+        """True when nothing is done to names but counting them."""
+        return self._observe_only or all(self._plan.action_for(kind) is Action.OBSERVE for kind in self.name_kinds)
+
+    def collecting(self, texts: Collector) -> RequestRedactor:
+        """Return a redactor that changes nothing and shows every text of the walk to ``texts``."""
+        other = copy.copy(self)
+        other._detector, other._observe_only, other._is_active = texts, True, True
+        return other
+
+    def with_names(self, found: Found) -> RequestRedactor:
+        """Return a redactor for this one request, which acts on what a names service has found in its texts, too."""
+        other = copy.copy(self)
+        other._detector = WithNames(self._detector, found, self.name_kinds)
+        return other
 
     def redact(self, body: bytes, dialect: Dialect, document: Any = None) -> Verdict:
         """Decide what may leave in place of ``body``.

@@ -17,6 +17,8 @@ from proxy.core.config.settings import (
     HealthCheck,
     JwtSettings,
     Listen,
+    NamesSettings,
+    OnNamesFailure,
     ProviderKind,
     ProviderSettings,
     SecretRef,
@@ -129,6 +131,18 @@ def test_every_key_arrives_in_its_setting() -> None:
     url, claims = "https://login.example.com/jwks.json", ("azp", "email", "realm_access.roles")
     token = JwtSettings("https://login.example.com", ("readygate",), None, url, ("ES256",), 10.0, 600.0, *claims)
     assert token == settings.jwt
+    names = NamesSettings(
+        "http://127.0.0.1:5002",
+        ("en", "pt"),
+        0.5,
+        64 << 10,
+        8,
+        OnNamesFailure.GO_ON,
+        SecretRef(env="NAMES_KEY"),
+        AuthHeader("x-api-key", ""),
+        base / "ca.pem",
+    )
+    assert names == settings.names
     assert ("debug", "text") == (settings.log.level.value, settings.log.format.value)
 
 
