@@ -162,3 +162,22 @@ def test_one_bad_byte_does_not_hide_the_other_lines_of_a_batch(sidecar: Sidecar,
     assert EMAIL not in read_by(provider)
     assert b"\xff" in provider.seen[0].body
     assert 0 < sidecar.row(answer.get("x-readygate-id"))["unscanned_bytes"]
+
+
+@pytest.mark.parametrize(
+    "broken", [b'{"choices":[{"index":0,"delta":{"content":"bro', b'{"choices":[{"delta":{"content":"\xff\xc3"}}]}']
+)
+def test_broken_event_that_comes_alone_in_mid_stream_never_reaches_the_caller(
+    sidecar: Sidecar, provider: RawProvider, broken: bytes
+) -> None:
+    """Events without an end in them are not parsed one by one; a client's parser must not meet what is no JSON."""
+    words = [b'data: {"choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n' % word for word in (b"one ", b"two ")]
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+    provider.answer(head, *words, b"data: " + broken + b"\n\n", gap_s=0.15, closes=True)
+    answer = sidecar.ask(
+        request("POST", "/v1/chat/completions", json.dumps(said("x") | {"stream": True}).encode(), {"Content-Type": "application/json"})
+    )  # fmt: skip
+
+    assert broken not in answer.body
+    assert "upstream_bad_stream" == json.loads(answer.events[-1])["error"]["code"]
+    assert ["one ", "two "] == [json.loads(event)["choices"][0]["delta"]["content"] for event in answer.events[:-1]]
