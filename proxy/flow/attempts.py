@@ -244,7 +244,11 @@ class Attempts:
         body = answer.body
         is_plain = head.status == 200 and head.content_type == b"application/json" and not plan.request.is_stream
         if is_plain and is_known and body and not says_error(body):
-            found = Outcome.OK if b"content-encoding" in head.telling else judge_plain(exchange.dialect, body)
+            found = (
+                Outcome.OK
+                if b"content-encoding" in head.telling
+                else judge_plain(body, needs_choices=exchange.dialect is Dialect.CHAT and not plan.route.is_transparent)
+            )
             return _Result(found, answer if found is Outcome.OK else None, booking)
         outcome = classify_answer(
             head.status,

@@ -129,6 +129,7 @@ class Share:
         """Tell the pipe what the route's rescue asks of it."""
         self.pipe = pipe
         pipe.holds_all = self._route.plan.rescue is Rescue.HOLD and self._watch is not None
+        pipe.believes_done = self._route.is_transparent
         pipe.mends = self._record is not None or (pipe.holds_all and self._exchange.dialect is Dialect.CHAT)
 
     def account(self, outcome: Outcome) -> None:

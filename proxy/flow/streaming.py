@@ -95,6 +95,7 @@ class StreamPipe:
         "_transforms",
         "_waiting",
         "_watch",
+        "believes_done",
         "bytes_out",
         "first_content_s",
         "has_told_error",
@@ -134,6 +135,8 @@ class StreamPipe:
         self._seal_at_bytes = seal_at_bytes
         self.holds_all = False
         """Nothing goes out before the answer is whole."""
+        self.believes_done = False
+        """``[DONE]`` is the end whatever came before it: nobody else could say it better."""
         self.has_told_error = False
         """The caller has the provider's own words about what went wrong."""
         self._is_said = False
@@ -159,8 +162,8 @@ class StreamPipe:
     # --- BodySink ---------------------------------------------------------------------------------
 
     def on_body(self, data: bytes) -> None:
-        """Take raw bytes from the provider; forward the whole events among them."""
-        if self._outcome is not None:
+        """Take raw bytes from the provider; forward the whole events among them, and nothing that follows ``[DONE]``."""
+        if self._outcome is not None or self._has_done:
             return
         if self._watch is None:
             transformed = self._transformed(data)
@@ -199,7 +202,11 @@ class StreamPipe:
                 if not self._ends_at_error(watch):
                     self._pass_error(data, watch)
                 return
-            if watch.saw_done and not self._is_sealed and watch.is_cut_at_done(is_strict=self.mends):
+            if (
+                watch.saw_done
+                and not (self._is_sealed or self.believes_done)
+                and watch.is_cut_at_done(is_strict=self.mends)
+            ):
                 self._stop(Outcome.TRUNCATED)
                 return
         except Exception:  # noqa: BLE001 - any failure of ours or nonsense of theirs ends the stream, in band
@@ -216,8 +223,9 @@ class StreamPipe:
             self._seal(Outcome.OK)
         # Only an end may lack its blank line: an error event behind anything else would be read as part of it.
         self._forward(raw if raw is not None and watch.is_finished else data)
+        self._has_done = watch.saw_done
         if self.mends:
-            self._is_said, self._has_done = watch.is_finished, watch.saw_done
+            self._is_said = watch.is_finished
 
     def _transformed(self, data: bytes) -> bytes | None:
         """Return what the transforms make of some events; None when one of them ended the stream."""

@@ -175,6 +175,15 @@ def test_provider_that_ignores_n_is_believed(sidecar: Sidecar, odd: RawProvider)
     assert ("whole", "[DONE]") == (answer.ended, events_of(answer)[-1])
 
 
+def test_nothing_follows_the_end(sidecar: Sidecar, odd: RawProvider) -> None:
+    """Official clients read on behind [DONE] and stumble over what is no text there."""
+    odd.answer(HEAD, ROLE, *SPOKEN, FINISH, DONE, b"\xff\xfe\n\n", DONE, gap_s=0.02, closes=True)
+    answer = ask(sidecar, "lone", stream=True)
+
+    assert ("whole", TEXT, 1) == (answer.ended, text_of(answer), events_of(answer).count("[DONE]"))
+    assert answer.body.endswith(DONE)
+
+
 def test_rescue_that_says_nothing_more_ends_once(sidecar: Sidecar, odd: RawProvider, good: RawProvider) -> None:
     """All was said but the end; the rescue brings the end, and nonsense behind it adds no second one."""
     odd.answer(HEAD, ROLE, *SPOKEN, gap_s=0.01, closes=True)

@@ -11,7 +11,6 @@ from enum import StrEnum
 
 import orjson
 
-from proxy.core.dialect.names import Dialect
 from proxy.terms.outcomes import Outcome
 
 _OWN_KEY_STATUSES = frozenset({401, 402, 403})
@@ -171,11 +170,11 @@ def _is_null(behind: bytes) -> bool:
     return behind.lstrip(b": \t\r\n").startswith(b"null")
 
 
-def judge_plain(dialect: Dialect, body: bytes) -> Outcome:
+def judge_plain(body: bytes, *, needs_choices: bool) -> Outcome:
     """Name a whole JSON answer without reading it: complete only if it says so itself, a chat only if it has choices."""
     if body[-1:] != b"}" and body.rstrip()[-1:] != b"}":
         return Outcome.TRUNCATED
-    if dialect is Dialect.CHAT and b'"choices"' not in body:
+    if needs_choices and b'"choices"' not in body:
         return Outcome.BAD_RESPONSE
     return Outcome.OK
 
