@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -195,6 +196,19 @@ def test_more_text_than_asked_about_is_unscanned(strict: Sidecar, provider: Simu
     assert 1024 >= len(service.asked[0]["text"]) > 1000
     row = strict.row(answer.get("x-readygate-id"))
     assert len(text) - len(service.asked[0]["text"]) == row["unscanned_bytes"]
+
+
+def test_more_text_than_asked_about_is_refused_where_unscanned_content_is(
+    provider: Simulator, service: NamesService, tmp_path: Path
+) -> None:
+    """Names in what nobody has read do not leave."""
+    policy = POLICY.replace("redaction: {request", "redaction: {unscanned: refuse, request", 1)
+    with sidecar_for(tmp_path, config(provider, service, "max_text: 1KiB"), policy) as sidecar:
+        refused = sidecar.ask(chat("echo: " + "word " * 400 + "Ana Silva"))
+        within = sidecar.ask(chat("echo: Ana Silva"))
+
+    assert (400, "unscanned_content") == (refused.status, refused.error["code"])
+    assert (200, 1) == (within.status, len(provider.entries))
 
 
 def test_late_answer_refuses_or_passes_as_declared(
