@@ -140,13 +140,7 @@ class StreamWatch:
 
     def _several(self, data: bytes) -> None:
         """Take whole events with line feeds; look inside only when one of them could matter."""
-        if (
-            len(data) > self._max_event_bytes
-            or not self.saw_content
-            or self._expected > 1
-            or _is_odd(data)
-            or self._may_matter(data)
-        ):
+        if len(data) > self._max_event_bytes or not self.saw_content or self._expected > 1 or self._may_matter(data):
             for event in EventDecoder(self._max_event_bytes).feed(data):
                 self._one(event)
             return
@@ -276,19 +270,6 @@ def _is_object(data: bytes) -> bool:
         return type(json.loads(data)) is dict
     except (ValueError, RecursionError):
         return False
-
-
-def _is_odd(data: bytes) -> bool:
-    """Tell whether some event here may be no JSON object in UTF-8: one a provider broke off must not reach the caller."""
-    if data.count(b"}\n\n") != data.count(b"\n\n"):
-        return True
-    if data.isascii():
-        return False
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return True
-    return False
 
 
 def _filled(data: bytes, key: bytes) -> bool:
