@@ -1,7 +1,7 @@
 """Time and identity for one process.
 
 Owns the randomness that ids are made of, drawn in blocks because one system call per exchange would cost
-more than the id. The functions that read the clock and the dice are handed in by app.py.
+more than the id. The functions that read the clock and the dice are handed in by app.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What flow needs from the hands, as Protocols; the hands implement them, app.py joins them.
+"""What flow needs from the hands, as Protocols; the hands implement them, app joins them.
 
 Owns nothing. The two halves of the data path meet here: a ``Responder`` is the caller's side of one
 exchange, an ``Upstream`` dials providers and yields ``Answer`` values.
@@ -246,7 +246,7 @@ class Inbound:
 
 
 class Clock(Protocol):
-    """Time and identity, owned by app.py."""
+    """Time and identity, owned by app."""
 
     def monotonic_s(self) -> float: ...
 

@@ -2,7 +2,7 @@
 
 Owns the set of caller connections and of running exchanges, the drain switch and the once-a-second sweep
 that enforces caller-side deadlines. Knows no policy: paths other than ``/v1/*`` end here, the rest goes to
-the handler that app.py joined.
+the handler that app joined.
 """
 
 from __future__ import annotations

@@ -10,25 +10,32 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from proxy.app.gauges import add_gauges
+from proxy.app.parts import (
+    ProviderKeys,
+    admin_credentials,
+    budget_store_shown,
+    names_service,
+    shared_budget_store,
+    token_verifier,
+)
 from proxy.core.audit.pruning import Ages
 from proxy.core.audit.records import CHECKPOINT, Record
 from proxy.core.budget.calendar import WallClock
 from proxy.core.budget.prices import PriceTable
-from proxy.core.config.budget_store import MEMORY_STORE, parse_budget_store
 from proxy.core.config.caller_keys import CallerKeysResult
-from proxy.core.config.load import MAIN_ADMIN
 from proxy.core.config.price_table import PriceResult
 from proxy.core.config.problem import Problem, has_errors
-from proxy.core.config.settings import AdminToken, Durability, SecretRef, Settings, endpoints_of
+from proxy.core.config.settings import Durability, SecretRef, Settings, endpoints_of
 from proxy.core.policy.revisions import Kept, Pin
 from proxy.core.redaction.detect import KNOWN_KINDS
 from proxy.flow.attempts import Attempts
@@ -48,7 +55,6 @@ from proxy.flow.drain import drain
 from proxy.flow.fleet import Fleet
 from proxy.flow.free_checks import FreeChecks
 from proxy.flow.heartbeat import Heartbeat
-from proxy.flow.names import Names
 from proxy.flow.outbox import Outbox
 from proxy.flow.people import people_routes
 from proxy.flow.policy_life import PolicyLife
@@ -62,7 +68,7 @@ from proxy.flow.shadow import Shadow
 from proxy.flow.vitals import Vitals
 from proxy.flow.waiting import WaitingLines
 from proxy.server.admin import AdminDoor
-from proxy.server.admin_access import Access, Credential, is_loopback_host
+from proxy.server.admin_access import Access, is_loopback_host
 from proxy.server.admin_api import AdminApi
 from proxy.server.body_worker import BodyWorker
 from proxy.server.door import DataDoor
@@ -81,53 +87,16 @@ from proxy.stores.people import open_people
 from proxy.stores.retention import open_pruner
 from proxy.stores.stdout_sink import plain_record
 from proxy.telemetry.log import set_up
-from proxy.telemetry.metrics import Metrics, Sample
+from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.witness import Telemetry
-from proxy.terms.admin import AdminRoute, AdminWrite, Role
-from proxy.upstream.names import NamesClient
+from proxy.terms.admin import AdminRoute, AdminWrite
 from proxy.upstream.providers import Providers
-
-if TYPE_CHECKING:
-    from proxy.sources.tokens import Tokens
-    from proxy.stores.redis_budgets import RedisBudgets
 
 POLICY_LOOK_EVERY_S = 0.5
 SECRET_LOOK_EVERY_S = 5.0
 WALL_CLOCK_STEP_S = 0.5
 BACKGROUND_PAUSE_S = 1.0
 _LAST_WORDS_S = 2.0
-
-
-@dataclass(slots=True)
-class ProviderKeys:
-    """Provider name -> key, over the secrets of this process; implements ``upstream.providers.Credentials``."""
-
-    secrets: Secrets
-    refs: Mapping[str, SecretRef | None]
-    now_s: Callable[[], float]
-    _shown: dict[str, str | None] = field(default_factory=dict)
-
-    def current(self, provider: str) -> str | None:
-        """Return the provider's key; the revealed text is kept so that a request costs one look-up."""
-        if provider in self._shown:
-            return self._shown[provider]
-        ref = self.refs.get(provider)
-        secret = self.secrets.current(ref) if ref is not None else None
-        value = self._shown[provider] = secret.reveal() if secret is not None else None
-        return value
-
-    async def refresh(self, provider: str) -> bool:
-        """Re-read the provider's key off the loop."""
-        ref = self.refs.get(provider)
-        if ref is None:
-            return False
-        changed = await asyncio.to_thread(self.secrets.refresh, ref, self.now_s())
-        self._shown.pop(provider, None)
-        return changed
-
-    def forget(self) -> None:
-        """Look every key up anew: a file has changed."""
-        self._shown.clear()
 
 
 @dataclass(slots=True)
@@ -165,7 +134,7 @@ class App:
         # From here on probes have somebody to ask: what a spool holds after a crash may take long to go through.
         self.probes = ProbeDoor(settings.server.admin)
         self.probes.open()
-        self.names = self._names_service()
+        self.names = names_service(settings, self._secrets)
         try:
             self._build()
         except BaseException:
@@ -186,7 +155,7 @@ class App:
         self._loading = asyncio.Lock()
         self.life = self._make_life()
         self.wall = WallClock(time.time() - time.monotonic())  # noqa: TID251 - this is its one owner
-        self.budget_store = self._budget_store()
+        self.budget_store = shared_budget_store(settings, self._secrets, clock.new_id(), witness.notice)
         self.budgets = Budgets(
             central=self.budget_store,
             shares=settings.budgets.shares,
@@ -254,8 +223,13 @@ class App:
         self.vitals = self._make_vitals()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self.metrics)
-        self._add_gauges()
-        access = Access(self._credentials, is_loopback_host(settings.server.admin.host), time.monotonic, callers.holder)
+        add_gauges(self)
+        access = Access(
+            partial(admin_credentials, settings, self._secrets),
+            is_loopback_host(settings.server.admin.host),
+            time.monotonic,
+            callers.holder,
+        )
         api = AdminApi(
             self._admin_routes(),
             access,
@@ -264,23 +238,10 @@ class App:
         )
         self.admin = AdminDoor(settings.server.admin, self.probes, self.vitals, self._registry, access, api)
 
-    def _names_service(self) -> Names | None:
-        """Return what finds names in free text, when config.yaml names a service for it."""
-        settings = self._settings.names
-        if settings is None:
-            return None
-        secrets, ref = self._secrets, settings.api_key
-
-        def key() -> str | None:
-            secret = None if ref is None else secrets.current(ref)
-            return None if secret is None else secret.reveal()
-
-        return Names(settings, NamesClient(settings, key), time.monotonic, random.random)
-
     def _caller_book(self) -> CallerBook:
         """Return the book of callers; keys of a file come into it when the process runs."""
         self._caller_keys: CallerKeysResult | None = None
-        self.tokens = self._make_tokens()
+        self.tokens = token_verifier(self._settings, self.witness.notice)
         book = CallerBook(
             self._settings.callers,
             demands_key=self._settings.knows_callers,
@@ -290,19 +251,6 @@ class App:
         if self.tokens is not None:
             self.tokens.on_change = book.forget
         return book
-
-    def _make_tokens(self) -> Tokens | None:
-        """Return the verifier of callers' tokens, when config.yaml names an issuer."""
-        if self._settings.jwt is None:
-            return None
-        from proxy.sources.tokens import Tokens  # noqa: PLC0415 - only who takes tokens pays for the library
-
-        return Tokens(
-            self._settings.jwt,
-            unix_s=time.time,  # noqa: TID251 - this is its one owner
-            now_s=time.monotonic,
-            notice=self.witness.notice,
-        )
 
     def _make_life(self) -> PolicyLife:
         history = PolicyHistory(self._settings.history_folder)
@@ -354,28 +302,6 @@ class App:
         async for result in watch_prices(path, POLICY_LOOK_EVERY_S):
             self._accept_prices(result)
 
-    def _budget_store(self) -> RedisBudgets | None:
-        """Return the shared counters, when config.yaml names a store for them."""
-        budgets = self._settings.budgets
-        url = budgets.url
-        if isinstance(url, SecretRef):
-            secret = self._secrets.current(url)
-            url = parse_budget_store(secret.reveal()) if secret is not None else ""
-        if not url or url == MEMORY_STORE:
-            return None
-        from proxy.stores.redis_budgets import RedisBudgets  # noqa: PLC0415 - only who shares budgets pays for the driver
-
-        return RedisBudgets(
-            url,
-            sidecar=self.clock.new_id(),
-            namespace=budgets.namespace,
-            max_sidecars=budgets.shares.max_sidecars,
-            lease_s=budgets.lease_s,
-            unix_s=time.time,  # noqa: TID251 - this is its one owner
-            now_s=time.monotonic,
-            notice=self.witness.notice,
-        )
-
     def _row_delivery(self) -> RowDelivery:
         audit = self._settings.audit
         store = audit.store
@@ -424,7 +350,11 @@ class App:
             *breaker_routes(self.fleet, self.vitals.deployments, self.witness, time.monotonic),
             *AuditCalls(readers(self._store_url, QUERY_S), self.clock).routes(),
             *BudgetCalls(
-                self.budgets, self._budget_store_shown, self._policy_of, readers(self._store_url, QUERY_S), self.clock
+                self.budgets,
+                partial(budget_store_shown, self.budget_store, self._settings.budgets.shares),
+                self._policy_of,
+                readers(self._store_url, QUERY_S),
+                self.clock,
             ).routes(),
         ]
         with suppress(ValueError):  # rows on standard output are whoever's who collects them
@@ -436,28 +366,9 @@ class App:
         snapshot = self.catalog.snapshot
         return None if snapshot is None else snapshot.policies.policy_of(app)
 
-    def _budget_store_shown(self) -> dict[str, Any]:
-        """How budgets are shared, and how their store is."""
-        store, shares = self.budget_store, self._settings.budgets.shares
-        if store is None:
-            return {"kind": "memory"}
-        shown = {"kind": "shared", "state": "away" if store.is_open else "ok", "reason": store.trouble}
-        return {**shown, "members": store.members, **shares._asdict()}
-
     def _note_write(self, write: AdminWrite) -> None:
         """Every admin call that was to change something leaves a trace."""
         self.witness.notice("admin_write", **asdict(write))
-
-    def _credentials(self) -> list[Credential]:
-        """The admin tokens of this moment; one whose secret is replaced is right for an overlap, old and new."""
-        settings, now_s = self._settings, time.monotonic()
-        tokens = list(settings.admin_tokens)
-        if settings.admin_token is not None:
-            tokens.append(AdminToken(MAIN_ADMIN, Role.ADMIN, settings.admin_token))
-        return [
-            Credential(t.name, t.role, tuple(text.reveal() for text in self._secrets.accepted(t.token, now_s)))
-            for t in tokens
-        ]
 
     def _publish(self) -> None:
         """Tell the probe thread how things are, and that the loop turns."""
@@ -470,136 +381,6 @@ class App:
             "callers_connected": self.door.open_connections,
             "own_p95_ms": self.metrics.own_quantile_ms(0.95),
         }
-
-    def _add_gauges(self) -> None:
-        """Let the scrape read state that others own."""
-        add = self.metrics.add_gauges
-
-        def one(read: Callable[[], float]) -> Callable[[], list[Sample]]:
-            return lambda: [((), read())]
-
-        add("live_exchanges", "Exchanges now.", (), one(lambda: self.door.live_exchanges))
-        add("caller_connections", "Caller connections now.", (), one(lambda: self.door.open_connections))
-        add("provider_connections", "Provider connections now.", (), one(lambda: self.upstream.open_connections))
-        add("open_reservations", "Budget reservations now.", (), one(lambda: self.budgets.open_reservations))
-        self._add_budget_gauges(one)
-        if self.shadow is not None:
-            self._add_shadow_gauges(self.shadow, one)
-        if self.names is not None:
-            self._add_names_gauges(one, self.names)
-        add("policy_generation", "Policy snapshots put in force.", (), one(lambda: self.catalog.generation))
-        add("audit_waiting_rows", "Rows not yet in the store.", (), one(lambda: self.rows.state().lag.rows))
-        add("audit_waiting_bytes", "Bytes not yet in the store.", (), one(lambda: self.rows.state().lag.bytes))
-        add("audit_waiting_seconds", "Age of the oldest such row.", (), one(lambda: self.rows.state().lag.seconds))
-        add("audit_spool_bytes", "Bytes of the spool on disk.", (), one(lambda: self.outbox.state().spool.used_bytes))
-        add("audit_rows_kept", "Rows spooled.", (), one(lambda: self.outbox.state().kept_rows), is_counter=True)
-        add("audit_rows_shed", "Rows given up.", (), one(lambda: self.outbox.state().shed_rows), is_counter=True)
-        add(
-            "audit_rows_delivered",
-            "Rows the store has taken.",
-            (),
-            one(lambda: self.rows.state().delivered_rows),
-            is_counter=True,
-        )
-        add(
-            "audit_dead_letters",
-            "Rows the store refused for what they hold.",
-            (),
-            one(lambda: self.rows.state().dead_letters),
-            is_counter=True,
-        )
-        words = self.contents.state
-        add("audit_content_waiting", "Exchanges whose kept words wait.", (), one(lambda: words().waiting))
-        add("audit_content_waiting_bytes", "Disk they take.", (), one(lambda: words().waiting_bytes))
-        add("audit_content_unreadable", "Of them sealed with another key.", (), one(lambda: words().unreadable))
-        add("audit_content_kept", "Exchanges whose words were kept.", (), one(lambda: words().kept), is_counter=True)
-        add("audit_content_lost", "Whose words could not be.", (), one(lambda: words().lost), is_counter=True)
-        add("breaker_open", "1 while a deployment's breaker is not closed.", ("deployment",), self.vitals.open_breakers)
-        add("breaker_opened", "Times it opened.", ("deployment",), self.vitals.opened_breakers, is_counter=True)
-        add("loop_lag_seconds", "How late the event loop's last beat was.", (), one(lambda: self.heartbeat.lag_s))
-        add("loop_stalls", "Beats over 0.1 s late.", (), one(lambda: self.heartbeat.stalls), is_counter=True)
-        add(
-            "loop_stalled_seconds",
-            "Time lost in such stalls.",
-            (),
-            one(lambda: self.heartbeat.stalled_s),
-            is_counter=True,
-        )
-        add("component_ok", "1 while a component is ok.", ("component",), self._component_samples)
-
-    def _add_names_gauges(self, one: Callable[[Callable[[], float]], Callable[[], list[Sample]]], names: Names) -> None:
-        """Show how the names service does."""
-        add = self.metrics.add_gauges
-        add("names_calls", "Calls to the names service.", (), one(lambda: names.calls), is_counter=True)
-        add("names_failures", "Requests it did not answer for.", (), one(lambda: names.failures), is_counter=True)
-        add("names_passed", "Requests that passed without it.", (), one(lambda: names.passed), is_counter=True)
-        add("names_refused", "Requests refused without it.", (), one(lambda: names.refused), is_counter=True)
-        add(
-            "names_remembered",
-            "Texts it was not asked about again.",
-            (),
-            one(lambda: names.remembered),
-            is_counter=True,
-        )
-        add("names_wait_seconds", "Time requests waited for it.", (), one(lambda: names.seconds), is_counter=True)
-        add("names_open", "1 while it is left alone after failures.", (), one(lambda: float(names.is_open)))
-
-    def _add_budget_gauges(self, one: Callable[[Callable[[], float]], Callable[[], list[Sample]]]) -> None:
-        """Show the budgets, and their store where there is one."""
-        add, store, budgets = self.metrics.add_gauges, self.budget_store, self.budgets
-        labels = ("budget", "dimension")
-        add("budget_limit", "Limit of a budget.", labels, lambda: self.vitals.budget_samples("limit"))
-        add("budget_used", "Used of it, as last heard of.", labels, lambda: self.vitals.budget_samples("used"))
-        unpriced, unbounded = one(lambda: budgets.unpriced), one(lambda: budgets.unbounded)
-        add("budget_unpriced", "Attempts without a price, under a limit of cost.", (), unpriced, is_counter=True)
-        add("budget_unbounded", "Attempts let pass uncounted in an outage.", (), unbounded, is_counter=True)
-        observed = one(lambda: budgets.observed)
-        add(
-            "budget_observed",
-            "Attempts a budget would have refused, under mode: observe.",
-            (),
-            observed,
-            is_counter=True,
-        )
-        add("budget_waiting", "Exchanges that wait in line now.", (), one(lambda: self.waiting.waiting))
-        waited, gave_up = one(lambda: self.waiting.waited), one(lambda: self.waiting.gave_up)
-        add("budget_waited", "Exchanges that waited and got room.", (), waited, is_counter=True)
-        add("budget_waited_in_vain", "Exchanges whose wait was in vain.", (), gave_up, is_counter=True)
-        if self.pricing is not None:
-            self._add_price_gauges(self.pricing)
-        if store is None:
-            return
-        add("budget_store_members", "Sidecars that share the budgets.", (), one(lambda: store.members))
-        add("budget_store_up", "1 while the budget store is asked.", (), one(lambda: not store.is_open))
-        add("budget_store_round_trips", "Commands sent.", (), one(lambda: store.round_trips), is_counter=True)
-        add("budget_store_operations", "Operations in them.", (), one(lambda: store.operations), is_counter=True)
-        add("budget_store_given_up", "Settlements lost in an outage.", (), one(lambda: store.given_up), is_counter=True)
-        add("budget_store_failures", "Commands without an answer.", (), one(lambda: store.failures), is_counter=True)
-
-    def _add_shadow_gauges(
-        self, shadow: Shadow, one: Callable[[Callable[[], float]], Callable[[], list[Sample]]]
-    ) -> None:
-        """Show what the candidate would change; the counts begin anew with each candidate."""
-        add = self.metrics.add_gauges
-        add("shadow_exchanges", "Exchanges compared.", (), one(lambda: shadow.changes.exchanges))
-        add("shadow_changed", "Of these, those that would differ.", (), one(lambda: shadow.changes.changed))
-        add("shadow_dropped", "Exchanges not compared, for want of room.", (), one(lambda: shadow.dropped))
-
-    def _add_price_gauges(self, pricing: Pricing) -> None:
-        add = self.metrics.add_gauges
-        labels = ("provider",)
-        add(
-            "spent_usd", "US dollars spent, by the price table.", labels,
-            lambda: [((name,), pricing.spent_usd(name)) for name in pricing.spent], is_counter=True,
-        )  # fmt: skip
-        add(
-            "unknown_price", "Attempts whose model has no price.", labels,
-            lambda: [((name,), float(count)) for name, count in pricing.unknown.items()], is_counter=True,
-        )  # fmt: skip
-
-    def _component_samples(self) -> list[Sample]:
-        components = self.vitals.health()["components"]
-        return [((name,), float(row["state"] == "ok")) for name, row in components.items()]
 
     # --- running ----------------------------------------------------------------------------------
 
