@@ -9,13 +9,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from proxy.flow.names import Names
 from proxy.flow.pricing import Pricing
-from proxy.flow.shadow import Shadow
 from proxy.telemetry.metrics import Sample
 
 if TYPE_CHECKING:
     from proxy.app.main import App
+    from proxy.flow.names import Names
+    from proxy.flow.shadow import Shadow
 
 One = Callable[[Callable[[], float]], Callable[[], list[Sample]]]
 

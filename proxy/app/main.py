@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 
@@ -34,7 +34,7 @@ from proxy.core.budget.calendar import WallClock
 from proxy.core.budget.prices import PriceTable
 from proxy.core.config.caller_keys import CallerKeysResult
 from proxy.core.config.price_table import PriceResult
-from proxy.core.config.problem import Problem, has_errors
+from proxy.core.config.problem import CASE_FAILED, Problem, has_errors
 from proxy.core.config.settings import Durability, SecretRef, Settings, endpoints_of
 from proxy.core.policy.revisions import Kept, Pin
 from proxy.core.redaction.detect import KNOWN_KINDS
@@ -63,8 +63,6 @@ from proxy.flow.redactors import Redactors
 from proxy.flow.relay import Relay
 from proxy.flow.reload import compile_snapshot, put_in_force
 from proxy.flow.retention import Pruner, ages_of, keep_pruning
-from proxy.flow.self_test import CASE_FAILED, prove
-from proxy.flow.shadow import Shadow
 from proxy.flow.vitals import Vitals
 from proxy.flow.waiting import WaitingLines
 from proxy.server.admin import AdminDoor
@@ -91,6 +89,9 @@ from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.witness import Telemetry
 from proxy.terms.admin import AdminRoute, AdminWrite
 from proxy.upstream.providers import Providers
+
+if TYPE_CHECKING:
+    from proxy.flow.shadow import Shadow
 
 POLICY_LOOK_EVERY_S = 0.5
 SECRET_LOOK_EVERY_S = 5.0
@@ -261,6 +262,8 @@ class App:
     def _make_shadow(self) -> Shadow | None:
         if self._settings.shadow is None:
             return None
+        from proxy.flow.shadow import Shadow  # noqa: PLC0415 - only who compares policies pays for it
+
         pricing = self.pricing
         return Shadow(
             self.catalog, lambda: None if pricing is None else pricing.table, time.monotonic, self.clock.unix_ms
@@ -435,7 +438,9 @@ class App:
         snapshot, problems = compile_snapshot(
             folder.files, folder.problems, settings, KNOWN_KINDS, made.build, made.build_answers
         )
-        if snapshot is not None:
+        if snapshot is not None and folder.cases:
+            from proxy.flow.self_test import prove  # noqa: PLC0415 - only who has cases pays for the stage
+
             problems += prove(
                 settings, snapshot, folder.cases, MemorySpool, None if self.pricing is None else self.pricing.table
             )

@@ -16,13 +16,12 @@ from proxy.core.budget.shares import Shares
 from proxy.core.config.budget_store import MEMORY_STORE, parse_budget_store
 from proxy.core.config.load import MAIN_ADMIN
 from proxy.core.config.settings import AdminToken, SecretRef, Settings
-from proxy.flow.names import Names
 from proxy.server.admin_access import Credential
 from proxy.sources.secrets import Secrets
 from proxy.terms.admin import Role
-from proxy.upstream.names import NamesClient
 
 if TYPE_CHECKING:
+    from proxy.flow.names import Names
     from proxy.sources.tokens import Tokens
     from proxy.stores.redis_budgets import RedisBudgets
 
@@ -64,6 +63,9 @@ def names_service(settings: Settings, secrets: Secrets) -> Names | None:
     service = settings.names
     if service is None:
         return None
+    from proxy.flow.names import Names  # noqa: PLC0415 - only who asks a service pays for its client
+    from proxy.upstream.names import NamesClient  # noqa: PLC0415 - the same
+
     ref = service.api_key
 
     def key() -> str | None:

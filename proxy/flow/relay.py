@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from proxy.core.dialect import Dialect
 from proxy.core.policy.applies import Subject
@@ -37,16 +38,18 @@ from proxy.flow.intake import (
 from proxy.flow.large_bodies import LargeBodies, redact_body
 from proxy.flow.metering import plan_of
 from proxy.flow.models import list_models
-from proxy.flow.names import Names
 from proxy.flow.outbox import Outbox, Refused
 from proxy.flow.ports import BodySource, Clock, Inbound, Responder, Witness
-from proxy.flow.shadow import Shadow
 from proxy.flow.synced_tail import SyncedTail
 from proxy.flow.uploads import gather
 from proxy.terms.errors import ProxyError
 from proxy.terms.http import RequestHead
 from proxy.terms.outcomes import Outcome
 from proxy.terms.redaction import Action, Unscanned
+
+if TYPE_CHECKING:
+    from proxy.flow.names import Names
+    from proxy.flow.shadow import Shadow
 
 
 @dataclass(slots=True)

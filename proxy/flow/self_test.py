@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from proxy.core.audit.row import finish, row_of
 from proxy.core.budget.prices import PriceTable
-from proxy.core.config.problem import Problem, error, lint
+from proxy.core.config.problem import CASE_FAILED, Problem, error, lint
 from proxy.core.config.settings import PolicyCases, Settings
 from proxy.core.policy.cases import Case, parse_cases
 from proxy.core.policy.coverage import Rule, touches
@@ -21,8 +21,6 @@ from proxy.flow.rehearsal import Rehearsal, Rehearsed
 
 _SKIPPED = "skipped:"
 _ACCESS = ("access:", "would_refuse:access:", "clamped:")
-CASE_FAILED = "case-failed"
-"""Code of the problem that a case does not hold."""
 
 
 @dataclass(frozen=True, slots=True)

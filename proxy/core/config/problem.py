@@ -18,6 +18,10 @@ class Mark(NamedTuple):
     column: int = 1
 
 
+CASE_FAILED = "case-failed"
+"""Code of the problem that a case beside the policies does not hold."""
+
+
 class Severity(StrEnum):
     """Whether a problem stops the file from being used."""
 
