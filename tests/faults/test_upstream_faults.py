@@ -122,6 +122,8 @@ def promise(answer: Message, *outcomes: str, status: str = "") -> None:
 
 
 def _keep_promises(sidecar: Sidecar) -> None:
+    if not _promised:  # only some of the tests ran, and none of those that promise rows
+        return
     sidecar.row(next(reversed(_promised), ""))
     told = {row["id"]: (row["status"], [a["outcome"] for a in json.loads(row["attempts"])]) for row in sidecar.rows()}
     wrong = {
