@@ -36,6 +36,8 @@ def sidecar(provider: RawProvider, tmp_path_factory: pytest.TempPathFactory) -> 
         " timeouts: {connect: 600ms}}\n"
         for n in range(HANGING)
     )
+    rows += f'  broken: {{base_url: "http://fail.test:{provider.port}/v1"}}\n'
+    routes += "  - {match: {models: [broken]}, chain: [{provider: broken}, {provider: fine}], retries: none}\n"
     folder = tmp_path_factory.mktemp("sidecar")
     config = f'providers:\n{rows}  fine: {{base_url: "http://fine.test:{provider.port}/v1"}}\n'
     policy = f"version: 1\npolicy: default\nroutes:\n{routes}  - {{match: {{models: [fine]}}, chain: [{{provider: fine}}]}}\n"
@@ -78,3 +80,12 @@ def test_name_that_goes_on_hanging_is_passed_over_at_once(sidecar: Sidecar) -> N
     answer, took_s = _timed(sidecar, "pair-0")
 
     assert (200, True) == (answer.status, took_s < 0.4)
+
+
+def test_name_service_that_fails_is_walked_around_at_once(sidecar: Sidecar) -> None:
+    """UF-02: SERVFAIL is one attempt that costs no time; the next target answers and the row says why."""
+    answer, took_s = _timed(sidecar, "broken")
+    row = sidecar.row(answer.get("x-readygate-id"))
+
+    assert (200, True) == (answer.status, took_s < 0.4)
+    assert ["dns_error", "ok"] == [attempt["outcome"] for attempt in json.loads(row["attempts"])]

@@ -1,5 +1,5 @@
 """``readygate`` on a machine whose name service is partly out of order: names that begin with ``hang`` are never
-answered, ``fine.test`` is this host.
+answered, those that begin with ``fail`` get SERVFAIL (which the system tells as "try again"), ``fine.test`` is this host.
 Run as ``python -m tests.support.deaf_sidecar serve -c …``.
 """
 
@@ -20,6 +20,8 @@ def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
     name = host.decode() if isinstance(host, bytes) else str(host)
     if name.startswith("hang"):
         threading.Event().wait(60)
+    if name.startswith("fail"):
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
     return _system("127.0.0.1" if name == "fine.test" else host, *args, **options)
 
 
