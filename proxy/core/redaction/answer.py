@@ -13,7 +13,7 @@ from typing import Any
 from proxy.core.dialect import Dialect
 from proxy.core.redaction.actions import StandIns
 from proxy.core.redaction.edits import Renames, apply_edits, moved
-from proxy.core.redaction.jsonio import dumps, loads
+from proxy.core.redaction.jsonio import dumps, keeping_digits, loads
 from proxy.core.redaction.marks import GrowingDetector, Marks
 from proxy.core.redaction.normal import Allowlist
 from proxy.core.redaction.restore import ANNOTATED, shift_annotations
@@ -90,7 +90,7 @@ class AnswerRedactor:
 
     def _redacted(self, body: bytes, marks: Marks) -> bytes:
         try:
-            holder = [loads(body)]
+            holder = [keeping_digits(loads(body), body)]
         except ValueError:
             return self._text(body, marks)
         scan = Scan(self._detector, marks.plan, self._allow)

@@ -13,8 +13,9 @@ import orjson
 
 from proxy.core.dialect.json_text import dumps
 
-__all__ = ["dumps", "loads", "without_lone_surrogates"]
+__all__ = ["dumps", "keeping_digits", "loads", "without_lone_surrogates"]
 
+_LARGE_FLOAT = re.compile(rb"[0-9]e\+[0-9]")
 _LONE = re.compile("[\ud800-\udfff]")
 
 
@@ -29,6 +30,24 @@ def loads(data: bytes) -> Any:
     except orjson.JSONDecodeError:
         if b"\\ud" not in data and b"\\uD" not in data:
             raise
+    return _loads_patiently(data)
+
+
+def keeping_digits(document: Any, data: bytes) -> Any:
+    """Return a document that may be written again in place of ``data``, from which it was read.
+
+    The fast parser makes floats of integers beyond 64 bits; such a document is read anew, with every digit.
+
+    Raises:
+        ValueError: As for ``loads``.
+    """
+    written = dumps(document)
+    if b"e+" in written and _LARGE_FLOAT.search(written) is not None:
+        return _loads_patiently(data)
+    return document
+
+
+def _loads_patiently(data: bytes) -> Any:
     try:
         return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
     except RecursionError as exc:

@@ -18,7 +18,7 @@ from proxy.core.dialect import Dialect
 from proxy.core.redaction import fields
 from proxy.core.redaction.actions import StandIns
 from proxy.core.redaction.edits import Renames, apply_edits
-from proxy.core.redaction.jsonio import dumps, loads
+from proxy.core.redaction.jsonio import dumps, keeping_digits, loads
 from proxy.core.redaction.names import NAME_KINDS, Collector, Found, WithNames
 from proxy.core.redaction.normal import Allowlist
 from proxy.core.redaction.scan import Blind, Detector, Scan, Site, TooDeep, count_kinds, distinct
@@ -211,11 +211,12 @@ class RequestRedactor:
                 return _NOTHING
             is_escaped = b"\\u" in body or b"\\/" in body
             has_opaque = True
-        if document is None:
-            try:
-                document = loads(body)
-            except ValueError:
-                return Unreadable("the body is not valid JSON in UTF-8") if fired or is_escaped else Untouched()
+        try:
+            document = keeping_digits(loads(body) if document is None else document, body)
+        except ValueError:
+            return Unreadable("the body is not valid JSON in UTF-8") if fired or is_escaped else Untouched()
+        except RecursionError:
+            return Unreadable("the body is nested too deeply")
         is_suspect = fired or is_escaped
         holder = [document]
         try:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from proxy.core.dialect import Dialect
-from proxy.core.redaction.jsonio import dumps, loads
+from proxy.core.redaction.jsonio import dumps, keeping_digits, loads
 from proxy.core.redaction.lane import Treatment
 from proxy.core.redaction.vault import Vault
 from proxy.terms.errors import RedactionFault
@@ -47,7 +47,7 @@ class AnswerRestorer:
 
     def _restored(self, body: bytes) -> bytes:
         try:
-            document = loads(body)
+            document = keeping_digits(loads(body), body)
         except ValueError:
             return restore_plain(Treatment(self._vault), body)
         restored, changed = restore_document(Treatment(self._vault), document)

@@ -2,6 +2,9 @@
 
 import json
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from proxy.core.dialect import Dialect
 from proxy.core.redaction import AnswerRestorer, Detector, Redacted, RequestRedactor, Untouched
 from proxy.core.redaction.detect import build_detector, kinds_of
@@ -87,3 +90,14 @@ def test_names_and_own_types_are_replaced_where_a_rule_asks_for_them() -> None:
     messages = verdict.document["messages"]
     assert "nome: [PERSON-1], crachá [EMPLOYEE-ID-1]" == messages[0]["content"]
     assert '{"name": "[PERSON-1]"}' == messages[1]["tool_calls"][0]["function"]["arguments"]
+
+
+@given(st.integers(10**20, 10**30), st.sampled_from([1, -1]))
+def test_integers_beyond_the_fast_parser_keep_every_digit(size: int, sign: int) -> None:
+    """A rewritten body says what the caller wrote, also where the fast parser would round."""
+    number = sign * size
+    verdict = redacted(dumped({"seed": number, "messages": [{"role": "user", "content": "ana@example.com"}]}))
+    assert number == json.loads(verdict.body)["seed"]
+
+    answer = f'{{"seed": {number}, "choices": [{{"message": {{"content": "[EMAIL-1]"}}}}]}}'.encode()
+    assert number == json.loads(AnswerRestorer(verdict.vault, Dialect.CHAT).whole(answer))["seed"]
