@@ -5,14 +5,9 @@ Owns which URLs are understood and what to say of others. Dials nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
-from proxy.core.config.problem import error
-from proxy.core.config.schema import Kind, Problems, scalar
-from proxy.core.config.texts import Secret, holds_password
-from proxy.core.config.yaml_text import BAD, Map, Node
+from proxy.core.config.texts import StoreUrl
 
 MEMORY_STORE = "memory"
 _REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")
@@ -40,31 +35,11 @@ def parse_budget_store(text: str) -> str:
     return f"{scheme}://{rest}"
 
 
-@dataclass(frozen=True, eq=False)
-class BudgetStoreText(Kind):
-    """The budget store: ``memory``, a URL without password, or a reference to one that has it."""
+class BudgetStoreText(StoreUrl):
+    """The budget store: ``memory``, or the store's URL."""
 
     what = "memory, redis://host:6379/0, {env: NAME} or {file: PATH}"
 
-    def read(self, node: Node, path: str, problems: Problems) -> Any:
-        """Return ``memory``, the URL or the reference."""
-        if isinstance(node, Map):
-            return Secret().read(node, path, problems)
-        found = scalar(node, path, problems, self.what)
-        if found is None:
-            return BAD
-        text = str(found.text)
-        if holds_password(text):
-            message = f"`{path}` must not hold a password"
-            hint = f"put the URL in a secret: {path}: {{env: NAME}}"
-            problems.append(error(node.mark, "inline-secret", message, hint))
-            return BAD
-        try:
-            return parse_budget_store(text)
-        except ValueError as exc:
-            problems.append(error(node.mark, "bad-value", f"`{path}` expects {self.what}", str(exc)))
-            return BAD
-
-    def json_schema(self) -> dict[str, Any]:
-        """Return a URL or a reference to one."""
-        return {"anyOf": [{"type": "string", "minLength": 1}, Secret().json_schema()]}
+    def accept(self, text: str) -> str:
+        """Return ``memory`` or the URL."""
+        return parse_budget_store(text)

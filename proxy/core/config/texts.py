@@ -266,14 +266,15 @@ class Secret(Kind):
         return SecretRef(env=found.value, mark=found.mark)
 
 
-@dataclass(frozen=True, eq=False)
-class StoreText(Kind):
-    """The audit store: a URL without password, or a reference to one that has it."""
+class StoreUrl(Kind):
+    """A store: a URL without password, or a reference to one that has it. Subclasses say which URLs."""
 
-    what = "sqlite:///path, postgresql://host/database, stdout:, {env: NAME} or {file: PATH}"
+    def accept(self, text: str) -> str:
+        """Return the URL as it is kept. Raises ValueError saying what to write instead, without repeating it."""
+        raise NotImplementedError
 
     def read(self, node: Node, path: str, problems: Problems) -> Any:
-        """Return the URL as it was written, or the reference."""
+        """Return the URL or the reference."""
         if isinstance(node, Map):
             return Secret().read(node, path, problems)
         found = scalar(node, path, problems, self.what)
@@ -281,18 +282,26 @@ class StoreText(Kind):
             return BAD
         text = str(found.text)
         if holds_password(text):
-            message = f"`{path}` must not hold a password"
-            problems.append(
-                error(node.mark, "inline-secret", message, f"put the URL in a secret: {path}: {{env: NAME}}")
-            )
+            hint = f"put the URL in a secret: {path}: {{env: NAME}}"
+            problems.append(error(node.mark, "inline-secret", f"`{path}` must not hold a password", hint))
             return BAD
         try:
-            parse_store_url(text, Path())
+            return self.accept(text)
         except ValueError as exc:
             problems.append(error(node.mark, "bad-value", f"`{path}` expects {self.what}", str(exc)))
             return BAD
-        return text
 
     def json_schema(self) -> dict[str, Any]:
         """Return a URL or a reference to one."""
         return {"anyOf": [{"type": "string", "minLength": 1}, Secret().json_schema()]}
+
+
+class StoreText(StoreUrl):
+    """The audit store; its URL is kept as it was written."""
+
+    what = "sqlite:///path, postgresql://host/database, stdout:, {env: NAME} or {file: PATH}"
+
+    def accept(self, text: str) -> str:
+        """Return the URL as it was written."""
+        parse_store_url(text, Path())
+        return text
