@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from proxy.core.config.kinds import Choice, Text, duration
 from proxy.core.config.problem import error
-from proxy.core.config.schema import Key, Kind, ListOf, Problems, Section, Table, closest, scalar
+from proxy.core.config.schema import Key, Kind, ListOf, Problems, Section, Table
 from proxy.core.config.settings import JwtSettings
-from proxy.core.config.texts import is_loopback
+from proxy.core.config.texts import is_loopback, one_of_schema, read_one_of
 from proxy.core.config.yaml_text import BAD, Bad, Map, Node
 
 ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")
@@ -30,6 +30,9 @@ def parse_jwks_url(text: str) -> str:
     return text
 
 
+_KEYS: Final = {"file": "a path", "url": "a URL"}
+
+
 @dataclass(frozen=True, eq=False)
 class KeySource(Kind):
     """Where public keys are found: ``{file: PATH}`` or ``{url: URL}``."""
@@ -41,35 +44,21 @@ class KeySource(Kind):
         if not isinstance(node, Map):
             problems.append(error(node.mark, "wrong-type", f"`{path}` expects {self.what}"))
             return BAD
-        for name, entry in node.entries.items():
-            if name not in ("file", "url"):
-                hint = closest(name, ("file", "url")) or "known here: file, url"
-                problems.append(error(entry.mark, "unknown-key", f"no key `{name}` in `{path}`", hint))
-                return BAD
-        if len(node.entries) != 1:
-            got = "both" if node.entries else "neither"
-            problems.append(error(node.mark, "bad-value", f"`{path}` expects {self.what}, got {got}"))
+        chosen = read_one_of(node, path, problems, self.what, _KEYS)
+        if chosen is None:
             return BAD
-        name, entry = next(iter(node.entries.items()))
-        found = scalar(entry.node, f"{path}.{name}", problems, "a path" if name == "file" else "a URL")
-        if found is None:
-            return BAD
-        if not isinstance(found.value, str) or not found.value.strip():
-            problems.append(error(found.mark, "wrong-type", f"`{path}.{name}` expects text", "put it in quotes"))
-            return BAD
+        name, found, value = chosen
         if name == "file":
-            return Path(found.value), None
+            return Path(value), None
         try:
-            return None, parse_jwks_url(found.value)
+            return None, parse_jwks_url(value)
         except ValueError as exc:
             problems.append(error(found.mark, "bad-value", f"`{path}.url` cannot be used", str(exc)))
             return BAD
 
     def json_schema(self) -> dict[str, Any]:
         """Return an object with exactly one of the two keys."""
-        keys = {name: {"type": "string", "minLength": 1} for name in ("file", "url")}
-        closed = {"additionalProperties": False, "minProperties": 1, "maxProperties": 1}
-        return {"type": "object", "properties": keys, **closed}
+        return one_of_schema(_KEYS)
 
 
 _CLAIMS = Table(

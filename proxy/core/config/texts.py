@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from proxy.core.config.problem import error
@@ -211,6 +212,39 @@ class PathText(Kind):
         return {"type": "string", "minLength": 1}
 
 
+def read_one_of(
+    node: Map, path: str, problems: Problems, what: str, keys: Mapping[str, str]
+) -> tuple[str, Scalar, str] | None:
+    """Return key, node and text of a map that has to hold exactly one of ``keys`` (name -> what its text is)."""
+    unknown = [(name, entry) for name, entry in node.entries.items() if name not in keys]
+    for name, entry in unknown:
+        hint = closest(name, keys) or f"known here: {', '.join(keys)}"
+        problems.append(error(entry.mark, "unknown-key", f"no key `{name}` in `{path}`", hint))
+    if unknown or len(node.entries) != 1:
+        if not unknown:
+            got = "both" if node.entries else "neither"
+            problems.append(error(node.mark, "bad-value", f"`{path}` expects {what}, got {got}"))
+        return None
+    name, entry = next(iter(node.entries.items()))
+    found = scalar(entry.node, f"{path}.{name}", problems, keys[name])
+    if found is None:
+        return None
+    if not isinstance(found.value, str) or not found.value.strip():
+        problems.append(error(found.mark, "wrong-type", f"`{path}.{name}` expects text", "put it in quotes"))
+        return None
+    return name, found, found.value
+
+
+def one_of_schema(keys: Iterable[str]) -> dict[str, Any]:
+    """Return the JSON Schema of what ``read_one_of`` takes."""
+    properties = {name: {"type": "string", "minLength": 1} for name in keys}
+    closed = {"additionalProperties": False, "minProperties": 1, "maxProperties": 1}
+    return {"type": "object", "properties": properties, **closed}
+
+
+_SECRET_KEYS: Final = {"env": "a name", "file": "a path"}
+
+
 @dataclass(frozen=True, eq=False)
 class Secret(Kind):
     """A reference to a secret: ``{env: NAME}`` or ``{file: PATH}``."""
@@ -231,39 +265,20 @@ class Secret(Kind):
 
     def json_schema(self) -> dict[str, Any]:
         """Return an object with exactly one of the two keys."""
-        keys = {name: {"type": "string", "minLength": 1} for name in ("env", "file")}
-        return {
-            "type": "object",
-            "properties": keys,
-            "additionalProperties": False,
-            "minProperties": 1,
-            "maxProperties": 1,
-        }
+        return one_of_schema(_SECRET_KEYS)
 
     def _reference(self, node: Map, path: str, problems: Problems) -> SecretRef | Bad:
-        unknown = [(name, entry) for name, entry in node.entries.items() if name not in ("env", "file")]
-        for name, entry in unknown:
-            hint = closest(name, ("env", "file")) or "known here: env, file"
-            problems.append(error(entry.mark, "unknown-key", f"no key `{name}` in `{path}`", hint))
-        if unknown or len(node.entries) != 1:
-            if not unknown:
-                got = "both" if node.entries else "neither"
-                problems.append(error(node.mark, "bad-value", f"`{path}` expects {self.what}, got {got}"))
+        chosen = read_one_of(node, path, problems, self.what, _SECRET_KEYS)
+        if chosen is None:
             return BAD
-        name, entry = next(iter(node.entries.items()))
-        found = scalar(entry.node, f"{path}.{name}", problems, "a name" if name == "env" else "a path")
-        if found is None:
-            return BAD
-        if not isinstance(found.value, str) or not found.value.strip():
-            problems.append(error(found.mark, "wrong-type", f"`{path}.{name}` expects text", "put it in quotes"))
-            return BAD
+        name, found, value = chosen
         if name == "file":
-            return SecretRef(file=Path(found.value), mark=found.mark)
-        if not _ENV.match(found.value):  # the text may be the secret itself, so it is not repeated
+            return SecretRef(file=Path(value), mark=found.mark)
+        if not _ENV.match(value):  # the text may be the secret itself, so it is not repeated
             text = f"`{path}.env` expects the name of an environment variable"
             problems.append(error(found.mark, "bad-value", text, "letters, digits and _, such as OPENAI_API_KEY"))
             return BAD
-        return SecretRef(env=found.value, mark=found.mark)
+        return SecretRef(env=value, mark=found.mark)
 
 
 class StoreUrl(Kind):
