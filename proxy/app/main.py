@@ -144,11 +144,13 @@ class App:
 
     def _build(self) -> None:
         """Make every object; nothing here touches the network."""
+        self._build_owners()
+        self._build_data_path()
+        self._build_surroundings()
+
+    def _build_owners(self) -> None:
+        """Make the owners of live state: policies, budgets, health, provider connections, the spool."""
         settings = self._settings
-        loop = asyncio.get_running_loop()
-        # Large bodies are read one at a time: several at once would only fight for the interpreter and for memory.
-        self._reader = ThreadPoolExecutor(1, "read-large-body")
-        offload = partial(loop.run_in_executor, self._reader)
         self.clock = clock = SystemClock(time.monotonic, time.time, os.urandom)  # noqa: TID251 - this is its one owner
         self.metrics = Metrics()
         self.witness = witness = Telemetry(self.metrics)
@@ -174,20 +176,28 @@ class App:
         self._spool = spool = open_spool(settings.audit)
         self.probes.watch(lambda: "" if spool.is_alive else "spool writer is dead")
         self.outbox = Outbox(self._spool, settings.audit.when_full, clock.unix_ms)
-        self.callers = callers = self._caller_book()
+        self.callers = self._caller_book()
+        self.pricing = Pricing(PriceTable()) if settings.prices is not None else None
+        self.shadow = self._make_shadow()
+        self._load_prices()
+        self.waiting = WaitingLines(time.monotonic)
+
+    def _build_data_path(self) -> None:
+        """Join the owners into what carries an exchange, from the socket to its row."""
+        settings, clock, witness, callers = self._settings, self.clock, self.witness, self.callers
+        # Large bodies are read one at a time: several at once would only fight for the interpreter and for memory.
+        self._reader = ThreadPoolExecutor(1, "read-large-body")
+        offload = partial(asyncio.get_running_loop().run_in_executor, self._reader)
+        is_fsync = settings.audit.durability is Durability.FSYNC
         delivery = Delivery(
             self.upstream,
             self.outbox,
             time.monotonic,
             callers.demands_key,
-            settings.audit.durability is Durability.FSYNC,
+            is_fsync,
             settings.server.max_body_bytes,
             offload,
         )
-        self.pricing = Pricing(PriceTable()) if settings.prices is not None else None
-        self.shadow = self._make_shadow()
-        self._load_prices()
-        self.waiting = WaitingLines(time.monotonic)
         self.attempts = Attempts(
             self.fleet,
             self.budgets,
@@ -212,13 +222,17 @@ class App:
             clock,
             witness,
             self._large,
-            settings.audit.durability is Durability.FSYNC,
+            is_fsync,
             self._content_spool(),
             self.shadow,
             self.names,
         )
         self.door = DataDoor(settings.server, relay, clock, witness)
         self.rows = self._row_delivery()
+
+    def _build_surroundings(self) -> None:
+        """Make what watches, shows and commands the rest: checks, heartbeat, metrics, the admin door."""
+        settings, witness = self._settings, self.witness
         self.checks = FreeChecks(settings.providers, self.upstream, self.fleet, witness, time.monotonic, random.random)
         self.heartbeat = Heartbeat(time.monotonic, self._publish, witness)
         self.vitals = self._make_vitals()
@@ -229,7 +243,7 @@ class App:
             partial(admin_credentials, settings, self._secrets),
             is_loopback_host(settings.server.admin.host),
             time.monotonic,
-            callers.holder,
+            self.callers.holder,
         )
         api = AdminApi(
             self._admin_routes(),
