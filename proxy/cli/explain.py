@@ -24,6 +24,7 @@ from proxy.core.dialect import dialect_of
 from proxy.core.policy.access import Asked
 from proxy.core.policy.applies import Subject
 from proxy.core.policy.cases import Case, Expected
+from proxy.core.policy.decide import facts_of_row
 from proxy.core.policy.trail import Step, trail_of
 from proxy.core.redaction.detect import KNOWN_KINDS
 from proxy.flow.catalog import Snapshot
@@ -36,6 +37,7 @@ from proxy.stores.audit_reader import open_reader
 from proxy.stores.memory import MemorySpool
 from proxy.terms.errors import QueryTooSlow, SinkUnavailable
 
+_JSON: Final = ("findings", "response_findings", "notes", "caller_groups")
 _HASH_KEY: Final = b"rehearsal: pseudonyms of cases need no secret"
 
 
@@ -183,7 +185,10 @@ def story_of(row: dict[str, Any], snapshot: Snapshot) -> Story:
     story = Story(f"{row['id']} of {row['ts']}", row["policy_revision"])
     path = str(row["path"]).removeprefix("/v1")
     if row["policy_revision"] == snapshot.revision:
-        subject = Subject(row["app"], row["caller"], row["user_id"], row["model_asked"], path)
+        facts = facts_of_row({**row, **{name: _parsed(row[name]) for name in _JSON}}, snapshot.policies)
+        subject = Subject(
+            facts.app, facts.caller, facts.user, row["model_asked"], path, fields=facts.fields, groups=facts.groups
+        )
         model = row["model_asked"] or None
         asked = Asked(row["method"], path, model, "", row["request_bytes"])
         story.steps = trail_of(snapshot.policies, subject, model, asked)

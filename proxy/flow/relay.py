@@ -121,7 +121,7 @@ class Relay:
         if caller is None:
             return problem(Code.INVALID_API_KEY)
         facts.app, facts.user, facts.conversation = caller.app, caller.user, caller.conversation
-        facts.caller = caller.key_name
+        facts.caller, facts.groups = caller.key_name, caller.groups
         facts.policy_revision = snapshot.revision
         if head.path == "/v1/models" and head.method == "GET" and _is_listed(exchange, snapshot, caller):
             return None

@@ -20,6 +20,7 @@ import orjson
 
 from proxy.core.audit.records import Record
 from proxy.core.audit.row import CLAIMS, JSON_COLUMNS, Gap, Row
+from proxy.core.audit.sanitise import NO_GROUPS
 from proxy.stores.audit_stores import POSTGRES_SCHEMES, sqlite_path
 from proxy.stores.migrations import migrations, statement
 from proxy.stores.postgres_sink import split_pooler_flag
@@ -252,7 +253,7 @@ def _from_line(line: bytes) -> tuple[str, Any]:
 
 
 def _row_of(said: dict[str, Any]) -> Row:
-    values = dict(said)
+    values = {"caller_groups": NO_GROUPS, **said}  # exports of earlier releases do not have the column
     values["ts"] = _time(values["ts"])
     for name in JSON_COLUMNS:
         if not isinstance(values[name], str):

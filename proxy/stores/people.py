@@ -30,8 +30,10 @@ from proxy.terms.errors import SinkUnavailable
 
 _AT_ONCE: Final = 500
 _COLUMNS: Final = ", ".join(Row._fields)
-_NAMED: Final = "user_id, conversation, error_message, metadata"
-_EMPTIED: Final = "user_id = '', conversation = '', error_message = '', metadata = '{}', subject = NULL"
+_NAMED: Final = "user_id, conversation, error_message, metadata, caller_groups"
+_EMPTIED: Final = (
+    "user_id = '', conversation = '', error_message = '', metadata = '{}', caller_groups = '[]', subject = NULL"
+)
 
 
 def open_people(store_url: str) -> People:
@@ -222,8 +224,8 @@ class PostgresPeople:
             # By exchange, too: a name that was cut to fit its row is another subject.
             await connection.execute("DELETE FROM audit_content WHERE id = ANY($1)", [values[0] for values in found])
             seals = [
-                erased_seal(seal, user_id, conversation, error, _canonical(metadata))
-                for _, _, seal, user_id, conversation, error, metadata in found
+                erased_seal(seal, user_id, conversation, error, _canonical(metadata), _canonical(groups))
+                for _, _, seal, user_id, conversation, error, metadata, groups in found
             ]
             await connection.execute(
                 f"UPDATE audit SET {_EMPTIED}, seal = gone.seal "  # noqa: S608 - fixed

@@ -88,3 +88,5 @@ class ExchangeFacts:
     budget: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     """Short machine-readable remarks (``duplicate_risk``, ``skipped:groq:breaker_open``)."""
+    groups: tuple[str, ...] = ()
+    """The caller's, of a verified token, in its order."""

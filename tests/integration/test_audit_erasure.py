@@ -43,7 +43,9 @@ async def names(store_url: str) -> list[str]:
 async def test_erased_person_is_in_no_row_and_the_chain_is_whole(store_url: str, sink: Sink, tmp_path: Path) -> None:
     """0 rows of the subject, all others as they were, nothing broken (AU-14)."""
     spool = open_spool(tmp_path / "spool")
-    keep(spool, (typical_exchange(n, TS_MS + n, error_message=f"of {n}") for n in range(1, 601)))
+    keep(
+        spool, (typical_exchange(n, TS_MS + n, error_message=f"of {n}", groups=("b", f"a-{n}")) for n in range(1, 601))
+    )
     await ship(spool, sink)
     spool.close()
     others = "SELECT * FROM audit WHERE user_id NOT IN ('user-7', '') ORDER BY id"
@@ -51,11 +53,13 @@ async def test_erased_person_is_in_no_row_and_the_chain_is_whole(store_url: str,
     before = await run_sql(url, others)
     done = await open_people(store_url).erase("user-7", before_ms=ERASED_AT_MS, actor="a test")
     after = await run_sql(url, others)
-    left = await run_sql(url, "SELECT user_id, conversation, error_message FROM audit WHERE user_id = ''")
+    left = await run_sql(
+        url, "SELECT user_id, conversation, error_message, caller_groups FROM audit WHERE user_id = ''"
+    )
     report = await verified(store_url)
 
     assert 12 == done.rows == len(left) == report.erased
-    assert {("", "", "")} == set(left)
+    assert {("", "", "", "[]")} == set(left)
     assert before == after
     assert [] == report.findings
     actions = await run_sql(url, "SELECT actor, action FROM audit_actions")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from tests.support.refusals import check
+from tests.support.sidecar_process import ROOT
 from tests.support.simulator import Simulator
 from tests.support.wire import Sidecar, caller, chat, eventually, sidecar_for, threaded_simulator
 
@@ -103,6 +106,18 @@ def test_groups_choose_the_policy(sidecar: Sidecar, groups: object, policy: str)
     answer = sidecar.ask(asked(token(groups=groups)))
 
     assert policy == sidecar.row(answer.get("x-readygate-id"))["policy"]
+
+
+def test_groups_of_the_token_are_in_the_row_and_choose_again_when_it_is_explained(sidecar: Sidecar) -> None:
+    """A past exchange is told by the groups its caller had then."""
+    answer = sidecar.ask(asked(token(groups=["x", "dba", "eng-a"])))
+    row = sidecar.row(answer.get("x-readygate-id"))
+    config = str(sidecar.folder / "config.yaml")
+    asking = [sys.executable, "-m", "proxy", "explain", "-c", config, "--format", "json", "--request-id", row["id"]]
+    told = json.loads(subprocess.run(asking, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout)
+
+    assert (["x", "dba", "eng-a"], "ops") == (json.loads(row["caller_groups"]), row["policy"])
+    assert ["ops"] == [step["rule"].split()[1].rstrip(":") for step in told["steps"] if step["verdict"] == "applies"]
 
 
 def bad_tokens() -> dict[str, str]:

@@ -7,6 +7,9 @@ that anybody can compute::
     hash = SHA-256(hash before | position | commitment | other columns as JSON)
     commitment = SHA-256(salt | personal columns as JSON)
 
+A caller's groups are the last of the personal columns, where there are any: rows of before there was that column
+keep their hashes.
+
 The personal columns are bound through a salted commitment: erasing them and the salt, and keeping the
 commitment, leaves the chain as it was and tells nothing, because without the salt no guess can be tried. The
 salt comes from a secret that lives in the segment's header and goes with it; so a replayed segment makes the
@@ -28,6 +31,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.core.audit.row import Columns, Gap, Row
+from proxy.core.audit.sanitise import NO_GROUPS
 
 CHAINED: Final = 1
 ALONE: Final = 2
@@ -35,13 +39,14 @@ SALT_BYTES: Final = 16
 _SALTED_SEAL: Final = 9 + SALT_BYTES
 _ERASED_SEAL: Final = 9 + 32
 
-PERSONAL: Final = ("user_id", "conversation", "error_message", "metadata")
+PERSONAL: Final = ("user_id", "conversation", "error_message", "metadata", "caller_groups")
 """Columns that may name a person: bound through the commitment, emptied when the person is erased."""
 ERASED: Final[dict[str, Any]] = {
     "user_id": "",
     "conversation": "",
     "error_message": "",
     "metadata": "{}",
+    "caller_groups": NO_GROUPS,
     "subject": None,
 }
 """What the columns of an erased row hold."""
@@ -50,7 +55,8 @@ _FIRST: Final = Row._fields.index("app")
 _ERROR: Final = Row._fields.index("error_message") - _FIRST
 _COST: Final = Row._fields.index("cost_usd") - _FIRST
 _TIMES_END: Final = Row._fields.index("upstream_ms") + 1 - _FIRST
-_WRITTEN: Final = Row._fields.index("subject") - _FIRST
+_GROUPS: Final = Row._fields.index("caller_groups") - _FIRST
+"""Behind the last of the other columns."""
 _NO_METADATA: Final = "{}"
 _dumps = orjson.dumps
 
@@ -84,7 +90,10 @@ class Chain:
         self.position = number = self.position + 1
         position = number.to_bytes(8, "big")
         salt = sha256(secret + exchange_id.encode()).digest()[:SALT_BYTES]
-        kept = sha256(salt + _dumps((columns[1], columns[2], columns[_ERROR], _NO_METADATA))).digest()
+        personal: tuple[Any, ...] = (columns[1], columns[2], columns[_ERROR], _NO_METADATA)
+        if columns[_GROUPS] != NO_GROUPS:
+            personal = (*personal, columns[_GROUPS])
+        kept = sha256(salt + _dumps(personal)).digest()
         others = _open_text((exchange_id, ts, self.writer, self.epoch, seq), columns)
         self.hash = bound = sha256(self.hash + position + kept + others).digest()
         self.seq = seq
@@ -109,17 +118,27 @@ def seal_alone(row: Row, secret: bytes) -> Row:
 
 def commitment(row: Row) -> bytes | None:
     """Return what binds the personal columns of a row; None when seal or columns are none of ours."""
-    sealed = erased_seal(row.seal, row.user_id, row.conversation, row.error_message, row.metadata)
+    sealed = erased_seal(row.seal, row.user_id, row.conversation, row.error_message, row.metadata, row.caller_groups)
     return None if sealed is None else sealed[9:]
 
 
-def erased_seal(seal: bytes | None, user_id: str, conversation: str, error_message: str, metadata: str) -> bytes | None:
+def erased_seal(
+    seal: bytes | None,
+    user_id: str,
+    conversation: str,
+    error_message: str,
+    metadata: str,
+    caller_groups: str = NO_GROUPS,
+) -> bytes | None:
     """Return the seal that is left when these columns are erased; None when ``seal`` is none of ours."""
     if seal is None or len(seal) == _ERASED_SEAL:
         return seal
     if len(seal) != _SALTED_SEAL:
         return None
-    return seal[:9] + sha256(seal[9:] + _dumps((user_id, conversation, error_message, metadata))).digest()
+    personal: tuple[str, ...] = (user_id, conversation, error_message, metadata)
+    if caller_groups != NO_GROUPS:
+        personal = (*personal, caller_groups)
+    return seal[:9] + sha256(seal[9:] + _dumps(personal)).digest()
 
 
 def hash_of(row: Row, before: bytes) -> bytes | None:
@@ -140,7 +159,7 @@ def gap_hash(before: bytes, position: int, gap: Gap) -> bytes:
 
 def erase(row: Row) -> Row:
     """Return the row without what may name a person; its hash stays provable."""
-    seal = erased_seal(row.seal, row.user_id, row.conversation, row.error_message, row.metadata)
+    seal = erased_seal(row.seal, row.user_id, row.conversation, row.error_message, row.metadata, row.caller_groups)
     return row._replace(**ERASED, seal=seal)
 
 
@@ -168,6 +187,6 @@ def _open_text(ident: tuple[Any, ...], columns: tuple[Any, ...]) -> bytes:
             *ident, columns[0], *columns[3:_ERROR], *columns[_ERROR + 1 : _COST],
             None if cost is None else cost + 0.0, None if latency is None else latency + 0.0,
             None if first_token is None else first_token + 0.0, None if upstream is None else upstream + 0.0,
-            *columns[_TIMES_END:_WRITTEN],
+            *columns[_TIMES_END:_GROUPS],
         )
     )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from proxy.core.audit.sanitise import CUT, clean_counts, clean_number, clean_text, flag_names
+from proxy.core.audit.sanitise import CUT, NO_GROUPS, clean_counts, clean_groups, clean_number, clean_text, flag_names
 from proxy.terms.exchange import AttemptFacts, ExchangeFacts, Usage
 from proxy.terms.outcomes import Fault, Outcome, Status
 
@@ -28,9 +28,11 @@ MAX_ROW_BYTES: Final = 8192
 """Largest payload written; a larger row is cut to it and flagged."""
 
 Columns = tuple[Any, ...]
-"""What an END says, in the order of ``Row`` from ``app`` to ``flags``."""
+"""What an END says, in the order of ``Row`` from ``app`` to ``caller_groups``."""
 
-_VERSION: Final = 2
+_VERSION: Final = 3
+_WITHOUT_GROUPS: Final = 2
+"""The layout before this one: spools of an earlier release may still hold frames of it."""
 _NUL = b"\\u0000"
 MAX_TEXT_BYTES: Final = 1024
 """Longest text of a row that is not cut further to fit."""
@@ -43,6 +45,8 @@ _WORDS: Final[dict[str | None, str]] = {
 }
 """The words of the enumerations as plain texts, which drivers and JSON take several times faster."""
 _NO_USAGE: Final = (None, None, None, None, 0)
+_UNGROUPED: Final = (0, NO_GROUPS)
+_KNOWN: Final = frozenset({_VERSION, _WITHOUT_GROUPS})
 _dumps = orjson.dumps
 _SORTED: Final = orjson.OPT_SORT_KEYS
 """Stored JSON has its keys in order, so that what a database gives back can be compared byte for byte."""
@@ -105,6 +109,8 @@ class Row(NamedTuple):
     budget: str
     notes: str
     flags: str
+    caller_groups: str
+    """Of a verified token, in its order: what ``applies_to.groups`` of a policy looked at."""
     subject: str | None = None
     hash: bytes | None = None
     """The row's place in the chain of its writer, see ``chain.py``."""
@@ -118,7 +124,7 @@ WRITTEN_COLUMNS: Final = Row._fields.index("subject")
 """How many columns come from the spool; those behind them keep their defaults."""
 CLAIMS: Final = frozenset({"stream", "tokens_estimated", "pii_detected", "pii_sanitized"})
 JSON_COLUMNS: Final = frozenset(
-    {"attempts", "findings", "sanitized", "response_findings", "budget", "notes", "metadata"}
+    {"attempts", "findings", "sanitized", "response_findings", "budget", "notes", "metadata", "caller_groups"}
 )
 _COLUMN_COUNT: Final = WRITTEN_COLUMNS - FIRST_COLUMN
 _DEFAULTS: Final = tuple(Row._field_defaults.values())
@@ -171,7 +177,7 @@ def encode_begin(facts: ExchangeFacts) -> bytes:
                 facts.unscanned_bytes,
                 facts.findings,
                 facts.sanitized,
-                0,
+                *(clean_groups(facts.groups) if facts.groups else _UNGROUPED),
             )
         )
     except TypeError:
@@ -220,6 +226,7 @@ def _columns(facts: ExchangeFacts) -> Columns:
         tokens_in, tokens_out, cached = usage.input_tokens, usage.output_tokens, usage.cached_tokens
         reasoning, is_estimated = usage.reasoning_tokens, 1 if usage.is_estimated else 0
     found_text = _dumps(found, None, _SORTED).decode() if found else "{}"
+    bits, groups = clean_groups(facts.groups) if facts.groups else _UNGROUPED
     return (
         facts.app, facts.user, facts.conversation, facts.caller, facts.route, facts.policy, facts.policy_revision,
         facts.provider, facts.model_asked, facts.model_served, facts.method, facts.path, 1 if facts.is_stream else 0,
@@ -234,7 +241,7 @@ def _columns(facts: ExchangeFacts) -> Columns:
         found_text if replaced == found else _json(replaced),
         _dumps(answered, None, _SORTED).decode() if answered else "{}",
         facts.unscanned_bytes, _dumps(facts.budget, None, _SORTED).decode() if facts.budget else "{}",
-        _dumps(facts.notes).decode() if facts.notes else "[]", "",
+        _dumps(facts.notes).decode() if facts.notes else "[]", flag_names(bits) if bits else "", groups,
     )  # fmt: skip
 
 
@@ -305,13 +312,15 @@ def merge(begin: bytes | None, end: bytes | None, stamp: Stamp) -> Row:
     exchange_id = str(payload[:ID_BYTES], "ascii")
     values = orjson.loads(payload[ID_BYTES:])
     try:
-        if values[0] != _VERSION:
+        if values[0] not in _KNOWN:
             raise ValueError(f"audit payload layout {values[0]!r} is not known to this release")
+        if values[0] == _WITHOUT_GROUPS:
+            (values if end is None else values[2]).append(NO_GROUPS)
         columns = values[2] if end is not None else _interrupted(values)
         if len(columns) != _COLUMN_COUNT:
             raise ValueError("audit payload does not have the columns of its layout")
         return tuple.__new__(Row, (exchange_id, _row_time(exchange_id, values[1]), *stamp, *columns, *_DEFAULTS))
-    except (IndexError, TypeError, KeyError) as exc:
+    except (IndexError, TypeError, KeyError, AttributeError) as exc:
         raise ValueError("audit payload does not have the layout it names") from exc
 
 
@@ -322,7 +331,7 @@ def read_gap(payload: bytes, stamp: Stamp) -> Gap:
         ValueError: Not what ``encode_gap`` writes.
     """
     values = orjson.loads(payload)
-    if not isinstance(values, list) or len(values) < 4 or values[0] != _VERSION:
+    if not isinstance(values, list) or len(values) < 4 or values[0] not in _KNOWN:
         raise ValueError("audit gap payload does not have a known layout")
     return Gap(stamp.writer, stamp.epoch, stamp.seq, int(values[1]), values[2], values[3])
 
@@ -332,7 +341,7 @@ def _interrupted(v: list[Any]) -> Columns:
     return (
         *v[2:11], "", v[11], v[12], 1 if v[13] else 0,
         Status.INTERRUPTED.value, 0, "", "", "", "", 0, "[]", v[14], None, *_NO_USAGE, None, None, None, None,
-        1 if v[16] else 0, 1 if v[17] else 0, _json(v[16]), _json(v[17]), "{}", v[15], "{}", "[]", flag_names(v[18]),
+        1 if v[16] else 0, 1 if v[17] else 0, _json(v[16]), _json(v[17]), "{}", v[15], "{}", "[]", flag_names(v[18]), v[19],
     )  # fmt: skip
 
 
@@ -358,7 +367,8 @@ def _begin_values(facts: ExchangeFacts, limit: int) -> _Values:
         text.number(facts.request_bytes), text.number(facts.unscanned_bytes),
         text.counts(facts.findings), text.counts(facts.sanitized),
     ]  # fmt: skip
-    return [*values, text.bits]
+    groups = text.groups(facts.groups)
+    return [*values, text.bits, groups]
 
 
 def _end_values(facts: ExchangeFacts, limit: int) -> _Values:
@@ -378,7 +388,8 @@ def _end_values(facts: ExchangeFacts, limit: int) -> _Values:
         1 if found or answered else 0, 1 if replaced or facts.response_sanitized else 0, _json(found), _json(replaced), _json(answered),
         text.number(facts.unscanned_bytes), _json(text.counts(facts.budget)), _json(text.notes(facts.notes)),
     ]  # fmt: skip
-    return [_VERSION, text.number(facts.ts_ms), [*columns, flag_names(text.bits)]]
+    groups = text.groups(facts.groups)
+    return [_VERSION, text.number(facts.ts_ms), [*columns, flag_names(text.bits), groups]]
 
 
 class _Cleaner:
@@ -408,6 +419,13 @@ class _Cleaner:
         if len(notes) > self._items:
             self.bits |= CUT
         return [self(note) for note in notes[: self._items]]
+
+    def groups(self, groups: tuple[str, ...]) -> str:
+        bits, text = clean_groups(groups)
+        if len(text) > self._limit:
+            bits, text = bits | CUT, NO_GROUPS
+        self.bits |= bits
+        return text
 
     def attempts(self, attempts: list[AttemptFacts]) -> list[dict[str, Any]]:
         if len(attempts) > self._items:

@@ -8,12 +8,19 @@ an audit store may not; both would refuse the whole batch they travel in (22021,
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
+
+import orjson
 
 ESCAPED: Final = 1
 """Flag bit: a NUL or a lone surrogate was spelled out."""
 CUT: Final = 2
 """Flag bit: a text, a list or a number was cut to its limit."""
+NO_GROUPS: Final = "[]"
+"""The column of a caller without groups."""
+MAX_GROUPS_BYTES: Final = 512
+"""Longest JSON text of a caller's groups."""
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _INT64_MAX: Final = 2**63 - 1
@@ -47,6 +54,21 @@ def clean_counts(
         kept[text], value_bits = clean_number(value)
         bits |= name_bits | value_bits
     return kept, bits
+
+
+@lru_cache(256)
+def clean_groups(groups: tuple[str, ...]) -> tuple[int, str]:
+    """Return the flag bits and the JSON text of a caller's groups: the first that fit ``MAX_GROUPS_BYTES``."""
+    kept: list[str] = []
+    text, bits = NO_GROUPS, 0
+    for group in groups:
+        clean, group_bits = clean_text(group, MAX_GROUPS_BYTES)
+        longer = orjson.dumps([*kept, clean])
+        if len(longer) > MAX_GROUPS_BYTES:
+            return bits | CUT, text
+        kept.append(clean)
+        text, bits = longer.decode(), bits | group_bits
+    return bits, text
 
 
 def clean_number(value: float) -> tuple[float, int]:

@@ -62,7 +62,7 @@ class Facts(NamedTuple):
     noted: str = ""
     """The rule of ``access`` that the row says refused it, or would have: parameters are known by this alone."""
     groups: tuple[str, ...] = ()
-    """Of a verified token; rows do not hold them either."""
+    """Of a verified token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,8 @@ def recorded(row: Mapping[str, Any]) -> Decision:
 def facts_of_row(row: Mapping[str, Any], policies: PolicySet) -> Facts:
     """Return the facts that an audit row (JSON columns parsed) holds.
 
-    Headers and groups are not in rows; they are taken to be such that the row's policy applies, as it does in ``policies``.
+    Headers are not in rows; they are taken to be such that the row's policy applies, as it does in ``policies``. So are the
+    groups of a row without any: one of before rows held them, or of an erased person.
     """
     applies = next((one.applies for one in policies.policies if one.name == row["policy"]), Applies())
     return Facts(
@@ -195,7 +196,7 @@ def facts_of_row(row: Mapping[str, Any], policies: PolicySet) -> Facts:
         row["method"],
         row["request_bytes"],
         noted_rule(row["notes"]),
-        applies.groups or (),
+        tuple(row["caller_groups"]) or applies.groups or (),
     )
 
 

@@ -5,7 +5,7 @@ INSERT INTO audit (
     error_message, attempt_count, attempts, request_bytes, response_bytes, tokens_in, tokens_out,
     tokens_cached, tokens_reasoning, tokens_estimated, cost_usd, latency_ms, first_token_ms, upstream_ms,
     pii_detected, pii_sanitized, findings, sanitized, response_findings, unscanned_bytes, budget, notes, flags,
-    subject, hash, metadata, seal
+    caller_groups, subject, hash, metadata, seal
 )
 SELECT
     id, ts, writer, epoch, seq, app, user_id, conversation, caller, route, policy, policy_revision, provider,
@@ -13,7 +13,7 @@ SELECT
     error_message, attempt_count, attempts::jsonb, request_bytes, response_bytes, tokens_in, tokens_out,
     tokens_cached, tokens_reasoning, tokens_estimated, cost_usd, latency_ms, first_token_ms, upstream_ms,
     pii_detected, pii_sanitized, findings::jsonb, sanitized::jsonb, response_findings::jsonb, unscanned_bytes,
-    budget::jsonb, notes::jsonb, flags, subject, hash, metadata::jsonb, seal
+    budget::jsonb, notes::jsonb, flags, caller_groups::jsonb, subject, hash, metadata::jsonb, seal
 FROM unnest(
     $1::uuid[], $2::timestamptz[], $3::uuid[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[],
     $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[],
@@ -21,14 +21,15 @@ FROM unnest(
     $24::text[], $25::integer[], $26::text[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[],
     $31::bigint[], $32::bigint[], $33::boolean[], $34::double precision[], $35::double precision[],
     $36::double precision[], $37::double precision[], $38::boolean[], $39::boolean[], $40::text[], $41::text[],
-    $42::text[], $43::bigint[], $44::text[], $45::text[], $46::text[], $47::text[], $48::bytea[], $49::text[], $50::bytea[]
+    $42::text[], $43::bigint[], $44::text[], $45::text[], $46::text[], $47::text[], $48::text[],
+    $49::bytea[], $50::text[], $51::bytea[]
 ) AS sent (
     id, ts, writer, epoch, seq, app, user_id, conversation, caller, route, policy, policy_revision, provider,
     model_asked, model_served, method, path, stream, status, http_status, outcome, fault, error_code,
     error_message, attempt_count, attempts, request_bytes, response_bytes, tokens_in, tokens_out,
     tokens_cached, tokens_reasoning, tokens_estimated, cost_usd, latency_ms, first_token_ms, upstream_ms,
     pii_detected, pii_sanitized, findings, sanitized, response_findings, unscanned_bytes, budget, notes, flags,
-    subject, hash, metadata, seal
+    caller_groups, subject, hash, metadata, seal
 )
 ON CONFLICT (id, ts) DO UPDATE SET
     writer = excluded.writer,
@@ -78,5 +79,6 @@ ON CONFLICT (id, ts) DO UPDATE SET
     subject = excluded.subject,
     hash = excluded.hash,
     metadata = excluded.metadata,
-    seal = excluded.seal
+    seal = excluded.seal,
+    caller_groups = excluded.caller_groups
 WHERE excluded.seq > audit.seq;

@@ -5,10 +5,10 @@ INSERT INTO audit (
     error_message, attempt_count, attempts, request_bytes, response_bytes, tokens_in, tokens_out,
     tokens_cached, tokens_reasoning, tokens_estimated, cost_usd, latency_ms, first_token_ms, upstream_ms,
     pii_detected, pii_sanitized, findings, sanitized, response_findings, unscanned_bytes, budget, notes, flags,
-    subject, hash, metadata, seal
+    caller_groups, subject, hash, metadata, seal
 ) VALUES (
     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 )
 ON CONFLICT (ts, id) DO UPDATE SET
     writer = excluded.writer,
@@ -58,5 +58,6 @@ ON CONFLICT (ts, id) DO UPDATE SET
     subject = excluded.subject,
     hash = excluded.hash,
     metadata = excluded.metadata,
-    seal = excluded.seal
+    seal = excluded.seal,
+    caller_groups = excluded.caller_groups
 WHERE excluded.seq > audit.seq;

@@ -23,6 +23,7 @@ from proxy.core.audit.row import (
     read_gap,
     row_of,
 )
+from proxy.core.audit.sanitise import MAX_GROUPS_BYTES
 from proxy.terms.exchange import AttemptFacts, ExchangeFacts, Usage
 from proxy.terms.outcomes import Fault, Outcome, Status
 from tests.support.audit import TS_MS, exchange_id, typical_exchange
@@ -201,6 +202,40 @@ def test_worst_texts_fit_the_room_set_aside() -> None:
 
     assert len(encode_end(facts, RESERVED_BYTES)) <= RESERVED_BYTES
     assert len(encode_begin(facts)) <= RESERVED_BYTES
+
+
+def test_groups_of_a_token_are_kept_in_their_order() -> None:
+    """The first of the caller's groups decides between two policies, so the order is part of the fact."""
+    facts = typical_exchange(groups=("eng-b", "eng-a"))
+    ended, begun = merge(None, encode_end(facts), STAMP), merge(encode_begin(facts), None, STAMP)
+
+    assert ('["eng-b","eng-a"]', "") == (ended.caller_groups, ended.flags)
+    assert ended.caller_groups == begun.caller_groups
+    assert "[]" == end_row().caller_groups
+
+
+@pytest.mark.parametrize("groups", [tuple(f"group-{n:04}" for n in range(2000)), ("x" * 5000,), ("\x01" * 400, "b")])
+def test_groups_without_number_are_cut_and_flagged(groups: tuple[str, ...]) -> None:
+    """Tokens of large organisations name thousands; a row keeps the first that fit and says so."""
+    facts = typical_exchange(groups=groups)
+    row = merge(None, encode_end(facts), STAMP)
+
+    assert len(row.caller_groups.encode()) <= MAX_GROUPS_BYTES
+    assert list(groups[: len(orjson.loads(row.caller_groups))]) == orjson.loads(row.caller_groups)
+    assert ("cut", "cut") == (row.flags, merge(encode_begin(facts), None, STAMP).flags)
+
+
+def test_frames_of_before_rows_held_groups_are_read() -> None:
+    """A spool that an earlier release left behind is delivered by this one."""
+    facts = typical_exchange()
+    begin, end = encode_begin(facts), encode_end(facts)
+    old_end = orjson.loads(end[36:])
+    old_begin = orjson.loads(begin[36:])
+    old_end[0], old_end[2] = 2, old_end[2][:-1]
+    old_begin[0] = 2
+
+    assert merge(None, end, STAMP) == merge(None, end[:36] + orjson.dumps(old_end), STAMP)
+    assert merge(begin, None, STAMP) == merge(begin[:36] + orjson.dumps(old_begin[:-1]), None, STAMP)
 
 
 def test_unknown_layout_is_refused_by_value_error() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.audit.chain import (
+    PERSONAL,
     Chain,
     commitment,
     erase,
@@ -80,7 +83,7 @@ CHANGES: dict[str, Any] = {
     "tokens_reasoning": 1, "tokens_estimated": 1, "cost_usd": None, "latency_ms": 1.5, "first_token_ms": None,
     "upstream_ms": None, "pii_detected": 0, "pii_sanitized": 0, "findings": "{}", "sanitized": "{}",
     "response_findings": '{"x":1}', "unscanned_bytes": 1, "budget": "{}", "notes": '["x"]', "flags": "x",
-    "metadata": '{"x":1}', "id": "x", "ts": 1, "writer": "x", "epoch": 9, "seq": 9,
+    "metadata": '{"x":1}', "caller_groups": '["x"]', "id": "x", "ts": 1, "writer": "x", "epoch": 9, "seq": 9,
 }  # fmt: skip
 
 
@@ -92,6 +95,26 @@ def test_every_column_is_bound(column: str) -> None:
 
     assert row.hash == hash_of(row, Chain.begin(WRITER, 1).hash)
     assert row.hash != hash_of(row._replace(**{column: CHANGES[column]}), Chain.begin(WRITER, 1).hash)
+
+
+def test_row_without_groups_has_the_hash_it_had_before_there_were_any() -> None:
+    """A store that was taken over from the release before must still verify."""
+    row = bound(Chain.begin(WRITER, 1))
+    salt = sha256(SECRET + row.id.encode()).digest()[:16]
+    kept = sha256(salt + orjson.dumps((row.user_id, row.conversation, row.error_message, "{}"))).digest()
+    others = [v for n, v in row._asdict().items() if n not in {*PERSONAL, "subject", "hash", "seal"}]
+    before = Chain.begin(WRITER, 1).hash
+
+    assert sha256(before + (1).to_bytes(8, "big") + kept + orjson.dumps(others)).digest() == row.hash
+
+
+def test_groups_are_personal() -> None:
+    """A group of one person names that person: it goes with them, and the row still proves itself."""
+    row = bound(Chain.begin(WRITER, 1), groups=("team-of-ana",))
+    gone = erase(row)
+
+    assert ('["team-of-ana"]', "[]") == (row.caller_groups, gone.caller_groups)
+    assert row.hash == hash_of(gone, Chain.begin(WRITER, 1).hash)
 
 
 def test_whole_numbers_in_float_columns_are_bound_as_the_store_returns_them() -> None:

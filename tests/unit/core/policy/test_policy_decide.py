@@ -88,7 +88,7 @@ ROW: dict[str, Any] = {
     "id": "x", "app": "", "caller": "", "user_id": "", "model_asked": "fast", "path": "/v1/chat/completions",
     "policy": "shop", "route": "fast", "policy_revision": "gone", "error_code": "", "fault": "", "attempt_count": 1,
     "attempts": [{"provider": "one", "model": "fast"}], "findings": {"CPF": 2}, "sanitized": {"CPF": 2},
-    "response_findings": {}, "unscanned_bytes": 0, "notes": [], "method": "POST", "request_bytes": 10,
+    "response_findings": {}, "unscanned_bytes": 0, "notes": [], "method": "POST", "request_bytes": 10, "caller_groups": [],
     "tokens_in": 5, "tokens_out": 5, "tokens_cached": 0, "tokens_reasoning": 0, "cost_usd": None,
 }  # fmt: skip
 
@@ -113,6 +113,20 @@ def test_a_row_whose_revision_is_gone_still_tells_its_outcome(
 
     assert expected == [one.what for one in replay.take({**ROW, **row})]
     assert 1 == replay.by_row_alone
+
+
+GROUPS = SHOP.replace("policy: shop", "policy: shop\napplies_to: {groups: ['eng-*']}")
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [(["x", "eng-a"], []), (["sales"], [What.REFUSED]), ([], [])],
+)
+def test_groups_of_a_row_choose_again(groups: list[str], expected: list[What]) -> None:
+    """A row without groups, of before they were kept, is taken to have had what its policy asks for."""
+    replay = Replay(policies(GROUPS), lambda revision: None)
+
+    assert expected == [one.what for one in replay.take({**ROW, "caller_groups": groups})]
 
 
 def test_exchanges_that_no_policy_decided_are_not_counted() -> None:
