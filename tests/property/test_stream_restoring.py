@@ -55,6 +55,21 @@ def test_any_split_restores_like_the_whole(text: str, cuts: list[int], byte_cuts
     assert whole == texts(out).get(key, "")
 
 
+@given(written=st.lists(TEXTS, min_size=1, max_size=4), is_ascii=st.booleans())
+@settings(max_examples=400, deadline=None)
+def test_whole_answers_are_restored_alike_whatever_way_is_taken(written: list[str], is_ascii: bool) -> None:
+    """Values without escapes go into the bytes as they are; no text may come out otherwise than through a parser."""
+    plain = vault_of(*(f"us\u00e9r{at}@x.com" for at in range(1, 13)))
+    document = {"choices": [{"message": {"content": text}} for text in written], "more": [written, {"a": written[0]}]}
+    for indent in (None, 2):
+        body = json.dumps(document, ensure_ascii=is_ascii, indent=indent).encode("utf-8", "surrogatepass")
+        read = json.loads(AnswerRestorer(plain, Dialect.CHAT).whole(body).decode("utf-8", "surrogatepass"))
+        wanted = [restore_whole(plain, text, is_json=False) for text in written]
+
+        assert wanted == [choice["message"]["content"] for choice in read["choices"]]
+        assert [wanted, {"a": wanted[0]}] == read["more"]
+
+
 @given(lanes=st.lists(st.tuples(TEXTS, CUTS), min_size=2, max_size=4), order=st.randoms(use_true_random=False))
 @settings(max_examples=200, deadline=None)
 def test_any_interleaving_of_choices_restores_each_like_the_whole(

@@ -5,6 +5,7 @@ Owns the walk over an answer's strings. Does not know streams (``stream.py``) no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ JSON_KEYS = frozenset({"arguments", "partial_json"})
 """Members whose text is JSON source by contract."""
 
 
+_LOGPROBS = re.compile(rb'"logprobs"\s*:\s*(?!null)\S')
+_ANNOTATIONS = re.compile(rb'"annotations"\s*:\s*(?!null|\[\s*\])\S')
 ANNOTATED = frozenset({"content", "text"})
 
 
@@ -38,10 +41,13 @@ class AnswerRestorer:
         Raises:
             RedactionFault: Something in here failed; the answer must not be trusted.
         """
-        if self._vault.is_empty or self._dialect is Dialect.EMBEDDINGS or not may_hold_tag_bytes(body):
+        if self._vault.is_empty or self._dialect is Dialect.EMBEDDINGS:
             return body
         try:
-            return self._restored(body)
+            spliced = self._vault.splice(body)
+            if spliced is body or (spliced is None and not may_hold_tag_bytes(body)):
+                return body
+            return self._restored(body) if spliced is None or _has_company(body) else spliced
         except Exception as exc:
             raise RedactionFault(f"restoring an answer failed: {type(exc).__name__}") from exc
 
@@ -52,6 +58,13 @@ class AnswerRestorer:
             return restore_plain(Treatment(self._vault), body)
         restored, changed = restore_document(Treatment(self._vault), document)
         return dumps(restored) if changed else body
+
+
+def _has_company(body: bytes) -> bool:
+    """Tell whether something stands beside the texts of an answer that has to change with them."""
+    return (b'"logprobs"' in body and _LOGPROBS.search(body) is not None) or (
+        b'"annotations"' in body and _ANNOTATIONS.search(body) is not None
+    )
 
 
 def shift_annotations(annotations: list[Any], place: Callable[[int], int]) -> None:

@@ -30,6 +30,9 @@ _INSIDE = re.compile(rf"({_BODY}?){_CLOSE}")
 """What follows an opener; ``fold`` and a look-up decide whether it is one of ours."""
 _PARTIAL_BODY = re.compile(rf"{_BODY}\Z")
 _PARTIAL_ESCAPE = re.compile(r"\\+(?:u[0-9a-fA-F]{0,4})?\Z")
+_PLAIN_TAG = re.compile(rb"\[( ?[A-Za-z][A-Za-z0-9 _-]{0,%d})\]" % _MAX_BODY)
+_ODD_TAG = re.compile(rb"\[(?: ?[A-Za-z][A-Za-z0-9 _-]{0,%d}[\\\x80-\xff]|[\x80-\xff])" % _MAX_BODY)
+"""What may be a placeholder in raw JSON too, but with an escape or a character beyond ASCII in it."""
 _DROPPED = dict.fromkeys(map(ord, " \u00a0\\_-\u2010\u2011\u2012\u2013\u2014\u2212\uff0d"))
 _NOT_IN_NAME = re.compile(r"[^A-Z0-9]+")
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
@@ -55,6 +58,13 @@ def tag_name(kind: str) -> str:
     """Return how a type is spelled inside a placeholder: no underscore (Markdown escapes it), a letter at the end."""
     name = _NOT_IN_NAME.sub("-", kind.upper()).strip("-") or "VALUE"
     return name if name[-1].isalpha() else name + "-X"
+
+
+@lru_cache(maxsize=1024)
+def _first_of(kind: str) -> tuple[str, str, str]:
+    """Return the name of a type, its first placeholder and that one's inside, folded."""
+    name = tag_name(kind)
+    return name, f"[{name}-1]", fold(f"{name}1")
 
 
 def folded_tags(text: str) -> list[str]:
@@ -92,15 +102,17 @@ class Vault:
     """
 
     __slots__ = (
+        "_alone",
         "_by_folded",
         "_by_value",
         "_counts",
+        "_is_numbered",
         "_key",
-        "_max_body",
+        "_longest",
+        "_needs_escaping",
         "_numbers",
         "_reserved",
         "_sorted",
-        "needs_escaping",
     )
 
     def __init__(self, reserved: Iterable[str] = (), key: bytes = b"") -> None:
@@ -113,13 +125,30 @@ class Vault:
         self._key = key
         self._by_folded: dict[str, str] = {}
         self._by_value: dict[tuple[str, str], str] = {}
+        self._alone: dict[str, str | None] = {}
+        """Type -> its only value, whose normal form nobody has asked for; None once there are more."""
         self._numbers: dict[tuple[str, str], list[int]] = {}
         self._counts: dict[str, int] = {}
         self._reserved = frozenset(reserved)
+        self._is_numbered = not key and not self._reserved
         self._sorted: list[str] | None = None
-        self._max_body = 0
-        self.needs_escaping = False
+        self._longest = 0
+        self._needs_escaping = False
+
+    @property
+    def needs_escaping(self) -> bool:
         """Some value holds a quote, a backslash or a control character."""
+        if self._sorted is None:
+            self._prepare()
+        return self._needs_escaping
+
+    def _prepare(self) -> list[str]:
+        """Work out what only the way back needs to know."""
+        values = "".join(self._by_folded.values())
+        self._needs_escaping = not values.isprintable() or '"' in values or "\\" in values
+        self._longest = max(map(len, self._by_value.values()), default=2) - 2 + SLACK
+        self._sorted = sorted(self._by_folded)
+        return self._sorted
 
     @property
     def is_empty(self) -> bool:
@@ -141,21 +170,35 @@ class Vault:
         made = self._by_value.get((kind, value))
         if made is not None:
             return made
+        if kind in self._alone or not self._is_numbered:
+            return self._another(kind, value)
+        name, tag, folded = _first_of(kind)
+        if name in self._counts:
+            return self._another(kind, value)
+        self._counts[name] = 1
+        self._alone[kind] = value
+        self._by_value[kind, value] = tag
+        self._by_folded[folded] = value
+        self._sorted = None
+        return tag
+
+    def _another(self, kind: str, value: str) -> str:
+        """Make a placeholder where other values, or the exchange's own text, have to be looked at."""
         name = tag_name(kind)
         if self._key:
             return self._keep(kind, value, f"[{self._keyed(name, kind, value)}]")
+        alone = self._alone.get(kind)
+        if alone is not None:
+            self._alone[kind] = None
+            self._numbers[kind, normal_form(kind, alone)] = [1, 0]
         identity = (kind, normal_form(kind, value))
         inside = self._numbered(name, identity) if identity not in self._numbers else self._variant(name, identity)
         return self._keep(kind, value, f"[{inside}]")
 
     def _keep(self, kind: str, value: str, tag: str) -> str:
-        inside = tag[1:-1]
         self._by_value[kind, value] = tag
-        self._by_folded[inside.replace("-", "").upper()] = value
-        self._max_body = max(self._max_body, len(inside) + SLACK)
+        self._by_folded[fold(tag[1:-1])] = value
         self._sorted = None
-        if not value.isprintable() or '"' in value or "\\" in value:
-            self.needs_escaping = True
         return tag
 
     def _keyed(self, name: str, kind: str, value: str) -> str:
@@ -207,6 +250,27 @@ class Vault:
             value = json.dumps(value, ensure_ascii=False)[1:-1]
         return value
 
+    def splice(self, data: bytes) -> bytes | None:
+        """Put the values back into JSON (or text) by its bytes alone, wherever in it they stand.
+
+        Returns:
+            The very same bytes when no placeholder is in them; None when that is for a parser to say: a value or a
+            placeholder has escapes or rare characters.
+        """
+        if self.needs_escaping or b"\\u" in data or b"\xef\xbc\xbb" in data or _ODD_TAG.search(data) is not None:
+            return None
+        pieces = _PLAIN_TAG.split(data)
+        if len(pieces) == 1:
+            return data
+        for at in range(1, len(pieces), 2):
+            inside = pieces[at].decode("ascii")
+            value = self._by_folded.get(inside.replace("-", "")) or self._by_folded.get(fold(inside))
+            if value is None or len(inside) > self._longest:
+                pieces[at] = b"[%b]" % pieces[at]
+            else:
+                pieces[at] = value.encode()
+        return b"".join(pieces)
+
     def restore_text(self, text: str) -> str:
         """Put the values back into one plain text. What was put in is not read again."""
         if not self._by_folded or not may_hold_tag(text):
@@ -224,9 +288,12 @@ class Vault:
         Brackets that Markdown escapes as a pair (``\[EMAIL-1\]``) belong to it.
         """
         done = 0
+        if self._sorted is None:
+            self._prepare()
+        longest = self._longest
         for start, inside in _candidates(text):
             body = inside[1]
-            if start < done or len(body) > self._max_body or fold(body) not in self._by_folded:
+            if start < done or len(body) > longest or fold(body) not in self._by_folded:
                 continue
             if body[-1] == "\\" and start > done and text[start - 1] == "\\" != text[start - 2 : start - 1]:
                 start -= 1
@@ -239,7 +306,9 @@ class Vault:
         At most the length of the longest placeholder plus ``SLACK`` and two escaped brackets is ever held.
         """
         size = len(text)
-        floor = max(0, size - self._max_body - 24)
+        if self._sorted is None:
+            self._prepare()
+        floor = max(0, size - self._longest - 24)
         if "\\" in text or "\uff3b" in text:
             return self._hold_escaped(text, floor)
         at = text.find("[", floor)
@@ -264,18 +333,18 @@ class Vault:
             body = body[: closing.start()]
         if len(body) <= 1 and body in ("", " ", "\u00a0"):
             return True
-        if len(body) > self._max_body or not _PARTIAL_BODY.match(body):
+        if len(body) > self._longest or not _PARTIAL_BODY.match(body):
             return False
         folded = fold(body)
-        if self._sorted is None:
-            self._sorted = sorted(self._by_folded)
-        at = bisect_left(self._sorted, folded)
-        return at < len(self._sorted) and self._sorted[at].startswith(folded)
+        known = self._sorted if self._sorted is not None else self._prepare()
+        at = bisect_left(known, folded)
+        return at < len(known) and known[at].startswith(folded)
 
     def close(self) -> None:
         """Forget everything; the vault is empty afterwards."""
         self._by_folded.clear()
         self._by_value.clear()
+        self._alone.clear()
         self._numbers.clear()
         self._sorted = None
 
