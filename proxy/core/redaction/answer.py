@@ -17,7 +17,8 @@ from proxy.core.redaction.jsonio import dumps, keeping_digits, loads
 from proxy.core.redaction.marks import GrowingDetector, Marks
 from proxy.core.redaction.normal import Allowlist
 from proxy.core.redaction.restore import ANNOTATED, shift_annotations
-from proxy.core.redaction.scan import Scan, Site
+from proxy.core.redaction.scan import Scan
+from proxy.core.redaction.sites import Site
 from proxy.core.redaction.stream import StreamRestorer
 from proxy.core.redaction.vault import Vault
 from proxy.terms.errors import ProxyError, RedactionFault

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from proxy.core.redaction.scan import Site
+from proxy.core.redaction.sites import Site
 
 Move = tuple[int, int]
 """Where a replaced piece ended, and by how much what is behind it moved."""

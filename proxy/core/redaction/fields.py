@@ -1,12 +1,13 @@
 """What the members of OpenAI-shaped requests are, as far as redaction must know.
 
-Tables only: which strings are names of a protocol rather than words of a person, which are bytes in disguise, where
+Tables, and what follows from them alone: which strings are names of a protocol rather than words of a person, which are bytes in disguise, where
 free data begins. Anything not listed is read.
 """
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from proxy.core.redaction.detect.engine import compile_union
 
@@ -83,3 +84,10 @@ PERSONS = frozenset({"user", "safety_identifier", "name"})
 
 MEMBERS = CONTENT | ENUM_WORDS | ENUMS | IDS | OPAQUE | FREE | TOP_KNOWN
 """Names that need no reading themselves."""
+
+
+@lru_cache(maxsize=256)
+def order_of(keys: tuple[str, ...]) -> tuple[tuple[str, str, bool], ...]:
+    """Return a request's members, all of the protocol, in the order they are read: name, label, and if read when short."""
+    first = [key for key in TOP_ORDER if key in keys]
+    return (*((key, "", True) for key in first), *((key, key, key != "model") for key in keys if key not in TOP_ORDER))

@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 import re2
 
-from proxy.terms.redaction import DirectionPlan
+from proxy.terms.redaction import Action, DirectionPlan
 
 _EXACT = frozenset({"PASSWORD", "API_KEY", "JWT", "PRIVATE_KEY", "URL_CREDENTIALS", "CRYPTO_WALLET"})
 _SIGNS = {code: None for code in range(128) if not chr(code).isalnum()}
@@ -66,6 +66,17 @@ class Allowlist:
             if any(found.start() <= start and end <= found.end() for found in pattern.finditer(text)):
                 return True
         return False
+
+
+def takes_everything(plan: DirectionPlan, allow: Allowlist) -> bool:
+    """Tell whether policy takes every finding, whatever its type, value and score."""
+    return (
+        allow.is_empty
+        and not plan.min_score
+        and not plan.scores
+        and Action.OFF not in plan.actions.values()
+        and plan.default is not Action.OFF
+    )
 
 
 def _is_within(value: str, networks: list[IPv4Network | IPv6Network]) -> bool:

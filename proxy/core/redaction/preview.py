@@ -15,7 +15,8 @@ from proxy.core.redaction.detect.catalog import KIND_BY_NAME
 from proxy.core.redaction.jsonio import dumps
 from proxy.core.redaction.normal import Allowlist
 from proxy.core.redaction.request import Blocked, Redacted, RequestRedactor, Unreadable
-from proxy.core.redaction.scan import Detector, Edit, Scan, Site
+from proxy.core.redaction.scan import Detector, Scan
+from proxy.core.redaction.sites import Edit, Site
 from proxy.core.redaction.vault import Vault
 from proxy.terms.redaction import RedactionPlan
 

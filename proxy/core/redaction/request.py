@@ -20,9 +20,10 @@ from proxy.core.redaction.actions import StandIns
 from proxy.core.redaction.edits import Renames, apply_edits
 from proxy.core.redaction.jsonio import dumps, keeping_digits, loads
 from proxy.core.redaction.names import NAME_KINDS, Collector, Found, WithNames
-from proxy.core.redaction.normal import Allowlist
-from proxy.core.redaction.scan import Blind, Detector, Scan, Site, TooDeep, count_kinds, distinct
+from proxy.core.redaction.normal import Allowlist, takes_everything
+from proxy.core.redaction.scan import Blind, Detector, Scan, TooDeep
 from proxy.core.redaction.seen import Remembering
+from proxy.core.redaction.sites import Site, count_kinds, distinct
 from proxy.core.redaction.vault import Vault, folded_tags
 from proxy.terms.errors import ProxyError, RedactionFault
 from proxy.terms.redaction import Action, DirectionPlan, Placeholders, RedactionPlan, Unscanned
@@ -47,7 +48,7 @@ class Untouched:
     unscanned_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Redacted:
     """The request goes on as ``body``."""
 
@@ -106,7 +107,9 @@ class RequestRedactor:
         "_plan",
         "_reads_words",
         "_replaces_all",
+        "_restores_all",
         "_tag_key",
+        "_takes_all",
         "_unscanned",
         "name_kinds",
     )
@@ -128,6 +131,7 @@ class RequestRedactor:
             raise ValueError("keyed placeholders need a key")
         self._tag_key = hmac.digest(hash_key, b"placeholders", "sha256") if is_keyed else b""
         self._replaces_all = not self._actions & {Action.BLOCK, Action.OBSERVE, Action.OFF}
+        self._restores_all = self._actions == {Action.RESTORE} and plan.unscanned is Unscanned.PASS
         self._plan: DirectionPlan = plan.request
         self._detector: Detector = Remembering(detector)
         self.name_kinds = frozenset(
@@ -139,6 +143,7 @@ class RequestRedactor:
         self._reads_words = bool(plan.custom)
         self._unscanned = plan.unscanned
         self._allow = Allowlist(plan.request)
+        self._takes_all = takes_everything(plan.request, self._allow)
         self._is_active = plan.request.is_active or plan.unscanned is Unscanned.REFUSE
 
     @property
@@ -233,37 +238,69 @@ class RequestRedactor:
         return self._act(body, dialect, holder, scan, is_suspect=is_suspect)
 
     def _scan(self, detector: Detector) -> Scan:
-        return Scan(detector, self._plan, self._allow, reads_words=self._reads_words)
+        return Scan(detector, self._plan, self._allow, reads_words=self._reads_words, takes_all=self._takes_all)
 
     def may_contain(self, raw: bytes) -> bool:
         """Tell whether policy could find anything in these bytes; False is a promise."""
         return self._is_active and self._detector.may_contain(raw)
 
     def _act(self, body: bytes, dialect: Dialect, holder: list[Any], scan: Scan, *, is_suspect: bool) -> Verdict:
+        if self._restores_all and dialect is not Dialect.EMBEDDINGS and scan.sites:
+            return self._restorable(holder, scan)
         findings = distinct(scan.sites)
         blocked = self._blocked(scan, findings)
         if blocked is not None:
             return blocked
-        vault = Vault(key=self._tag_key)
-        if scan.bracketed and Action.RESTORE in self._actions:
-            vault = Vault((tag for text in scan.bracketed for tag in folded_tags(text)), self._tag_key)
+        if (
+            findings
+            and dialect is not Dialect.EMBEDDINGS
+            and all(self._plan.action_for(kind) is Action.RESTORE for kind in findings)
+        ):
+            return self._restorable(holder, scan)
+        vault = self._vault_for(scan)
         makes = StandIns(self._plan, vault, self._hash_key, are_stable=dialect is Dialect.EMBEDDINGS)
         sanitized: dict[tuple[str, str], None] = {}
+
+        def settled(kind: str, value: str) -> str | None:
+            stand_in = makes.for_value(kind, value)
+            if stand_in is not None:
+                sanitized[kind, value] = None
+            return stand_in
+
         renames = Renames()
-        keys: list[Site] = []
-        for site in scan.sites:
-            if site.is_key:
-                keys.append(site)
-            else:
-                self._apply(site, makes, sanitized, renames)
-        for site in keys:  # last, because the other sites know their places by the old names
-            self._apply(site, makes, sanitized, renames)
+        for site in sorted(scan.sites, key=_is_key):  # keys last, because the other sites know their places by them
+            apply_edits(site, settled, renames)
         renames.carry_out()
         document = holder[0]
         if not sanitized and not (is_suspect and has_repeated_keys(body, document)):
             return Untouched(findings, document, scan.unscanned_bytes)
         counts = findings if self._replaces_all else count_kinds(sanitized)
         return Redacted(dumps(document), document, vault, findings, counts, scan.unscanned_bytes)
+
+    def _vault_for(self, scan: Scan) -> Vault:
+        """Return a vault whose placeholders stand nowhere in the request."""
+        if scan.bracketed and Action.RESTORE in self._actions:
+            return Vault((tag for text in scan.bracketed for tag in folded_tags(text)), self._tag_key)
+        return Vault(key=self._tag_key)
+
+    def _restorable(self, holder: list[Any], scan: Scan) -> Redacted:
+        """Put every finding into the vault and its placeholder into the document."""
+        vault = self._vault_for(scan)
+        keys: list[Site] = []
+        renames = Renames()
+        for site in scan.sites:
+            if site.findings is not None:
+                site.parent[site.key] = vault.put_away(site.text, site.findings)
+            elif site.is_key:
+                keys.append(site)
+            else:
+                apply_edits(site, vault.tag, renames)
+        if keys:  # last, because the other sites know their places by the old names
+            for site in keys:
+                apply_edits(site, vault.tag, renames)
+            renames.carry_out()
+        counts = vault.counts()
+        return Redacted(dumps(holder[0]), holder[0], vault, counts, counts, scan.unscanned_bytes)
 
     def _blocked(self, scan: Scan, findings: dict[str, int]) -> Blocked | None:
         kinds: list[str] = []
@@ -277,18 +314,6 @@ class RequestRedactor:
             where = [self._spell(path) for path in scan.unscanned_at[:_MAX_PLACES]]
             return Blocked((UNSCANNED_KIND,), tuple(dict.fromkeys(where)), findings)
         return None
-
-    @staticmethod
-    def _apply(site: Site, makes: StandIns, sanitized: dict[tuple[str, str], None], renames: Renames) -> None:
-        """Put the stand-ins into one place of the document."""
-
-        def settled(kind: str, value: str) -> str | None:
-            stand_in = makes.for_value(kind, value)
-            if stand_in is not None:
-                sanitized[kind, value] = None
-            return stand_in
-
-        apply_edits(site, settled, renames)
 
     def _place(self, site: Site) -> str:
         return self._spell(site.path) + (" (a key)" if site.is_key else "")
@@ -304,6 +329,10 @@ class RequestRedactor:
             else:
                 spelled += ".*"
         return spelled.removeprefix(".")
+
+
+def _is_key(site: Site) -> bool:
+    return site.is_key
 
 
 def has_repeated_keys(body: bytes, document: Any) -> bool:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from proxy.core.redaction import fields
 from proxy.core.redaction.actions import is_own_mark
 from proxy.core.redaction.dataurl import is_base64, without_data
 from proxy.core.redaction.jsonio import without_lone_surrogates
 from proxy.core.redaction.jsontext import JsonLeaf, is_json_text, leaves
-from proxy.core.redaction.normal import Allowlist
+from proxy.core.redaction.normal import Allowlist, takes_everything
 from proxy.core.redaction.seams import Piece, seams
+from proxy.core.redaction.sites import Edit, Site
 from proxy.terms.redaction import Action, DirectionPlan, Finding
 
 MAX_DEPTH = 192
@@ -35,6 +36,10 @@ _CONTENT, _FREE, _ENUM_WORDS, _OPAQUE_TYPES = fields.CONTENT, fields.FREE, field
 _MEMBERS = fields.MEMBERS
 _ITEM_LISTS = frozenset({"messages", "tools", "input", "output", "choices", "data"})
 """Lists whose members are apart for the model too."""
+_TOP_ORDER, _TOP_KNOWN = fields.TOP_ORDER, fields.TOP_KNOWN
+_NUMBERED = fields.CONTENT | fields.PERSONS
+"""Members under which a number is read, too."""
+_MESSAGE = frozenset({"role", "content"})
 _NAMES = fields.ENUMS | fields.IDS | {"model"}
 
 
@@ -74,32 +79,6 @@ class TooDeep(Exception):
     """The document is nested deeper than ``MAX_DEPTH``."""
 
 
-class Edit(NamedTuple):
-    """One finding in one text: what would be replaced."""
-
-    start: int
-    end: int
-    kind: str
-    value: str
-    depth: int = 0
-    """How many levels of JSON strings the place is in."""
-    is_number: bool = False
-    """The value is a JSON number; a stand-in needs quotes."""
-    is_rest: bool = False
-    """The value began in the text before; what is here just goes."""
-
-
-class Site(NamedTuple):
-    """A place in the document with findings. ``parent[key]`` holds ``text``, or ``text`` is the key itself."""
-
-    parent: Any
-    key: Any
-    text: str
-    edits: list[Edit]
-    path: tuple[Any, ...]
-    is_key: bool = False
-
-
 class Scan:
     """The walk over one document and what it saw. Made for one request and thrown away with it."""
 
@@ -116,19 +95,29 @@ class Scan:
         "unscanned_bytes",
     )
 
-    def __init__(self, detector: Detector, plan: DirectionPlan, allow: Allowlist, *, reads_words: bool = False) -> None:
-        """``reads_words``: names without any digit or @ are read too, because some type looks for words."""
+    def __init__(
+        self,
+        detector: Detector,
+        plan: DirectionPlan,
+        allow: Allowlist,
+        *,
+        reads_words: bool = False,
+        takes_all: bool | None = None,
+    ) -> None:
+        """Begin at the top of a document.
+
+        Args:
+            detector: What looks.
+            plan: What is looked for.
+            allow: What is nobody's business.
+            reads_words: Names without any digit or @ are read too, because some type looks for words.
+            takes_all: What ``takes_everything`` says of plan and allowlist, when it is known.
+        """
         self._detector = detector
         self._reads_words = reads_words
         self._plan = plan
         self._allow = allow
-        self._takes_all = (
-            allow.is_empty
-            and not plan.min_score
-            and not plan.scores
-            and Action.OFF not in plan.actions.values()
-            and plan.default is not Action.OFF
-        )
+        self._takes_all = takes_everything(plan, allow) if takes_all is None else takes_all
         self._path: list[Any] = []
         self.sites: list[Site] = []
         self.bracketed: list[str] = []
@@ -169,14 +158,23 @@ class Scan:
         if not isinstance(document, dict):
             self._unkeyed(holder, True)
             return
-        for key in fields.TOP_ORDER:
+        if _TOP_KNOWN.issuperset(document):
+            for key, label, is_read in fields.order_of(tuple(document)):
+                value = document[key]
+                if type(value) is str:
+                    if is_read or len(value) >= _MIN_SECRET:
+                        self._string(document, key, value, label, False)
+                elif value is not None:
+                    self._value(document, key, value, key, False)
+            return
+        for key in _TOP_ORDER:
             if key in document:
                 value = document[key]
                 self._value(document, key, value, "" if type(value) is str else key, False)
         for key, value in document.items():
-            if key in fields.TOP_ORDER or value is None or value is True or value is False:
+            if key in _TOP_ORDER or value is None or value is True or value is False:
                 continue
-            is_free = key not in fields.TOP_KNOWN
+            is_free = key not in _TOP_KNOWN
             if is_free:
                 self._key(document, key)
             self._value(document, key, value, key, is_free or key in _FREE)
@@ -195,12 +193,16 @@ class Scan:
             else:
                 self._list(value, label, is_free)
             path.pop()
-        elif (kind is int or kind is float) and (
-            is_free or (type(parent) is dict and (label in _CONTENT or label in fields.PERSONS))
-        ):
+        elif (kind is int or kind is float) and (is_free or (label in _NUMBERED and type(parent) is dict)):
             self._number(parent, key, value, label)
 
     def _dict(self, node: dict[str, Any], is_free: bool) -> None:
+        if not is_free and node.keys() == _MESSAGE:
+            text, role = node["content"], node["role"]
+            if type(text) is str and type(role) is str and role in _ENUM_WORDS:
+                if text not in _ENUM_WORDS:
+                    self._string(node, "content", text, "content", False)
+                return
         part_type = node.get("type")
         if part_type in _OPAQUE_TYPES and not is_free:
             self.unscanned_at.append(tuple(self._path))
@@ -216,8 +218,14 @@ class Scan:
 
     def _list(self, node: list[Any], label: str, is_free: bool) -> None:
         begun = len(self.sites)
+        path = self._path
         for at, item in enumerate(node):
-            self._value(node, at, item, label, is_free)
+            if type(item) is dict and len(path) < MAX_DEPTH:
+                path.append(at)
+                self._dict(item, is_free)
+                path.pop()
+            else:
+                self._value(node, at, item, label, is_free)
         if len(node) > 1 and not is_free and label not in _ITEM_LISTS:
             self._split_values(node, begun)
 
@@ -249,12 +257,12 @@ class Scan:
                     yield edit, pieces
 
     def _site_of(self, part: dict[str, Any], at: int) -> Site:
-        return Site(part, "text", part["text"], [], (*self._path, at, "text"))
+        return Site(part, "text", part["text"], (*self._path, at, "text"), [])
 
     def _key(self, parent: dict[str, Any], key: str) -> None:
         edits = self._edits(key, "")
         if edits:
-            self.sites.append(Site(parent, key, key, edits, tuple(self._path), is_key=True))
+            self.sites.append(Site(parent, key, key, tuple(self._path), edits, is_key=True))
         if _may_be_tag(key):
             self.bracketed.append(key)
 
@@ -265,9 +273,19 @@ class Scan:
         for edit in self._found(digits, "" if label in _CONTENT else label):
             if edit.start == 0 and edit.end == len(digits):
                 whole = edit._replace(end=len(text), value=text)
-                self.sites.append(Site(parent, key, text, [whole], (*self._path, key)))
+                self.sites.append(Site(parent, key, text, (*self._path, key), [whole]))
 
     def _string(self, parent: Any, key: Any, text: str, label: str, is_free: bool) -> None:
+        if (
+            (label in _CONTENT or not label)
+            and text.isascii()
+            and "[" not in text
+            and "\\" not in text
+            and text[:1] not in _JSON_STARTS
+            and ";base64," not in text
+        ):
+            self._prose(parent, key, text)
+            return
         if not is_free and label in _NAMES and (label != "model" or not self._path) and _is_name(label, text):
             if len(text) >= _MIN_SECRET:
                 self._secret(parent, key, text)
@@ -284,13 +302,21 @@ class Scan:
             self.bracketed.append(text)
         edits = self._edits(text, "" if label in _CONTENT else label, is_json=label == "arguments")
         if edits:
-            self.sites.append(Site(parent, key, text, edits, (*self._path, key)))
+            self.sites.append(Site(parent, key, text, (*self._path, key), edits))
+
+    def _prose(self, parent: Any, key: Any, text: str) -> None:
+        """Read a text that is nothing but text, as most are."""
+        findings = self._detector.find(text)
+        if findings and not self._takes_all:
+            findings = self._kept(text, findings)
+        if findings:
+            self.sites.append(Site.of_prose(parent, key, text, (*self._path, key), findings))
 
     def _secret(self, parent: Any, key: Any, text: str) -> None:
         """Note what only looks like an id or a word of the protocol, and is a secret from end to end."""
         edits = self._found(text, "")
         if len(edits) == 1 and (edits[0].start, edits[0].end) == (0, len(text)):
-            self.sites.append(Site(parent, key, text, edits, (*self._path, key)))
+            self.sites.append(Site(parent, key, text, (*self._path, key), edits))
 
     def _string_with_data(self, parent: Any, key: Any, text: str, label: str) -> None:
         """Read a text without the data: URLs in it, which are counted."""
@@ -303,7 +329,7 @@ class Scan:
             self.bracketed.append(readable)
         edits = self._edits(readable, "" if label in _CONTENT else label)
         if edits:
-            self.sites.append(Site(parent, key, text, edits, path))
+            self.sites.append(Site(parent, key, text, path, edits))
 
     def _edits(self, text: str, label: str, *, is_json: bool = False, level: int = 0) -> list[Edit]:
         if (
@@ -372,15 +398,20 @@ class Scan:
         findings = self._detector.find_labelled(readable, label) if label else self._detector.find(readable)
         if not findings:
             return []
+        if not self._takes_all or "[" in text:
+            findings = self._kept(text, findings)
+        return [_new(Edit, (f[0], f[1], f[2], text[f[0] : f[1]], 0, False, False)) for f in findings]
+
+    def _kept(self, text: str, findings: list[Finding]) -> list[Finding]:
+        """Return the findings policy looks for and does not allow, and that are no stand-ins of ours."""
         has_brackets = "[" in text
         allows = None if self._allow.is_empty else self._allow.allows
         plan = self._plan
         actions, default, min_score, scores = plan.actions, plan.default, plan.min_score, plan.scores
-        if self._takes_all and not has_brackets:  # disjoint and in order: the detector's promise
-            return [_new(Edit, (f[0], f[1], f[2], text[f[0] : f[1]], 0, False, False)) for f in findings]
-        edits: list[Edit] = []
+        kept: list[Finding] = []
         last_end = 0
-        for start, end, kind, score, _ in findings:
+        for found in findings:
+            start, end, kind, score, _ = found
             if score < min_score if not scores else score < scores.get(kind, min_score):
                 continue
             if start < last_end or actions.get(kind, default) is Action.OFF:
@@ -389,9 +420,9 @@ class Scan:
                 continue
             if allows is not None and allows(kind, text, start, end):
                 continue
-            edits.append(Edit(start, end, kind, text[start:end]))
+            kept.append(found)
             last_end = end
-        return edits
+        return kept
 
 
 def is_protocol(name: str, text: str) -> bool:
@@ -410,16 +441,3 @@ def _is_name(label: str, text: str) -> bool:
 
 def _may_be_tag(text: str) -> bool:
     return "[" in text or "\uff3b" in text or "\\u" in text
-
-
-def distinct(sites: list[Site]) -> dict[str, int]:
-    """Return how many different values of each type were found."""
-    return count_kinds(dict.fromkeys((edit.kind, edit.value) for site in sites for edit in site.edits))
-
-
-def count_kinds(values: dict[tuple[str, str], None]) -> dict[str, int]:
-    """Return how often each type occurs among (type, value) pairs."""
-    counts: dict[str, int] = {}
-    for kind, _ in values:
-        counts[kind] = counts.get(kind, 0) + 1
-    return counts

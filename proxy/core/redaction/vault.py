@@ -15,7 +15,9 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from proxy.core.redaction.normal import normal_form
+from proxy.core.redaction.sites import count_kinds
 from proxy.terms.errors import RedactionFault
+from proxy.terms.redaction import Finding
 
 _MAX_BODY = 56
 """Longest text between the brackets that is looked at, in characters."""
@@ -165,15 +167,32 @@ class Vault:
     def __reduce__(self) -> str:
         raise TypeError("a vault is never written down")
 
+    def put_away(self, text: str, findings: list[Finding]) -> str:
+        """Return a text with placeholders in place of its findings, which are disjoint and in order."""
+        pieces: list[str] = []
+        done = 0
+        made = self._by_value
+        for start, end, kind, _, _ in findings:
+            value = text[start:end]
+            tag = made.get((kind, value))
+            if tag is None:
+                tag = self.tag(kind, value)
+            pieces += (text[done:start], tag)
+            done = end
+        pieces.append(text[done:])
+        return "".join(pieces)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many different values of each type are in here."""
+        return count_kinds(self._by_value)
+
     def tag(self, kind: str, value: str) -> str:
         """Return the placeholder of a value, making one at its first appearance."""
         made = self._by_value.get((kind, value))
         if made is not None:
             return made
-        if kind in self._alone or not self._is_numbered:
-            return self._another(kind, value)
         name, tag, folded = _first_of(kind)
-        if name in self._counts:
+        if name in self._counts or not self._is_numbered:
             return self._another(kind, value)
         self._counts[name] = 1
         self._alone[kind] = value
