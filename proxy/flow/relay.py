@@ -261,6 +261,8 @@ class Relay:
 
     def _spent(self, snapshot: Snapshot, app: str) -> Problem | None:
         """Refuse ahead when no route of the app has a provider left with budget for one more request."""
+        if snapshot.asks_more:
+            return None  # whose policy it is depends on what has not been read yet
         policy = snapshot.policies.policy_of(app)
         routes = [route for route in snapshot.all_routes() if route.plan.policy == policy]
         if not routes:

@@ -40,7 +40,6 @@ from proxy.core.config.texts import (
 )
 from proxy.terms.admin import ADMIN_ROLES
 
-_NOT_YET = "is not available in this version; it would be ignored, so it is refused"
 
 VERSION = Key("version", Number(1, 1), "Version of the file's language.", is_required=True, example="1")
 
@@ -263,8 +262,13 @@ _CALLER = Table(
             "app", Text("an app name", parse_name), "The app its requests belong to.", is_required=True, example="shop"
         ),
     ),
-    later=dict.fromkeys(("roles", "expires", "models", "user"), _NOT_YET),
-    homes={"key": "sha256, hashed"},
+    homes={
+        "key": "sha256, hashed",
+        "expires": "callers_file, by readygate keys create --expires",
+        "models": "access of a policy that applies to this caller",
+        "roles": "admin_tokens, or groups of a token (jwt)",
+        "user": "the request: header x-readygate-user, or a token (jwt)",
+    },
 )
 
 _ADMIN_TOKEN = Table(
@@ -281,7 +285,7 @@ _ADMIN_TOKEN = Table(
         ),
         Key("token", Secret(), "The token.", is_required=True, example="{env: READYGATE_VIEWER_TOKEN}"),
     ),
-    later=dict.fromkeys(("expires",), _NOT_YET),
+    later={"expires": "is not kept: a token ends when the secret that it is read from changes, at once"},
 )
 
 _NAMES = Table(
@@ -422,6 +426,11 @@ CONFIG = Table(
         ),
         Key("log", _LOG, "What is logged and how.", "{}", "{level: info, format: json}"),
     ),
-    later=dict.fromkeys(("tracing", "telemetry", "tls"), _NOT_YET),
+    later={
+        **dict.fromkeys(
+            ("tracing", "telemetry"), "is not there: times are in /metrics, audit rows and `server-timing`"
+        ),
+        "tls": "is not there: the ports are for the same host or pod; let a mesh or a proxy before them speak TLS",
+    },
     homes=_SECTIONS | dict.fromkeys(("redaction", "routes", "readiness", "mode", "applies_to"), "a file in policies/"),
 )

@@ -300,9 +300,10 @@ class Table(Kind):
                 problems.append(error(entry.mark, "unsupported", f"`{name}` {self.later[name]}", "delete it"))
                 continue
             unused = [known for known in rows if known not in node.entries] or list(rows)
-            hint = closest(name, unused)
+            hint, home = closest(name, unused), self.homes.get(name)
+            if home is not None and (not hint or home.partition(",")[0] not in rows):
+                hint = f"it belongs in `{home}`"  # what lives elsewhere is no misspelling of a key that happens to be like it
             meant.update(known for known in unused if f"`{known}`" in hint)
-            hint = hint or (f"it belongs in `{self.homes[name]}`" if name in self.homes else "")
             problems.append(error(entry.mark, "unknown-key", f"no key `{name}` {place}", hint or self._list_of_keys()))
         return meant
 

@@ -46,7 +46,8 @@ def check_access(top: Section, routes: Sequence[Section], settings: Settings, pr
             problems.append(error(mark, "unreachable-setting", text, "keep one of `params` and `forbidden_params`"))
     for route in routes:
         _check_chain(section, route, settings, problems)
-    if settings.default_provider is not None and not may_ask(section, settings.default_provider, settings):
+    takes_the_rest = settings.default_provider is not None and not top["applies_to"].is_written("routes")
+    if takes_the_rest and not may_ask(section, settings.default_provider, settings):
         text = f"`access` does not let `default_provider` {settings.default_provider} take what no route takes"
         problems.append(lint(top.at("access"), "unreachable-link", text, "such requests are refused"))
 

@@ -14,7 +14,6 @@ from proxy.core.config.problem import Mark, Problem, error, lint
 from proxy.core.config.schema import Section, closest
 from proxy.core.config.settings import Settings
 from proxy.core.policy.budget_table import LIMITS
-from proxy.core.policy.compile import route_names
 from proxy.core.policy.globs import is_glob, may_overlap
 from proxy.core.policy.model import WhenExhausted
 
@@ -27,8 +26,8 @@ def unknown_provider(name: str, mark: Mark, settings: Settings) -> Problem:
     return error(mark, "unknown-provider", f"no provider {name!r} in config.yaml", hint)
 
 
-def check_budgets(top: Section, routes: list[Section], settings: Settings, problems: list[Problem]) -> None:
-    """Write down what is wrong with the budgets of a policy."""
+def check_budgets(top: Section, routes: list[tuple[str, Section]], settings: Settings, problems: list[Problem]) -> None:
+    """Write down what is wrong with the budgets of a policy; ``routes`` by name are those it decides for."""
     for section, _ in top["budgets"]:
         _check_names(section, top, routes, settings, problems)
         if section.is_good(*LIMITS) and all(section[limit] is None for limit in LIMITS):
@@ -41,10 +40,10 @@ def check_budgets(top: Section, routes: list[Section], settings: Settings, probl
 
 
 def _check_names(
-    section: Section, top: Section, routes: list[Section], settings: Settings, problems: list[Problem]
+    section: Section, top: Section, routes: list[tuple[str, Section]], settings: Settings, problems: list[Problem]
 ) -> None:
     """Refuse conditions that no exchange of this policy can meet."""
-    links = [t for route in routes for t, _ in route["chain"] if t.is_good("provider", "model")]
+    links = [t for _, route in routes for t, _ in route["chain"] if t.is_good("provider", "model")]
     used = {link["provider"] for link in links} | {settings.default_provider}
     provider, model = section["provider"], section["model"]
     if provider is not None and section.is_good("provider"):
@@ -60,7 +59,7 @@ def _check_names(
     if model is not None and not is_open and not any(may_overlap(model, other) for other in asked):
         text = f"the budget never acts: no chain asks {provider or 'any provider'} for a model like {model!r}"
         problems.append(error(section.at("model"), "unused-budget", text, "delete it or route to it"))
-    known = [*route_names(routes), *(["default"] if settings.default_provider else [])]
+    known = [*(name for name, _ in routes), *(["default"] if settings.default_provider else [])]
     if section["route"] is not None and section["route"] not in known:
         hint = closest(section["route"], known) or "known: " + ", ".join(known)
         problems.append(error(section.at("route"), "unknown-route", f"no route {section['route']!r} here", hint))

@@ -132,7 +132,11 @@ BUDGET = Table(
             "refuse",
         ),
     ),
-    later=dict.fromkeys(("requests_per_second", "scope"), NOT_YET),
-    homes={"wait": "when_exhausted", "timezone": "time_zone"},
+    homes={
+        "wait": "when_exhausted",
+        "timezone": "time_zone",
+        "scope": "per",
+        "requests_per_second": "requests_per_10s, the shortest window",
+    },
 )
 LIMITS = tuple(dimension.value for dimension in Dimension)

@@ -20,15 +20,28 @@ from proxy.core.policy.globs import is_glob, may_overlap
 from proxy.core.policy.model import FirstTokenFor, Rescue, RouteRequirement
 from proxy.core.policy.patterns import allows_everything, why_refused
 from proxy.core.policy.policy_table import COMPONENTS
+from proxy.core.policy.taking import Owner, check_taking, is_for_routes, routes_for
 from proxy.core.redaction.detect import OPT_IN_KINDS
 from proxy.core.routing.overrides import OnFailure
 from proxy.terms.redaction import Action
 
 
 def check_policy(
-    top: Section, settings: Settings, known_types: frozenset[str], everyday: Sequence[str] = ()
+    top: Section,
+    settings: Settings,
+    known_types: frozenset[str],
+    everyday: Sequence[str] = (),
+    owners: Sequence[Owner] = (),
 ) -> list[Problem]:
-    """Return what is wrong with one file beyond its single values; ``everyday`` as in ``check_types``."""
+    """Return what is wrong with one file beyond its single values.
+
+    Args:
+        top: The file.
+        settings: The config it refers to.
+        known_types: Redaction types that exist.
+        everyday: As in ``check_types``.
+        owners: The policies whose routes it may decide for.
+    """
     problems = list(check_types(top["redaction"], everyday))
     own = {section["name"] for section, _ in top["redaction"]["types"] if section.is_good("name")}
     known_types |= own
@@ -40,11 +53,15 @@ def check_policy(
     _check_groups(top["applies_to"], settings, problems)
     _check_route_names(top, problems)
     _check_ties(routes, problems)
-    check_budgets(top, routes, settings, problems)
+    check_taking(top, owners, settings, problems)
+    named = list(zip(route_names(routes), routes, strict=True))
+    named += [(one.name, one.section) for one in routes_for(top, owners) if one.section is not None]
+    check_budgets(top, named, settings, problems)
     check_access(top, routes, settings, problems)
-    _check_readiness(top, routes, settings, problems)
+    _check_readiness(top, named, settings, problems)
     _check_content(top["audit"], settings, problems)
-    if top.is_good("routes") and not len(top["routes"]) and settings.default_provider is None:
+    is_empty = top.is_good("routes") and not len(top["routes"]) and not is_for_routes(top)
+    if is_empty and settings.default_provider is None:
         text = "the policy has no routes and config.yaml no `default_provider`: every request would be refused"
         problems.append(error(top.at("routes"), "no-route", text, "add a route"))
     return problems
@@ -308,7 +325,9 @@ def _is_tie(one: tuple[str | None, str | None], other: tuple[str | None, str | N
     return match_rank(*one) == match_rank(*other) and may_overlap(one[0], other[0]) and may_overlap(one[1], other[1])
 
 
-def _check_readiness(top: Section, routes: list[Section], settings: Settings, problems: list[Problem]) -> None:
+def _check_readiness(
+    top: Section, routes: list[tuple[str, Section]], settings: Settings, problems: list[Problem]
+) -> None:
     section: Section = top["readiness"]
     seen: set[str] = set()
     for value, mark in section["require"]:
@@ -327,8 +346,10 @@ def _check_readiness(top: Section, routes: list[Section], settings: Settings, pr
         seen.add(name)
 
 
-def _check_required_route(value: RouteRequirement, mark: Mark, routes: list[Section], problems: list[Problem]) -> None:
-    by_name = dict(zip(route_names(routes), routes, strict=True))
+def _check_required_route(
+    value: RouteRequirement, mark: Mark, routes: list[tuple[str, Section]], problems: list[Problem]
+) -> None:
+    by_name = dict(routes)
     route = by_name.get(value.route)
     if route is None:
         hint = closest(value.route, by_name) or "known: " + ", ".join(by_name)

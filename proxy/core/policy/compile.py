@@ -6,8 +6,8 @@ Owns what the words of a policy mean for the data path. Finds no problems of its
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from proxy.core.budget.dimensions import NANO_USD, UNITS, Dimension, Unit
@@ -50,33 +50,73 @@ DEFAULT_ROUTE = "default"
 _PHASES = ("connect", "first_byte", "first_token", "idle", "total")
 
 
-def compile_policy(top: Section, file: str, revision: str, default_provider: str | None) -> Policy:
-    """Return the plans of one file that has no errors."""
+def compile_policy(
+    top: Section, file: str, revision: str, default_provider: str | None, taken: Sequence[TakenRoute] = ()
+) -> Policy:
+    """Return the plans of one file that has no errors; ``taken`` are the routes of others that ``applies_to.routes`` names."""
     name: str = top["policy"]
-    is_observing = top["mode"] == "observe"
-    redaction = _redaction(top["redaction"], is_observing)
     budgets = tuple(
         _budget(section, f"{name}/{budget_id}")
         for section, budget_id in zip(top["budgets"].values, budget_ids(top["budgets"].values), strict=True)
     )
+    is_observing = top["mode"] == "observe"
+    redaction = _redaction(top["redaction"], is_observing)
     access = compile_access(top["access"])
-    audit = _audit(top["audit"])
+    common = _Common(name, revision, is_observing, redaction, budgets, access, _audit(top["audit"]))
+    sections: list[Section] = top["routes"].values
+    routes = tuple(common.plan(n, _chain(s), s) for n, s in zip(route_names(sections), sections, strict=True))
+    matches = [m for route, section in zip(routes, sections, strict=True) for m in _matches(route, section)]
+    pass_through = (Target(default_provider),) if default_provider else ()
+    in_place = tuple(
+        common.plan(one.name, pass_through if one.section is None else _chain(one.section), one.section, one.owner)
+        for one in taken
+    )
+    applies = applies_of(top["applies_to"])
+    return Policy(
+        name=name,
+        file=file,
+        applies=applies,
+        routes=routes + in_place,
+        matches=tuple(sorted(matches, key=lambda m: match_rank(m.model, m.path), reverse=True)),
+        pass_through=common.plan(DEFAULT_ROUTE, pass_through, None)
+        if pass_through and applies.routes is None
+        else None,
+        budgets=budgets,
+        readiness=_readiness(top["readiness"], name),
+        access=access,
+        is_observing=is_observing,
+    )
 
-    def plan(route: str, chain: tuple[Target, ...], section: Section | None) -> RoutePlan:
+
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What all routes of a policy have in common."""
+
+    policy: str
+    revision: str
+    is_observing: bool
+    redaction: RedactionPlan
+    budgets: tuple[BudgetRule, ...]
+    access: AccessPlan | None
+    audit: AuditPlan
+
+    def plan(self, route: str, chain: tuple[Target, ...], section: Section | None, owner: str = "") -> RoutePlan:
+        """Return the plan of a route; None: of the default provider. ``owner`` has it, if another policy does."""
         retries = RetryPlan() if section is None or section["retries"] == "once" else NO_RETRIES
         tries = len(chain) * (2 if retries.same_target else 1)
+        own_words = None if section is None or owner else section["redaction"]
         return RoutePlan(
             name=route,
-            policy=name,
-            revision=revision,
+            policy=self.policy,
+            revision=self.revision,
             chain=chain,
-            observe_only=is_observing,
-            redaction=redaction if section is None else _redaction_of_route(redaction, section["redaction"]),
-            budgets=tuple(rule for rule in budgets if _may_act(rule, route, chain)),
+            observe_only=self.is_observing,
+            redaction=_redaction_of_route(self.redaction, own_words),
+            budgets=tuple(rule for rule in self.budgets if _may_act(rule, route, chain)),
             priority=Priority.NORMAL if section is None else Priority(section["priority"]),
-            output_cap=_output_cap(None if section is None else section["output_cap"], access, is_observing),
-            access=access if access is not None and access.asks_requests else None,
-            audit=audit,
+            output_cap=_output_cap(None if section is None else section["output_cap"], self.access, self.is_observing),
+            access=self.access if self.access is not None and self.access.asks_requests else None,
+            audit=self.audit,
             max_attempts=tries if section is None or section["max_attempts"] is None else section["max_attempts"],
             total_s=Timeouts().total_s if section is None else section["timeouts"]["total"],
             retries=retries,
@@ -86,24 +126,8 @@ def compile_policy(top: Section, file: str, revision: str, default_provider: str
             first_token_for=FirstTokenFor.OTHERS if section is None else FirstTokenFor(section["first_token_for"]),
             on_failure={} if section is None else _on_failure(section),
             inject=None if section is None else _inject(section["inject"]),
+            owner=owner,
         )
-
-    sections: list[Section] = top["routes"].values
-    names = route_names(sections)
-    routes = tuple(plan(n, _chain(s), s) for n, s in zip(names, sections, strict=True))
-    matches = [m for route, section in zip(routes, sections, strict=True) for m in _matches(route, section)]
-    return Policy(
-        name=name,
-        file=file,
-        applies=applies_of(top["applies_to"]),
-        routes=routes,
-        matches=tuple(sorted(matches, key=lambda m: match_rank(m.model, m.path), reverse=True)),
-        pass_through=plan(DEFAULT_ROUTE, (Target(default_provider),), None) if default_provider else None,
-        budgets=budgets,
-        readiness=_readiness(top["readiness"], name),
-        access=access,
-        is_observing=is_observing,
-    )
 
 
 def _output_cap(cap: int | None, access: AccessPlan | None, is_observing: bool) -> int | None:
@@ -136,7 +160,19 @@ def applies_of(section: Section) -> Applies:
         patterns("paths"),
         tuple(sorted(section["headers"].values.items())),
         patterns("groups"),
+        patterns("routes"),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class TakenRoute:
+    """A route of another policy for which this one decides."""
+
+    owner: str
+    """The policy that has it."""
+    name: str
+    section: Section | None
+    """None: what goes to the default provider."""
 
 
 def match_rank(model: str | None, path: str | None) -> tuple[object, ...]:
@@ -188,7 +224,7 @@ def route_names(sections: list[Section]) -> list[str]:
     for section in sections:
         name = section["name"]
         if name is None:
-            base = _word(patterns_of(section)[0])
+            base = _word(next(iter(patterns_of(section)), (None, None)))
             name, number = base, 1
             while name in names or name in written or name == DEFAULT_ROUTE:
                 number += 1

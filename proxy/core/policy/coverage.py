@@ -11,11 +11,13 @@ from enum import StrEnum
 
 from proxy.core.config.problem import Mark
 from proxy.core.config.schema import Section
+from proxy.core.policy.applies import Applies
 from proxy.core.policy.cases import Case
-from proxy.core.policy.compile import budget_ids, route_names
+from proxy.core.policy.compile import applies_of, budget_ids, route_names
 from proxy.core.policy.expectations import Happened
 from proxy.core.policy.layers import layered
 from proxy.core.policy.policy_table import POLICY
+from proxy.core.policy.taking import is_for_routes
 from proxy.terms.redaction import Action
 
 _ASKED = ("methods", "paths", "models", "max_body", "max_tokens", "params", "forbidden_params")
@@ -47,6 +49,8 @@ class Rule:
     """By what touching it is recognised: a route's name, a deployment, a budget's id, types of findings."""
     mark: Mark
     route: str = ""
+    instead: frozenset[str] = frozenset()
+    """Policies for routes that may decide in this one's place; the route and its chain still act."""
 
     def __str__(self) -> str:
         return f"{self.mark.file}:{self.mark.line}:{self.mark.column}: {self.part} {self.name} of policy {self.policy}"
@@ -54,22 +58,26 @@ class Rule:
 
 def rules_of(files: Sequence[tuple[str, str]], environment: str | None = None) -> list[Rule]:
     """Return every rule of policy files that have no errors, in the order of the files."""
+    nodes = [node for _, node in layered(files, environment).policies]
+    tops = [top for top in (POLICY.read(node, "", []) for node in nodes) if isinstance(top, Section)]
+    for_routes = [(top["policy"], applies_of(top["applies_to"])) for top in tops if is_for_routes(top)]
     rules: list[Rule] = []
-    for _, node in layered(files, environment).policies:
-        top = POLICY.read(node, "", [])
-        if isinstance(top, Section):
-            rules += [*_routes(top), *_budgets(top), *_access(top), *_redaction(top)]
+    for top in tops:
+        rules += [*_routes(top, for_routes), *_budgets(top), *_access(top), *_redaction(top)]
     return rules
 
 
-def _routes(top: Section) -> Iterable[Rule]:
+def _routes(top: Section, for_routes: Sequence[tuple[str, Applies]]) -> Iterable[Rule]:
     policy: str = top["policy"]
     routes = top["routes"]
     for route, (section, mark) in zip(route_names(routes.values), routes, strict=True):
-        yield Rule(Part.ROUTE, policy, route, frozenset({route}), mark, route)
+        instead = frozenset(name for name, applies in for_routes if applies.takes_route(f"{policy}/{route}"))
+        yield Rule(Part.ROUTE, policy, route, frozenset({route}), mark, route, instead)
         for number, (link, at) in enumerate(section["chain"], 1):
             deployment = f"{link['provider']}:{link['model'] or '*'}"
-            yield Rule(Part.LINK, policy, f"{route}[{number}] {deployment}", frozenset({deployment}), at, route)
+            yield Rule(
+                Part.LINK, policy, f"{route}[{number}] {deployment}", frozenset({deployment}), at, route, instead
+            )
 
 
 def _budgets(top: Section) -> Iterable[Rule]:
@@ -104,7 +112,7 @@ def _direction(policy: str, section: Section, rule: Part, default: Part) -> Iter
 
 def touches(rule: Rule, case: Case, happened: Happened) -> bool:
     """Say whether a case made a rule act (or made it count, for ``observe``)."""
-    if happened.policy != rule.policy:
+    if happened.policy != rule.policy and happened.policy not in rule.instead:
         return False
     match rule.part:
         case Part.ROUTE:

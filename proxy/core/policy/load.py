@@ -23,6 +23,7 @@ from proxy.core.policy.layers import layered
 from proxy.core.policy.model import Policy
 from proxy.core.policy.policy_set import PolicySet
 from proxy.core.policy.policy_table import POLICY
+from proxy.core.policy.taking import is_readable, owners_of, routes_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,15 @@ def parse_policies(
     for name, node in layers.policies:
         top = POLICY.read(node, "", problems)
         if isinstance(top, Section):
-            problems += check_policy(top, settings, known_types, everyday)
             tops.append((name, top))
             meanings.append(canonical(node))
+    owners = owners_of([top for _, top in tops], settings)
+    for _, top in tops:
+        problems += check_policy(top, settings, known_types, everyday, owners)
     for _, node in layers.others:
         top = POLICY.read(node, "", problems)
         if isinstance(top, Section):
-            problems += check_policy(top, settings, known_types)
+            problems += check_policy(top, settings, known_types, owners=owners)
     if not files:
         text = "there is no policy"
         problems.append(error(Mark(str(settings.policies)), "no-policy", text, "add a file such as default.yaml"))
@@ -67,7 +70,13 @@ def parse_policies(
     revision = revision_of(meanings)
     default = settings.default_provider
     policies = [
-        compile_policy(top, name, revision, default if may_ask(top["access"], default, settings) else None)
+        compile_policy(
+            top,
+            name,
+            revision,
+            default if may_ask(top["access"], default, settings) else None,
+            routes_for(top, owners),
+        )
         for name, top in tops
     ]
     return PolicyResult(PolicySet(_most_specific_first(policies), revision), in_order(problems))
@@ -95,7 +104,7 @@ def _across_files(tops: list[tuple[str, Section]]) -> list[Problem]:
                 problems.append(error(mark, "duplicate-name", text, "give it another name"))
             names.setdefault(name, mark)
         section: Section = top["applies_to"]
-        if not section.is_good("apps", "callers", "users", "groups", "models", "paths", "headers"):
+        if not is_readable(section):
             continue
         applies = applies_of(section)
         at = _place_of(top, section)

@@ -281,6 +281,8 @@ class RoutePlan:
     """Faults to rehearse; None: none, and nobody asks."""
     access: AccessPlan | None = None
     """What may be asked for; None: whatever the route takes, and nobody asks."""
+    owner: str = ""
+    """The policy that has the route, where ``policy`` decides in its place (``applies_to.routes``)."""
 
 
 class NoRouteReason(StrEnum):

@@ -1,7 +1,8 @@
 """All policies in force, as tables: which route takes an exchange.
 
-Owns the choice (most specific app pattern, then most specific route) and a cache of choices made, so that a
-repeated question costs one dictionary look-up. Knows no YAML and no live state; belongs to one event loop.
+Owns the choice (most specific app pattern, then most specific route, then the policy that decides in its place) and a
+cache of choices made, so that a repeated question costs one dictionary look-up. Knows no YAML and no live state; belongs to
+one event loop.
 
 Order within a policy, by design: an exact model, a model glob by its letters, a path alone, ``*``, and last
 the config's default provider.
@@ -114,6 +115,7 @@ class PolicySet:
         "_exact_apps",
         "_has_paths",
         "_header_names",
+        "_instead",
         "_narrow_cache",
         "_tables",
         "asks_more",
@@ -149,6 +151,9 @@ class PolicySet:
         self._asks_groups = any(policy.applies.groups is not None for policy in policies)
         names = {name for policy in policies for name, _ in policy.applies.headers}
         self._header_names = tuple(sorted(name.encode("ascii") for name in names))
+        taken = [(policy, plan) for policy in policies if policy.applies.routes is not None for plan in policy.routes]
+        self._instead = {(policy.name, plan.owner, plan.name): plan for policy, plan in taken}
+        """Routes as policies for routes treat them, by policy, owner and name."""
         self._by_app: dict[str, tuple[Policy, ...]] = {}
         self._narrow_cache: dict[tuple[object, ...], RoutePlan] = {}
 
@@ -186,14 +191,24 @@ class PolicySet:
         if name is None:
             return NoRoute(NoRouteReason.NO_POLICY)
         chosen = self._tables[name].choose(model, subject.path)
+        if self._instead and isinstance(chosen, RoutePlan):
+            chosen = self.in_place_of(chosen, subject)
         if isinstance(chosen, RoutePlan) and sum(len(part) for part in key[:5] if part) <= _MAX_CACHED_CHARS:
             if len(self._narrow_cache) >= _MAX_CACHED:
                 self._narrow_cache.clear()
             self._narrow_cache[key] = chosen
         return chosen
 
+    def in_place_of(self, plan: RoutePlan, subject: Subject) -> RoutePlan:
+        """Return the route as the policy for routes treats it that fits most specifically; unchanged without one."""
+        name = self.policy_for(subject._replace(route=f"{plan.policy}/{plan.name}"))
+        return self._instead.get((name or "", plan.policy, plan.name), plan)
+
     def policy_for(self, subject: Subject) -> str | None:
-        """Return the name of the policy whose patterns fit a request most specifically, if any."""
+        """Return the name of the policy whose patterns fit a request most specifically, if any.
+
+        Without a route in ``subject`` no policy for routes fits.
+        """
         best: tuple[Rank, str] | None = None
         for policy in self._policies_of(subject.app):
             rank = policy.applies.rank(subject)
@@ -215,7 +230,15 @@ class PolicySet:
     def models_for(self, subject: Subject) -> ModelList:
         """Return what ``GET /v1/models`` may list for a request when policies look at more than the app."""
         name = self.policy_for(subject)
-        return ModelList() if name is None else self._tables[name].models
+        if name is None:
+            return ModelList()
+        listed = self._tables[name].models
+        return listed if not self._instead else replace(listed, names=self._asked_for(subject, listed.names))
+
+    def _asked_for(self, subject: Subject, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the models that no policy for routes refuses."""
+        plans = [(name, self.select_for(subject._replace(model=name), name)) for name in names]
+        return tuple(name for name, plan in plans if isinstance(plan, NoRoute) or _allows(plan, name))
 
     def models(self, app: str) -> ModelList:
         """Return what ``GET /v1/models`` may list for an app."""
@@ -242,6 +265,11 @@ class PolicySet:
         if len(self._cache) >= _MAX_CACHED:
             self._cache.clear()
         self._cache[key] = plan
+
+
+def _allows(plan: RoutePlan, model: str) -> bool:
+    access = plan.access
+    return access is None or plan.observe_only or access.models is None or access.models.allow(model)
 
 
 def _most_specific_first(globs: list[tuple[str, str]]) -> tuple[tuple[re.Pattern[str], str], ...]:

@@ -55,6 +55,12 @@ def _parse_header_name(text: str) -> str:
     return lower
 
 
+def _parse_route(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9._*?-]{1,64}(/[a-z0-9._*?-]{1,64})?", text):
+        raise ValueError("a route's name, or its policy's and its own with a slash; * and ? are wildcards")
+    return text
+
+
 _ROUTE_REQUIREMENT = Table(
     "route requirement",
     "A route with healthy targets.",
@@ -113,7 +119,6 @@ def _direction(name: str, doc: str, actions: tuple[str, ...], refused: dict[str,
                 "0.9",
             ),
         ),
-        later={"tool_arguments": NOT_YET},
     )
     allow = Table(
         "allow",
@@ -311,8 +316,12 @@ _MATCH = Table(
         ),
         Key("paths", ListOf(Text("a path or glob", parse_path), 1), "Paths after /v1.", None, '["/files*"]'),
     ),
-    later=dict.fromkeys(("headers", "apps", "users", "methods", "callers"), NOT_YET),
-    homes={"model": "models, a list", "path": "paths, a list"},
+    homes={
+        "model": "models, a list",
+        "path": "paths, a list",
+        "methods": "access",
+        **dict.fromkeys(("headers", "apps", "users", "groups", "callers"), "applies_to, of a policy of its own"),
+    },
 )
 
 _INJECT = Table(
@@ -365,8 +374,19 @@ _ROUTE = Table(
         Key("redaction", _ROUTE_REDACTION, "Other than the policy's.", None, "{response: {default: redact}}"),
         Key("inject", _INJECT, "Faults to rehearse, for staging; left out: none.", None, "{header: true}"),
     ),
-    later=dict.fromkeys(("budgets", "audit", "hedge"), NOT_YET),
-    homes={"models": "match", "paths": "match", "provider": "chain", "model": "chain", "targets": "chain"},
+    later={
+        "hedge": "is not there: two attempts at once are billed twice; `timeouts.first_token` moves on from a slow target"
+    },
+    homes={
+        "budgets": "budgets of the policy, with route: its name",
+        "audit": "a policy whose applies_to names this route",
+        "access": "a policy whose applies_to names this route",
+        "models": "match",
+        "paths": "match",
+        "provider": "chain",
+        "model": "chain",
+        "targets": "chain",
+    },
 )
 
 _AUDIT = Table(
@@ -450,8 +470,15 @@ _APPLIES_TO = Table(
             "{}",
             '{x-team: "risk-*"}',
         ),
+        Key(
+            "routes",
+            ListOf(Text("a route's name or glob, or policy/route", _parse_route), 1),
+            "Routes that other policies have; this one has none of its own and decides in their place.",
+            None,
+            '[fast, "shop/*"]',
+        ),
     ),
-    later=dict.fromkeys(("routes",), NOT_YET),
+    homes=dict.fromkeys(("methods",), "access"),
 )
 
 POLICY = Table(

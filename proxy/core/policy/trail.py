@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from proxy.core.policy.access import AccessPlan, Asked, verdicts
 from proxy.core.policy.applies import Subject
 from proxy.core.policy.globs import compile_glob, is_glob
-from proxy.core.policy.model import Policy, RouteMatch
+from proxy.core.policy.model import Policy, RouteMatch, RoutePlan
 from proxy.core.policy.policy_set import PolicySet
 
 
@@ -39,7 +39,7 @@ def trail_of(
     """
     chosen = policies.policy_for(subject)
     told = _told(subject)
-    ranked = [(policy.applies.rank(subject), policy) for policy in policies.policies]
+    ranked = [(policy.applies.rank(subject), policy) for policy in policies.policies if policy.applies.routes is None]
     fitting = sorted((pair for pair in ranked if pair[0] is not None), key=lambda pair: pair[0] or (), reverse=True)
     steps = [Step(_whose(policy), told, "no") for rank, policy in ranked if rank is None]
     for _, policy in fitting:
@@ -50,8 +50,13 @@ def trail_of(
                 Step(_whose(other), told, "fits, but less specifically") for _, other in fitting if other is not policy
             ]
             routed = _route_steps(policy, model, subject.path)
-            if policy.access is not None and asked is not None and routed[-1].is_taken:
-                routed += _access_steps(policy.access, asked, is_observing=policy.is_observing, knows_body=knows_body)
+            decides = policy
+            plan = policies.select_for(subject, model)
+            if isinstance(plan, RoutePlan):
+                routed += _instead_steps(policies, plan, subject)
+                decides = next(one for one in policies.policies if one.name == plan.policy)
+            if decides.access is not None and asked is not None and isinstance(plan, RoutePlan):
+                routed += _access_steps(decides.access, asked, is_observing=decides.is_observing, knows_body=knows_body)
             return [*steps[:-1], *rest, steps[-1], *routed]
     return [*steps, Step("no policy", told, "refused: permission_denied")]
 
@@ -66,12 +71,29 @@ def _told(subject: Subject) -> str:
 def _whose(policy: Policy) -> str:
     applies = policy.applies
     parts = [f"apps [{', '.join(applies.apps)}]"]
-    for what in ("callers", "users", "groups", "models", "paths"):
+    for what in ("callers", "users", "groups", "models", "paths", "routes"):
         patterns = getattr(applies, what)
         if patterns is not None:
             parts.append(f"{what} [{', '.join(patterns)}]")
     parts += [f"header {name}: {pattern}" for name, pattern in applies.headers]
     return f"policy {policy.name}: {' '.join(parts)}"
+
+
+def _instead_steps(policies: PolicySet, plan: RoutePlan, subject: Subject) -> list[Step]:
+    """Tell which policies for routes were looked at once the route was known, the one that decides last."""
+    route = f"{plan.owner or plan.policy}/{plan.name}"
+    at_route = subject._replace(route=route)
+    others: list[Step] = []
+    taken: list[Step] = []
+    for policy in policies.policies:
+        if policy.applies.routes is None:
+            continue
+        if policy.name == plan.policy:
+            taken.append(Step(_whose(policy), f"route {route}", "decides in its place", True))
+        else:
+            fits = policy.applies.rank(at_route) is not None
+            others.append(Step(_whose(policy), f"route {route}", "fits, but less specifically" if fits else "no"))
+    return [*others, *taken]
 
 
 def _access_steps(access: AccessPlan, asked: Asked, *, is_observing: bool, knows_body: bool) -> list[Step]:

@@ -58,6 +58,7 @@ from tests.support.mutants import mutants_of
 
 ROOT = Path(__file__).parents[4]
 FULL = (Path(__file__).parent / "samples" / "full_policy.yaml").read_text()
+FOR_ROUTES = (Path(__file__).parent / "samples" / "policy_for_routes.yaml").read_text()
 SAMPLE = (ROOT / "policies" / "default.yaml").read_text()
 TYPES = frozenset({"EMAIL", "PHONE", "CPF", "CNPJ", "CREDIT_CARD", "CVV", "IP_ADDRESS"})
 
@@ -397,6 +398,9 @@ BAD_FILES = [
      5, 22, "shadowed-route", "more specific"),
     (R + "{name: x, match: {models: [a]}, chain: [{provider: groq}]}\n  - {name: x, match: {models: [b]}, chain: [{provider: groq}]}\n",
      5, 12, "duplicate-name", "another name"),
+    (R + "{match: {models: [a], methods: [GET]}, chain: [{provider: groq}]}\n", 4, 27, "unknown-key", "`access`"),
+    (R + "{match: {models: [a], apps: [x]}, chain: [{provider: groq}]}\n", 4, 27, "unknown-key", "`applies_to"),
+    (R + "{match: {models: [a]}, chain: [{provider: groq}], hedge: 2s}\n", 4, 55, "unsupported", "delete it"),
     (HEAD + "applies_to: {groups: [eng]}\n" + ROUTE, 3, 22, "unreachable-setting", "users or callers"),
     # access
     (GOOD + "access: {model: [a]}\n", 4, 10, "unknown-key", "did you mean `models`?"),
@@ -523,19 +527,25 @@ def test_full_sample_holds_every_key() -> None:
     assert set(OWN_KEYS) == _keys(POLICY) - _names(parse_yaml(FULL, "f")[0])  # those are test_policy_layers's
 
 
-@pytest.mark.parametrize("text", [SAMPLE, FULL], ids=["sample", "full"])
-def test_every_mutant_is_refused_at_its_line(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "beside", "count"),
+    [(SAMPLE, (), 250), (FULL, (), 250), (FOR_ROUTES, (FULL,), 100)],
+    ids=["sample", "full", "for routes"],
+)
+def test_every_mutant_is_refused_at_its_line(text: str, beside: tuple[str, ...], count: int) -> None:
     """Nothing in the file may be misspelt, repeated or mistyped without a word at the right line."""
     # Keys of one kind made in one loop: the hour's stand for all of them.
     like_others = {n for n, line in enumerate(text.splitlines(), 1) if LIKE_OTHERS.match(line)}
     free = frozenset({"rename_params", "on_failure", "headers"})
     mutants = [mutant for mutant in mutants_of(text, free) if mutant.line not in like_others]
     missed = []
+    assert load(text, *beside, more=PRICED).policies is not None
     for mutant in mutants:
-        result = load(mutant.text, more=PRICED)
-        places = {(p.line, p.column) for p in result.problems} | {(p.line, 0) for p in result.problems}
+        result = load(mutant.text, *beside, more=PRICED)
+        here = [problem for problem in result.problems if problem.file == "p0.yaml"]
+        places = {(p.line, p.column) for p in here} | {(p.line, 0) for p in here}
         if result.policies is not None or (mutant.line, mutant.column) not in places:
             missed.append((mutant.what, mutant.line, [str(p) for p in result.problems]))
 
     assert [] == missed
-    assert len(mutants) > 250
+    assert len(mutants) > count
