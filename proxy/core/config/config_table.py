@@ -40,7 +40,6 @@ from proxy.core.config.texts import (
 )
 from proxy.terms.admin import ADMIN_ROLES
 
-
 VERSION = Key("version", Number(1, 1), "Version of the file's language.", is_required=True, example="1")
 
 
