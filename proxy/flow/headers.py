@@ -7,6 +7,7 @@ headers, those named in Connection, and everything of our own prefix never cross
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from proxy.core.routing.problems import Problem, Retry, retry_after_values
@@ -165,8 +166,13 @@ def _text(value: str) -> bytes:
 
 
 def redactions_value(counts: dict[str, int]) -> str:
-    """Return ``email=1,cpf=2``, types in alphabetical order."""
-    return ",".join(f"{kind.lower()}={counts[kind]}" for kind in sorted(counts))
+    """Return ``cpf=2,email=1``, types in alphabetical order."""
+    return _redactions(tuple(counts.items()))
+
+
+@lru_cache(maxsize=512)
+def _redactions(counts: tuple[tuple[str, int], ...]) -> str:
+    return ",".join(f"{kind.lower()}={count}" for kind, count in sorted(counts))
 
 
 def our_lines(facts: ExchangeFacts, now_ms: float, provider_request_id: bool, named: bytes | None = None) -> bytes:

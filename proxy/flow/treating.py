@@ -49,15 +49,15 @@ async def treat_whole(
         offload: Where large answers are treated.
     """
     vault = exchange.vault
-    has_values = vault is not None and not vault.is_empty
-    if exchange.dialect is Dialect.EMBEDDINGS or (answers is None and not has_values):
+    if vault is not None and vault.is_empty:
+        vault = None
+    if exchange.dialect is Dialect.EMBEDDINGS or (answers is None and vault is None):
         return body
-    work = partial(_treated, exchange, answers, vault if has_values else None, body)
     try:
         if takes_long(body):
-            treated: bytes = await offload(work)
+            treated: bytes = await offload(partial(_treated, exchange, answers, vault, body))
             return treated
-        return work()
+        return _treated(exchange, answers, vault, body)
     except AnswerBlocked:
         return None
 

@@ -51,6 +51,9 @@ class Histogram:
         return rows
 
 
+_MAX_TOGETHER = 1024
+
+
 class Metrics:
     """The process's counters; also a Prometheus collector."""
 
@@ -58,6 +61,7 @@ class Metrics:
         self._exchanges: defaultdict[Labels, int] = defaultdict(int)
         self._attempts: defaultdict[Labels, int] = defaultdict(int)
         self._findings: dict[Labels, int] = {}
+        self._found_together: dict[tuple[str, tuple[tuple[str, int], ...], tuple[str, ...]], int] = {}
         self._refusals: dict[Labels, int] = {}
         self._injected: defaultdict[Labels, int] = defaultdict(int)
         self._tokens: defaultdict[Labels, int] = defaultdict(int)
@@ -99,19 +103,31 @@ class Metrics:
             if first is None:
                 first = self._first_token[(facts.provider,)] = Histogram(LATENCY_BOUNDS_S)
             first.observe(facts.first_token_ms / 1000.0)
-        for kind, count in facts.findings.items():
-            self._found(kind, "request", "replaced" if kind in facts.sanitized else "seen", count)
-        for kind, count in facts.response_findings.items():
-            self._found(kind, "response", "replaced" if kind in (facts.response_sanitized or ()) else "seen", count)
+        if facts.findings:
+            self._found("request", facts.findings, facts.sanitized)
+        if facts.response_findings:
+            self._found("response", facts.response_findings, facts.response_sanitized or {})
         if facts.fault is not None:
             # A provider's own code is any text it likes; only codes of ours may become a series.
             code = facts.error_code if facts.error_code in _OUR_CODES else "other"
             key: Labels = (code, facts.fault.value)
             self._refusals[key] = self._refusals.get(key, 0) + 1
 
-    def _found(self, kind: str, direction: str, done: str, count: int) -> None:
-        key: Labels = (kind.lower(), direction, done)
-        self._findings[key] = self._findings.get(key, 0) + count
+    def _found(self, direction: str, found: dict[str, int], replaced: dict[str, int]) -> None:
+        """Note findings as they came together: exchanges resemble one another, and adding up can wait."""
+        key = (direction, tuple(found.items()), tuple(replaced))
+        together = self._found_together
+        together[key] = together.get(key, 0) + 1
+        if len(together) > _MAX_TOGETHER:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        """Make the series of findings of what was noted."""
+        for (direction, found, replaced), times in self._found_together.items():
+            for kind, count in found:
+                key: Labels = (kind.lower(), direction, "replaced" if kind in replaced else "seen")
+                self._findings[key] = self._findings.get(key, 0) + count * times
+        self._found_together.clear()
 
     def fault_injected(self, kind: str, provider: str) -> None:
         """Count an attempt that was made to fail."""
@@ -129,6 +145,7 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family; called by the exposition, off the request path."""
+        self._add_up()
         counters: tuple[tuple[str, str, tuple[str, ...], Mapping[Labels, int]], ...] = (
             ("exchanges", "Exchanges ended.", ("route", "provider", "status"), self._exchanges),
             ("attempts", "Attempts at providers.", ("provider", "outcome"), self._attempts),

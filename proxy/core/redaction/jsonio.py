@@ -42,7 +42,7 @@ def keeping_digits(document: Any, data: bytes) -> Any:
         ValueError: As for ``loads``.
     """
     written = dumps(document)
-    if b"e+" in written and _LARGE_FLOAT.search(written) is not None:
+    if written != data and b"e+" in written and _LARGE_FLOAT.search(written) is not None:
         return _loads_patiently(data)
     return document
 

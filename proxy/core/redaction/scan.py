@@ -161,10 +161,11 @@ class Scan:
         if _TOP_KNOWN.issuperset(document):
             for key, label, is_read in fields.order_of(tuple(document)):
                 value = document[key]
-                if type(value) is str:
+                kind = type(value)
+                if kind is str:
                     if is_read or len(value) >= _MIN_SECRET:
                         self._string(document, key, value, label, False)
-                elif value is not None:
+                elif kind is list or kind is dict or key in _NUMBERED:
                     self._value(document, key, value, key, False)
             return
         for key in _TOP_ORDER:
@@ -284,7 +285,9 @@ class Scan:
             and text[:1] not in _JSON_STARTS
             and ";base64," not in text
         ):
-            self._prose(parent, key, text)
+            findings = self._detector.find(text)
+            if findings:
+                self._note(parent, key, text, findings)
             return
         if not is_free and label in _NAMES and (label != "model" or not self._path) and _is_name(label, text):
             if len(text) >= _MIN_SECRET:
@@ -304,10 +307,9 @@ class Scan:
         if edits:
             self.sites.append(Site(parent, key, text, (*self._path, key), edits))
 
-    def _prose(self, parent: Any, key: Any, text: str) -> None:
-        """Read a text that is nothing but text, as most are."""
-        findings = self._detector.find(text)
-        if findings and not self._takes_all:
+    def _note(self, parent: Any, key: Any, text: str, findings: list[Finding]) -> None:
+        """Note the findings of a text that is nothing but text, as most are."""
+        if not self._takes_all:
             findings = self._kept(text, findings)
         if findings:
             self.sites.append(Site.of_prose(parent, key, text, (*self._path, key), findings))

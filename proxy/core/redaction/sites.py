@@ -6,9 +6,12 @@ Owns these nouns and their counts. Does not know how a document is walked (``sca
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from proxy.terms.redaction import Finding
+
+_KIND = itemgetter(0)
 
 
 class Edit(NamedTuple):
@@ -77,7 +80,7 @@ def distinct(sites: list[Site]) -> dict[str, int]:
 
 def count_kinds(values: Iterable[tuple[str, str]]) -> dict[str, int]:
     """Return how often each type occurs among (type, value) pairs."""
-    kinds = [kind for kind, _ in values]
+    kinds = list(map(_KIND, values))
     counts = dict.fromkeys(kinds, 1)
     if len(counts) != len(kinds):
         counts = {kind: kinds.count(kind) for kind in counts}

@@ -176,7 +176,7 @@ class Vault:
             value = text[start:end]
             tag = made.get((kind, value))
             if tag is None:
-                tag = self.tag(kind, value)
+                tag = self._make(kind, value)
             pieces += (text[done:start], tag)
             done = end
         pieces.append(text[done:])
@@ -188,13 +188,14 @@ class Vault:
 
     def tag(self, kind: str, value: str) -> str:
         """Return the placeholder of a value, making one at its first appearance."""
-        made = self._by_value.get((kind, value))
-        if made is not None:
-            return made
+        return self._by_value.get((kind, value)) or self._make(kind, value)
+
+    def _make(self, kind: str, value: str) -> str:
         name, tag, folded = _first_of(kind)
-        if name in self._counts or not self._is_numbered:
+        counts = self._counts
+        if name in counts or not self._is_numbered:
             return self._another(kind, value)
-        self._counts[name] = 1
+        counts[name] = 1
         self._alone[kind] = value
         self._by_value[kind, value] = tag
         self._by_folded[folded] = value
@@ -276,11 +277,13 @@ class Vault:
             The very same bytes when no placeholder is in them; None when that is for a parser to say: a value or a
             placeholder has escapes or rare characters.
         """
-        if self.needs_escaping or b"\\u" in data or b"\xef\xbc\xbb" in data or _ODD_TAG.search(data) is not None:
+        if b"\\u" in data or b"\xef\xbc\xbb" in data or _ODD_TAG.search(data) is not None:
             return None
         pieces = _PLAIN_TAG.split(data)
         if len(pieces) == 1:
             return data
+        if self.needs_escaping:
+            return None
         for at in range(1, len(pieces), 2):
             inside = pieces[at].decode("ascii")
             value = self._by_folded.get(inside.replace("-", "")) or self._by_folded.get(fold(inside))

@@ -1,14 +1,15 @@
 """The walk, the actions and the way back, with the detector that ships."""
 
 import json
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.dialect import Dialect
-from proxy.core.redaction import AnswerRestorer, Detector, Redacted, RequestRedactor, Untouched
+from proxy.core.redaction import AnswerRestorer, Detector, Redacted, RequestRedactor, Untouched, Vault
 from proxy.core.redaction.detect import build_detector, kinds_of
-from proxy.terms.redaction import Action, CustomType, DirectionPlan, RedactionPlan
+from proxy.terms.redaction import Action, CustomType, DirectionPlan, RedactionPlan, Unscanned
 from tests.unit.core.redaction.doubles import chat, contents, dumped
 
 DETECTOR: Detector = build_detector()
@@ -101,3 +102,45 @@ def test_integers_beyond_the_fast_parser_keep_every_digit(size: int, sign: int) 
 
     answer = f'{{"seed": {number}, "choices": [{{"message": {{"content": "[EMAIL-1]"}}}}]}}'.encode()
     assert number == json.loads(AnswerRestorer(verdict.vault, Dialect.CHAT).whole(answer))["seed"]
+
+
+PIECES = (
+    "hello", "see [EMAIL-1]", TEXT, "ana.souza\\u0040example.com", "a\\/b ana@x.example.com", '{"cpf": 52998224725}',
+    "data:image/png;base64," + "iVBORw0KGgoAAAANSUhEUg" * 5, "A" * 80, "max_tokens 300", "senha: Tr0ub4dor&3", "[[[[", "\u00e9 \uff3b",
+)  # fmt: skip
+PLANS = (
+    RedactionPlan(request=DirectionPlan(default=Action.RESTORE)),
+    RedactionPlan(request=DirectionPlan(default=Action.RESTORE), unscanned=Unscanned.REFUSE),
+    RedactionPlan(request=DirectionPlan(default=Action.RESTORE), observe_only=True),
+    RedactionPlan(
+        request=DirectionPlan(default=Action.OBSERVE, actions={"EMAIL": Action.RESTORE, "CPF": Action.BLOCK})
+    ),
+)
+WARM = [RequestRedactor(plan, DETECTOR) for plan in PLANS]
+
+
+@given(
+    plan=st.integers(0, len(PLANS) - 1),
+    said=st.lists(st.sampled_from(PIECES), min_size=1, max_size=3),
+    member=st.sampled_from(["content", "data", "id", "user", "mine", "file"]),
+    is_twice=st.booleans(),
+)
+def test_verdict_is_the_same_whatever_the_requests_before_it_held(
+    plan: int, said: list[str], member: str, is_twice: bool
+) -> None:
+    """After some requests with values the next one is read at once, without asking the gate."""
+    body = chat(*said, stream=False).replace(b'"content"', b'"%b"' % member.encode(), 1)
+    if is_twice:
+        body = b'{"messages":[],' + body[1:]
+    body = body.replace(b"\\\\u0040", b"\\u0040").replace(b"\\\\/", b"\\/")
+    for _ in range(3):
+        WARM[plan].redact(chat(TEXT), Dialect.CHAT, json.loads(chat(TEXT)))
+    told = [
+        redactor.redact(body, Dialect.CHAT, json.loads(body))
+        for redactor in (RequestRedactor(PLANS[plan], DETECTOR), WARM[plan])
+    ]
+    seen = [replace(verdict, vault=Vault()) if isinstance(verdict, Redacted) else verdict for verdict in told]
+
+    assert repr(seen[0]) == repr(seen[1])
+    rows = [verdict.vault.rows() for verdict in told if isinstance(verdict, Redacted)]
+    assert rows[:1] == rows[1:]
