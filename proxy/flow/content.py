@@ -18,7 +18,7 @@ from proxy.core.dialect import Dialect
 from proxy.core.policy.model import ContentRule
 from proxy.core.redaction import AnswerRedactor, StreamRestorer, Vault
 from proxy.flow.ports import Clock, Witness
-from proxy.flow.streaming import Transform
+from proxy.flow.stream_parts import Transform
 from proxy.terms.errors import ProxyError, SinkUnavailable
 from proxy.terms.exchange import ExchangeFacts
 

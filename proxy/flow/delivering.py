@@ -10,7 +10,7 @@ import asyncio
 import re
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -30,6 +30,7 @@ from proxy.flow.exchange import Exchange, error_dialect
 from proxy.flow.intake import Request, rename_model
 from proxy.flow.metering import estimated_whole
 from proxy.flow.outbox import Outbox
+from proxy.flow.pacing import Turns
 from proxy.flow.ports import Answer, LiveBody, Offload, Upstream
 from proxy.flow.rescue import Share
 from proxy.flow.streaming import StreamPipe
@@ -77,6 +78,10 @@ class Delivery:
     is_fsync: bool
     max_body_bytes: int
     offload: Offload
+    turns: Turns = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.turns = Turns(self.now_s, self.offload)
 
     async def deliver(
         self, exchange: Exchange, route: Route, request: Request, answer: Answer, asked: str | None, ended: Ended
@@ -227,6 +232,8 @@ class Delivery:
             mask=partial(self._mask_events, exchange.facts.provider),
             seals_on_finish=dialect in (Dialect.RESPONSES, Dialect.MESSAGES),
         )
+        pipe.take_turns(self.turns)
+        pipe.is_buffered = route.answers is not None and route.answers.is_buffered
         share.set_up(pipe)
         try:
             failure = await self._begin(exchange, head, live, pipe, is_decoded=inflater is not None)
@@ -257,7 +264,7 @@ class Delivery:
         if exchange.first_token_by_s is not None:
             pipe.limit_first_token(exchange.first_token_by_s - self.now_s())
         if begun is not None:
-            responder.bind(live)
+            responder.bind(pipe)
             pipe.open(responder, keeps_prelude=True)
             live.attach(pipe)
             return None
@@ -268,7 +275,7 @@ class Delivery:
             return failure
         if self.is_fsync:
             await self.outbox.durable(exchange.facts.id)
-        responder.bind(live)
+        responder.bind(pipe)
         block = self.upstream.mask(exchange.facts.provider, exchange.header_block(head, is_decoded=is_decoded))
         responder.start(head.status, head.reason, block, None)
         pipe.open(responder, keeps_prelude=exchange.may_go_on)

@@ -49,12 +49,8 @@ class BodySink(Protocol):
         ...
 
 
-class LiveBody(Protocol):
-    """An answer body still on the wire."""
-
-    def attach(self, sink: BodySink) -> None:
-        """Deliver what has arrived and all that follows to ``sink``."""
-        ...
+class Pausable(Protocol):
+    """Something that sends bytes and can be made to wait."""
 
     def pause(self) -> None:
         """Stop reading from the provider (the caller's socket is full)."""
@@ -62,6 +58,14 @@ class LiveBody(Protocol):
 
     def resume(self) -> None:
         """Read on."""
+        ...
+
+
+class LiveBody(Pausable, Protocol):
+    """An answer body still on the wire."""
+
+    def attach(self, sink: BodySink) -> None:
+        """Deliver what has arrived and all that follows to ``sink``."""
         ...
 
     def abort(self) -> None:
@@ -216,8 +220,8 @@ class Responder(Protocol):
         """Cut the connection so that the caller sees a broken answer, not a complete one."""
         ...
 
-    def bind(self, live: LiveBody) -> None:
-        """Pause and resume this body as the caller's socket fills and empties."""
+    def bind(self, live: Pausable) -> None:
+        """Pause and resume this as the caller's socket fills and empties."""
         ...
 
     def tunnel(self, head: bytes, live: LiveBody) -> None:

@@ -18,7 +18,8 @@ from proxy.core.routing.table import RULES
 from proxy.flow.catalog import Deployment, Route
 from proxy.flow.exchange import Exchange
 from proxy.flow.intake import Request, with_model
-from proxy.flow.streaming import StreamPipe, Transform
+from proxy.flow.stream_parts import Transform
+from proxy.flow.streaming import StreamPipe
 from proxy.terms.exchange import Usage
 from proxy.terms.outcomes import Outcome
 

@@ -10,62 +10,24 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable
-from typing import Final, Protocol
+from functools import partial
+from sys import maxsize
+from typing import Final
 
-from proxy.core.dialect.seam import Unaligned
 from proxy.core.routing.classify import classify_error_data
 from proxy.core.sse import EventDecoder
 from proxy.flow.coding import Inflater, InflateTooLarge
-from proxy.flow.ports import LiveBody, Responder
-from proxy.terms.errors import AnswerBlocked, RedactionFault
+from proxy.flow.forwarding import PRELUDE_MAX_S, Forwarding
+from proxy.flow.pacing import LARGE_EVENT_BYTES, LARGE_READ_BYTES, TURN_S, Backlog, Turns
+from proxy.flow.ports import LiveBody
+from proxy.flow.stream_parts import Transform, Watch, last_event_end, outcome_of
 from proxy.terms.outcomes import Outcome
 
-PRELUDE_MAX_S: Final = 0.25
-PRELUDE_MAX_BYTES: Final = 16 * 1024
 PARTIAL_EVENT_MAX_BYTES: Final = 1024 * 1024
-HELD_STREAM_MAX_BYTES: Final = 8 * 1024 * 1024
-"""A stream that is delivered only when whole may be so long."""
 _DONE: Final = b"data: [DONE]\n\n"
 
 
-class Watch(Protocol):
-    """What the pipe asks of a dialect's stream watch."""
-
-    saw_content: bool
-    saw_done: bool
-    is_finished: bool
-    error: bool
-    error_data: bytes
-    is_malformed: bool
-
-    @property
-    def is_error_plain(self) -> bool: ...
-
-    def feed(self, data: bytes) -> None: ...
-
-    def is_cut_at_done(self, *, is_strict: bool) -> bool: ...
-
-
-class Transform(Protocol):
-    """A codec between the provider's events and the caller's."""
-
-    def feed(self, data: bytes) -> bytes: ...
-
-    def finish(self, broken: bool = False) -> bytes: ...
-
-
-def last_event_end(data: bytes) -> int:
-    """Return the offset behind the last blank line of ``data``; 0 when no event ends in it."""
-    if data.endswith(b"\n\n"):
-        return len(data)
-    end = data.rfind(b"\n\n") + 2
-    if b"\r" in data:
-        end = max(end, data.rfind(b"\n\r\n") + 3 if b"\n\r\n" in data else 0)
-        end = max(end, data.rfind(b"\r\r") + 2 if b"\r\r" in data else 0)
-    return end if end >= 2 else 0
-
-
-class StreamPipe:
+class StreamPipe(Forwarding):
     """A ``BodySink`` that watches, transforms and forwards one live answer.
 
     Before ``open`` everything is held: a failure then is still invisible to the caller. ``on_terminal`` is
@@ -73,33 +35,24 @@ class StreamPipe:
     """
 
     __slots__ = (
-        "_committed",
+        "_backlog",
+        "_bytes_in",
         "_ended",
-        "_first_token_timer",
         "_has_done",
-        "_held",
-        "_held_bytes",
         "_inflater",
+        "_is_apart",
+        "_is_held",
         "_is_said",
-        "_is_sealed",
+        "_large_bytes",
         "_live",
-        "_loop",
         "_mask",
-        "_on_terminal",
-        "_outcome",
         "_partial",
-        "_prelude_timer",
-        "_responder",
-        "_seal_at_bytes",
-        "_seals_on_finish",
         "_transforms",
-        "_waiting",
-        "_watch",
+        "_turns",
         "believes_done",
-        "bytes_out",
         "first_content_s",
         "has_told_error",
-        "holds_all",
+        "is_buffered",
         "mends",
     )
 
@@ -125,16 +78,19 @@ class StreamPipe:
             seals_on_finish: The dialect's last event, not ``[DONE]``, completes the answer.
             seal_at_bytes: This many bytes complete the answer.
         """
+        super().__init__(watch, on_terminal, seals_on_finish, seal_at_bytes)
         self._live = live
-        self._watch = watch
         self._transforms = transforms
-        self._on_terminal = on_terminal
         self._inflater = inflater
         self._mask = mask
-        self._seals_on_finish = seals_on_finish
-        self._seal_at_bytes = seal_at_bytes
-        self.holds_all = False
-        """Nothing goes out before the answer is whole."""
+        self._turns: Turns | None = None
+        self._large_bytes = maxsize
+        self._backlog: Backlog | None = None
+        self._is_held = False
+        self._is_apart = False
+        self._bytes_in = 0
+        self.is_buffered = False
+        """The transforms keep whole texts and judge them at their ends."""
         self.believes_done = False
         """``[DONE]`` is the end whatever came before it: nobody else could say it better."""
         self.has_told_error = False
@@ -144,20 +100,9 @@ class StreamPipe:
         self.mends = False
         """A break can be mended: the provider's error is not shown, ``[DONE]`` alone is no end, and what breaks behind the
         finish is whole."""
-        self._waiting: Responder | None = None
-        self._first_token_timer: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
-        self._responder: Responder | None = None
-        self._held: list[bytes] = []
-        self._held_bytes = 0
         self._partial = b""
-        self._is_sealed = False
-        self._outcome: Outcome | None = None
-        self._committed: asyncio.Future[None] | None = None
-        self._ended: asyncio.Future[Outcome] | None = None
-        self._prelude_timer: asyncio.TimerHandle | None = None
+        self._ended: asyncio.Future[None] | None = None
         self.first_content_s: float | None = None
-        self.bytes_out = 0
 
     # --- BodySink ---------------------------------------------------------------------------------
 
@@ -165,17 +110,31 @@ class StreamPipe:
         """Take raw bytes from the provider; forward the whole events among them, and nothing that follows ``[DONE]``."""
         if self._outcome is not None or self._has_done:
             return
+        if len(data) > self._large_bytes or self._backlog is not None:
+            self._put_off(data)
+        elif self._inflater is None:
+            self._take(data)
+        else:
+            self._inflate(data, self._inflater)
+
+    def _inflate(self, data: bytes, inflater: Inflater) -> None:
+        """Take coded bytes; what they become is worked off like a large read when it is much."""
+        try:
+            data = inflater.feed(data)
+        except (zlib.error, InflateTooLarge):
+            self._stop(Outcome.BAD_STREAM)
+            return
+        if len(data) <= self._large_bytes:
+            self._take(data)
+        else:
+            self._wake_for().put_first(data)
+
+    def _take(self, data: bytes) -> None:
         if self._watch is None:
             transformed = self._transformed(data)
             if transformed is not None:
                 self._forward(transformed)
             return
-        if self._inflater is not None:
-            try:
-                data = self._inflater.feed(data)
-            except (zlib.error, InflateTooLarge):
-                self._stop(Outcome.BAD_STREAM)
-                return
         if self._partial:
             data = self._partial + data
         end = last_event_end(data)
@@ -189,34 +148,47 @@ class StreamPipe:
             if not end:
                 return
             data = data[:end]
-        self._take_events(data, self._watch)
+        if self._is_too_large(data):
+            self._put_off(b"", data)
+        else:
+            self._take_events(data, self._watch)
 
     def _take_events(self, data: bytes, watch: Watch, raw: bytes | None = None) -> None:
         """Watch, transform and forward whole events; ``raw`` goes on in their place where nothing transforms."""
-        try:
-            watch.feed(data)
-            if watch.is_malformed:
-                self._stop(Outcome.BAD_STREAM)
-                return
-            if watch.error:
-                if not self._ends_at_error(watch):
-                    self._pass_error(data, watch)
-                return
-            if (
-                watch.saw_done
-                and not (self._is_sealed or self.believes_done)
-                and watch.is_cut_at_done(is_strict=self.mends)
-            ):
-                self._stop(Outcome.TRUNCATED)
-                return
-        except Exception:  # noqa: BLE001 - any failure of ours or nonsense of theirs ends the stream, in band
-            self._stop(Outcome.BAD_STREAM)
+        if not self._is_welcome(data, watch):
             return
         if self._transforms:
             transformed = self._transformed(data)
             if transformed is None:
                 return
             data = transformed
+        self._hand_on(data, watch, raw)
+
+    def _is_welcome(self, data: bytes, watch: Watch) -> bool:
+        """Look at whole events; False when they, or what stands among them, ended the stream."""
+        try:
+            watch.feed(data)
+            if watch.is_malformed:
+                self._stop(Outcome.BAD_STREAM)
+                return False
+            if watch.error:
+                if not self._ends_at_error(watch):
+                    self._pass_error(data, watch)
+                return False
+            if (
+                watch.saw_done
+                and not (self._is_sealed or self.believes_done)
+                and watch.is_cut_at_done(is_strict=self.mends)
+            ):
+                self._stop(Outcome.TRUNCATED)
+                return False
+        except Exception:  # noqa: BLE001 - any failure of ours or nonsense of theirs ends the stream, in band
+            self._stop(Outcome.BAD_STREAM)
+            return False
+        return True
+
+    def _hand_on(self, data: bytes, watch: Watch, raw: bytes | None) -> None:
+        """Forward events that are ready, after the row when they complete the answer."""
         if self.first_content_s is None and watch.saw_content:
             self.first_content_s = self._loop.time()
         if not self._is_sealed and (watch.saw_done or (self._seals_on_finish and watch.is_finished)):
@@ -233,7 +205,7 @@ class StreamPipe:
             for transform in self._transforms:
                 data = transform.feed(data)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the stream ends in band
-            self._stop(_outcome_of(exc))
+            self._stop(outcome_of(exc))
             return None
         return data
 
@@ -265,16 +237,133 @@ class StreamPipe:
             self.has_told_error = watch.is_error_plain
             self._stop(Outcome.UPSTREAM_ERROR_EVENT)
 
+    # --- large reads --------------------------------------------------------------------------------
+
+    def take_turns(self, turns: Turns) -> None:
+        """Have large reads worked off in turns by whoever waits in ``committed`` and ``ended``, not at once."""
+        self._turns, self._large_bytes = turns, LARGE_READ_BYTES
+
+    def _may_have_content(self) -> bool:
+        return self._backlog is not None
+
+    def _is_too_large(self, events: bytes) -> bool:
+        """True for events that are not to be transformed on the loop: large ones, and in a stream that is buffered all."""
+        if len(events) <= LARGE_EVENT_BYTES and not self.is_buffered:
+            return False
+        if self._turns is None or not self._transforms:
+            return False
+        self._bytes_in += len(events)
+        return self._bytes_in > LARGE_EVENT_BYTES
+
+    def _put_off(self, data: bytes, events: bytes | None = None, end: Outcome | None = None) -> None:
+        """Leave a large read, or whole events that are large, to whoever waits for this stream."""
+        backlog = self._wake_for()
+        if data:
+            backlog.add(data)
+        if events is not None:
+            backlog.large = events
+        if end is not None:
+            backlog.end = end
+
+    def _wake_for(self) -> Backlog:
+        """Return the backlog after telling whoever waits for this stream that there is something in it."""
+        backlog = self._backlog
+        if backlog is None:
+            backlog = self._backlog = Backlog(self._live, is_held=self._is_held)
+        for waiting in (self._committed, self._ended):
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
+        return backlog
+
+    async def _work_off(self, backlog: Backlog, turns: Turns, *, is_opening: bool = False) -> None:
+        """Take what was put off, a turn at a time; ``is_opening``: only until the answer is worth starting."""
+        while self._outcome is None and not self._has_done:
+            if is_opening and (self._is_ready or self._is_prelude_over):
+                return
+            await backlog.until_let_go()
+            if backlog.large is not None:
+                await self._take_large(backlog, turns)
+            elif backlog.is_empty:
+                break
+            else:
+                async with turns.lock:
+                    self._take_turn(backlog, turns.now_s)
+                    await asyncio.sleep(0)  # with the lock: whoever is next has the next turn of the loop
+        self._backlog = None
+        backlog.clear()
+        if backlog.end is not None:
+            self.on_end(backlog.end)
+
+    def _take_turn(self, backlog: Backlog, now_s: Callable[[], float]) -> None:
+        until_s = now_s() + TURN_S
+        while self._outcome is None and not backlog.is_empty:
+            if self._inflater is None or backlog.is_first_plain:
+                self._take(backlog.next_slice())
+            else:
+                self._inflate(backlog.next_slice(), self._inflater)
+            if backlog.large is not None or self._is_held or now_s() > until_s:
+                return
+
+    async def _take_large(self, backlog: Backlog, turns: Turns) -> None:
+        """Transform events beside the loop that are too large for a turn."""
+        data, backlog.large = backlog.large, None
+        watch = self._watch
+        assert data is not None
+        assert watch is not None
+        if not self._is_welcome(data, watch):
+            return
+        self._is_apart = True
+        made: bytes | Outcome = await turns.offload(partial(self._transformed_apart, data))
+        self._is_apart = False
+        if self._outcome is not None:
+            return
+        if isinstance(made, Outcome):
+            self._stop(made)
+        else:
+            self._hand_on(made, watch, None)
+
+    def _transformed_apart(self, data: bytes) -> bytes | Outcome:
+        """Do as ``_transformed`` in a worker thread: nothing but the transforms is touched."""
+        try:
+            for transform in self._transforms:
+                data = transform.feed(data)
+        except Exception as exc:  # noqa: BLE001 - as in _transformed
+            return outcome_of(exc)
+        return data
+
+    def pause(self) -> None:
+        """The caller's socket is full."""
+        self._is_held = True
+        if self._backlog is not None:
+            self._backlog.hold()
+        self._live.pause()
+
+    def resume(self) -> None:
+        """The caller takes bytes again."""
+        self._is_held = False
+        if self._backlog is not None:
+            self._backlog.let_go()
+        else:
+            self._live.resume()
+
+    # --- the end ------------------------------------------------------------------------------------
+
     def on_end(self, outcome: Outcome) -> None:
         """The provider's body ended; decide what that means for the stream."""
         if self._outcome is not None:
+            return
+        if self._backlog is not None and outcome is not Outcome.TOTAL_TIMEOUT:
+            self._backlog.end = outcome
             return
         watch = self._watch
         if watch is not None:
             if self._partial and outcome is Outcome.OK:
                 # A last event without its blank line is still an event.
-                partial, self._partial = self._partial, b""
-                self._take_events(partial + b"\n\n", watch, None if self._transforms else partial)
+                last, self._partial = self._partial, b""
+                if self._is_too_large(last):
+                    self._put_off(b"", last + b"\n\n", outcome)
+                    return
+                self._take_events(last + b"\n\n", watch, None if self._transforms else last)
                 if self._has_ended():
                     return
             if outcome is Outcome.OK and not watch.is_finished:
@@ -311,7 +400,7 @@ class StreamPipe:
             try:
                 rest = b"".join([transform.finish() for transform in self._transforms])
             except Exception as exc:  # noqa: BLE001 - as in _transformed
-                outcome = _outcome_of(exc)
+                outcome = outcome_of(exc)
         self._outcome = outcome
         if self._prelude_timer is not None:
             self._prelude_timer.cancel()
@@ -322,47 +411,15 @@ class StreamPipe:
             self._forward(rest)
         self._commit()
         if self._ended is not None and not self._ended.done():
-            self._ended.set_result(outcome)
-
-    def _seal(self, outcome: Outcome) -> None:
-        if not self._is_sealed and self._responder is not None:
-            self._is_sealed = True
-            self._on_terminal(outcome)
-
-    # --- holding and forwarding -------------------------------------------------------------------
-
-    def _forward(self, data: bytes) -> None:
-        if not data:
-            return
-        responder = self._responder
-        if responder is not None:
-            self.bytes_out += len(data)
-            if self._seal_at_bytes is not None and self.bytes_out >= self._seal_at_bytes:
-                self._seal(Outcome.OK)
-            responder.write(data)
-            return
-        self._held.append(data)
-        self._held_bytes += len(data)
-        if self.holds_all and self._held_bytes > HELD_STREAM_MAX_BYTES and self._outcome is None:
-            self._stop(Outcome.TOO_LARGE)
-        elif self._is_ready:
-            if self._waiting is not None:
-                self._release(self._waiting)
-            else:
-                self._commit()
-
-    def _commit(self) -> None:
-        if self._committed is not None and not self._committed.done():
-            self._committed.set_result(None)
+            self._ended.set_result(None)
 
     async def committed(self) -> Outcome | None:
         """Wait until the answer is worth starting; return None then, or why it failed before that."""
         if self._outcome is None and not self._is_ready:
-            self._committed = self._loop.create_future()
             if not self.holds_all:
-                self._prelude_timer = self._loop.call_later(PRELUDE_MAX_S, self._commit)
+                self._prelude_timer = self._loop.call_later(PRELUDE_MAX_S, self._end_prelude)
             try:
-                await self._committed
+                await self._until_ready()
             finally:
                 if self._prelude_timer is not None:
                     self._prelude_timer.cancel()
@@ -370,63 +427,29 @@ class StreamPipe:
             return self._outcome
         return None
 
-    @property
-    def _is_ready(self) -> bool:
-        if self.holds_all:
-            return False
-        watch = self._watch
-        return watch is None or watch.saw_content or self._held_bytes > PRELUDE_MAX_BYTES
-
-    def limit_first_token(self, within_s: float) -> None:
-        """Stop the stream when no content has come by then."""
-        self._first_token_timer = self._loop.call_later(max(0.0, within_s), self._first_token_is_late)
-
-    def _first_token_is_late(self) -> None:
-        if self._outcome is None and self._watch is not None and not self._watch.saw_content:
-            self._stop(Outcome.FIRST_TOKEN_TIMEOUT)
-
-    def open(self, responder: Responder, *, keeps_prelude: bool = False) -> None:
-        """Start to write; what was held goes first.
-
-        Args:
-            responder: Whom to write to; its head has been sent.
-            keeps_prelude: Write nothing before the first content, so that a failure until then can still be made
-                good by another target.
-        """
-        if keeps_prelude and self._outcome is None and not self._is_ready:
-            self._waiting = responder
-        else:
-            self._release(responder)
-
-    def _release(self, responder: Responder) -> None:
-        self._waiting = None
-        self._responder = responder
-        held, self._held = self._held, []
-        watch = self._watch
-        if (
-            watch is not None and (watch.saw_done or (self._seals_on_finish and watch.is_finished))
-        ) or self._outcome is Outcome.OK:
-            self._seal(Outcome.OK)
-        for piece in held:
-            self.bytes_out += len(piece)
-            responder.write(piece)
+    async def _until_ready(self) -> None:
+        while self._outcome is None and not (self._is_ready or self._is_prelude_over):
+            if self._backlog is not None and self._turns is not None:
+                await self._work_off(self._backlog, self._turns, is_opening=True)
+            else:
+                self._committed = self._loop.create_future()
+                await self._committed
 
     async def ended(self) -> Outcome:
         """Wait for the end and return how it came."""
-        if self._outcome is not None:
-            return self._outcome
-        self._ended = self._loop.create_future()
-        return await self._ended
+        while self._outcome is None:
+            if self._backlog is not None and self._turns is not None:
+                await self._work_off(self._backlog, self._turns)
+            else:
+                self._ended = self._loop.create_future()
+                await self._ended
+        return self._outcome
 
     def flush_broken(self) -> bytes:
-        """Return what the transforms still hold, for a stream that is about to end with an error."""
+        """Return what the transforms still hold, for a stream that is about to end with an error.
+
+        Nothing while they are at work beside the loop: the exchange was cancelled in that moment.
+        """
+        if self._is_apart:
+            return b""
         return b"".join([transform.finish(broken=True) for transform in self._transforms])
-
-
-def _outcome_of(failure: Exception) -> Outcome:
-    """Return how a stream ends that a transform would not pass on."""
-    if isinstance(failure, Unaligned):
-        return Outcome.UNALIGNED
-    if isinstance(failure, AnswerBlocked):
-        return Outcome.ANSWER_BLOCKED
-    return Outcome.GATEWAY_FAULT if isinstance(failure, RedactionFault) else Outcome.BAD_STREAM

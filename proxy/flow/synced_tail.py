@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 from proxy.flow.outbox import Outbox
-from proxy.flow.ports import LiveBody, Responder
+from proxy.flow.ports import LiveBody, Pausable, Responder
 from proxy.terms.errors import SpoolUnavailable
 
 
@@ -66,7 +66,7 @@ class SyncedTail:
         self._held.clear()
         self._responder.abort()
 
-    def bind(self, live: LiveBody) -> None:
+    def bind(self, live: Pausable) -> None:
         self._responder.bind(live)
 
     def tunnel(self, head: bytes, live: LiveBody) -> None:

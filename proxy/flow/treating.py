@@ -16,7 +16,7 @@ from proxy.flow.exchange import Exchange
 from proxy.flow.intake import ModelRenamer, takes_long
 from proxy.flow.metering import UsageHider
 from proxy.flow.ports import Offload
-from proxy.flow.streaming import Transform
+from proxy.flow.stream_parts import Transform
 from proxy.terms.errors import AnswerBlocked, RedactionFault
 from proxy.terms.http import AnswerHead
 

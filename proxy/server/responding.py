@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from proxy.flow.ports import LiveBody
+from proxy.flow.ports import LiveBody, Pausable
 
 JOIN_BELOW_BYTES: Final = 64 * 1024
 _STATUS_LINES: Final[dict[tuple[int, bytes], bytes]] = {}
@@ -48,7 +48,7 @@ class Responding:
     _transport: asyncio.Transport
 
     def __init__(self) -> None:
-        self._live: LiveBody | None = None
+        self._live: Pausable | None = None
         self._tunnel: LiveBody | None = None
         self._tunnel_backlog: list[bytes] = []
         self._is_answering = False
@@ -127,7 +127,7 @@ class Responding:
         self._closes_after = True
         self._transport.close()
 
-    def bind(self, live: LiveBody) -> None:
+    def bind(self, live: Pausable) -> None:
         """Let the caller's back-pressure reach this body."""
         self._live = live
         if self.is_write_paused:

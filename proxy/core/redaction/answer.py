@@ -22,7 +22,7 @@ from proxy.core.redaction.sites import Site
 from proxy.core.redaction.stream import StreamRestorer
 from proxy.core.redaction.vault import Vault
 from proxy.terms.errors import ProxyError, RedactionFault
-from proxy.terms.redaction import Action, DirectionPlan, RedactionPlan
+from proxy.terms.redaction import Action, DirectionPlan, RedactionPlan, StreamMode
 
 _LEAVES_TEXT = frozenset({Action.OFF, Action.OBSERVE})
 
@@ -30,7 +30,7 @@ _LEAVES_TEXT = frozenset({Action.OFF, Action.OBSERVE})
 class AnswerRedactor:
     """The answer side of one route's redaction plan, compiled once."""
 
-    __slots__ = ("_allow", "_detector", "_hash_key", "_mode", "_plan", "is_observing")
+    __slots__ = ("_allow", "_detector", "_hash_key", "_mode", "_plan", "is_buffered", "is_observing")
 
     def __init__(self, plan: RedactionPlan, detector: GrowingDetector, *, hash_key: bytes = b"") -> None:
         """Compile the plan.
@@ -54,6 +54,8 @@ class AnswerRedactor:
         self._detector = detector
         self._hash_key = hash_key
         self._allow = Allowlist(response)
+        self.is_buffered = plan.stream_mode is StreamMode.BUFFER
+        """Texts of streams are judged when they are whole."""
         self.is_observing = actions <= _LEAVES_TEXT
         """Nothing is ever changed: answers are counted beside their way."""
 

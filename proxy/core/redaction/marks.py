@@ -110,6 +110,6 @@ class Marks:
         where.setdefault(kind, set()).add(hash(value[:LONG]))
 
     def counts(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Return type -> distinct values seen, and the same for those replaced."""
-        seen, replaced = self._seen, self._replaced
-        return {kind: len(values) for kind, values in seen.items()}, {kind: len(v) for kind, v in replaced.items()}
+        """Return type -> distinct values seen, and the same for those replaced; may be asked while another thread finds."""
+        seen, replaced = list(self._seen.items()), list(self._replaced.items())
+        return {kind: len(values) for kind, values in seen}, {kind: len(values) for kind, values in replaced}

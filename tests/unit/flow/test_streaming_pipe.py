@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from proxy.core.dialect import Dialect, StreamWatch
 from proxy.flow.coding import Inflater
-from proxy.flow.streaming import PARTIAL_EVENT_MAX_BYTES, StreamPipe, Transform, last_event_end
+from proxy.flow.stream_parts import Transform, last_event_end
+from proxy.flow.streaming import PARTIAL_EVENT_MAX_BYTES, StreamPipe
 from proxy.terms.outcomes import Outcome
 
 ROLE = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
