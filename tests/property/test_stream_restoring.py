@@ -55,6 +55,26 @@ def test_any_split_restores_like_the_whole(text: str, cuts: list[int], byte_cuts
     assert whole == texts(out).get(key, "")
 
 
+@given(text=TEXTS, cuts=CUTS, together=CUTS, is_json=st.booleans(), is_ascii=st.booleans())
+@settings(max_examples=400, deadline=None)
+def test_whole_events_restore_like_the_whole_text(
+    text: str, cuts: list[int], together: list[int], is_json: bool, is_ascii: bool
+) -> None:
+    """Events without a trace of a placeholder pass unread; none may pass that the next event completes."""
+    plain = vault_of(*(f"us\u00e9r{at}@x.com" for at in range(1, 13)))
+    stream = []
+    for piece in pieces_of(text, cuts):
+        said = {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} if is_json else {"content": piece}
+        document = {"id": "c1", "choices": [{"index": 0, "delta": said, "finish_reason": None}]}
+        stream.append(encode(json.dumps(document, ensure_ascii=is_ascii, separators=(",", ":")).encode()))
+    stream += [chunk({}, "stop"), DONE]
+    restorer = StreamRestorer(plain, Dialect.CHAT)
+    out = b"".join([restorer.feed(b"".join(events)) for events in pieces_of(stream, together)]) + restorer.finish()
+
+    key = (0, "tool_calls", 0) if is_json else (0, "content")
+    assert restore_whole(plain, text, is_json=is_json) == texts(out).get(key, "")
+
+
 @given(written=st.lists(TEXTS, min_size=1, max_size=4), is_ascii=st.booleans())
 @settings(max_examples=400, deadline=None)
 def test_whole_answers_are_restored_alike_whatever_way_is_taken(written: list[str], is_ascii: bool) -> None:

@@ -6,6 +6,7 @@ go on byte for byte. Does not know how placeholders look (``vault.py``) nor wher
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from proxy.core.dialect import Dialect
@@ -15,7 +16,6 @@ from proxy.core.redaction.lanes import Frame, Held, LaneBook, LaneKey
 from proxy.core.redaction.marks import Marks
 from proxy.core.redaction.restore import (
     JSON_KEYS,
-    may_hold_tag_bytes,
     restore_document,
     restore_plain,
     shift_annotations,
@@ -24,6 +24,10 @@ from proxy.core.redaction.vault import Vault
 from proxy.core.sse import MAX_EVENT_BYTES, EventDecoder, ServerEvent, encode
 from proxy.terms.errors import ProxyError, RedactionFault
 
+_OPENER = re.compile(rb"\[[^{\]\n]")
+"""A bracket that is not one of JSON's own for sure; nothing else opens a placeholder but its other two spellings:"""
+_ESCAPED_OPENER = re.compile(rb"\\(?:\\|u(?:005[bBcC]|[fF]{2}3[bB]))")
+_WIDE_OPENER = "\uff3b".encode()
 _VERBATIM = frozenset({
     "role", "id", "type", "name", "object", "model", "finish_reason", "stop_reason", "data", "encrypted_content",
     "signature", "format", "status", "call_id", "item_id",
@@ -37,6 +41,7 @@ _FRAME = frozenset({
 """Members of a chat event, besides its choices, that no model writes."""
 _CHOICE = frozenset({"finish_reason", "native_finish_reason", "text"})
 """Strings of a choice that are a word of the protocol, or a lane."""
+_PLAIN_CHOICE = frozenset({"index", "delta", "logprobs", "finish_reason"})
 _BLANKED = frozenset({"index", "delta", "text", "logprobs"})
 """Members of a choice that do not keep its event alive."""
 _NO_TEXT_DELTAS = (".audio.delta", ".partial_image")
@@ -51,7 +56,7 @@ class StreamRestorer:
     ``judge.MAX_HOLD`` characters that may become a finding.
     """
 
-    __slots__ = ("_book", "_decoder", "_has_failed", "_is_restoring", "_treatment", "_vault")
+    __slots__ = ("_book", "_decoder", "_has_failed", "_is_quiet", "_is_restoring", "_may_pass", "_treatment", "_vault")
 
     def __init__(
         self, vault: Vault, dialect: Dialect, marks: Marks | None = None, *, max_event_bytes: int = MAX_EVENT_BYTES
@@ -63,6 +68,9 @@ class StreamRestorer:
         self._has_failed = False
         self._decoder = EventDecoder(max_event_bytes)
         self._book = LaneBook(self._treatment)
+        self._may_pass = self._is_restoring and marks is None and not vault.needs_escaping
+        self._is_quiet = self._may_pass
+        """No lane and no decoder holds anything, so events without a trace of a placeholder need no reading."""
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes of the answer and return the bytes for the caller, whole events only.
@@ -72,10 +80,18 @@ class StreamRestorer:
             AnswerBlocked: Policy forbids what the answer holds. Nothing more comes out of here then.
             RedactionFault: Something in here failed.
         """
-        if not self._is_restoring or self._passes_untouched(data):
+        if (
+            self._is_quiet
+            and data.endswith((b"\n\n", b"\r\n\r\n"))
+            and _OPENER.search(data) is None
+            and (b"\\" not in data or _ESCAPED_OPENER.search(data) is None)
+            and (data.isascii() or _WIDE_OPENER not in data)
+        ) or not self._is_restoring:
             return data
         try:
-            return b"".join([self._restore(event) for event in self._decoder.feed(data)])
+            restored = b"".join([self._restore(event) for event in self._decoder.feed(data)])
+            self._is_quiet = self._may_pass and not self._book.held and self._decoder.is_idle
+            return restored
         except ProxyError:
             self._has_failed = True
             raise
@@ -102,17 +118,6 @@ class StreamRestorer:
             raise
         except Exception as exc:
             raise RedactionFault(f"restoring a stream failed: {type(exc).__name__}") from exc
-
-    def _passes_untouched(self, data: bytes) -> bool:
-        """Tell whether whole events came that hold no trace of a placeholder while no lane holds anything."""
-        return (
-            not self._treatment.is_reading
-            and not self._book.held
-            and not self._vault.needs_escaping
-            and self._decoder.is_idle
-            and data.endswith((b"\n\n", b"\r\n\r\n"))
-            and not may_hold_tag_bytes(data)
-        )
 
     def _last(self, event: ServerEvent, broken: bool) -> bytes:
         if event.data is not None and _is_whole(event.data):
@@ -165,6 +170,30 @@ class StreamRestorer:
     # Chat and completions
 
     def _choices(self, event: ServerEvent, document: dict[str, Any]) -> bytes:
+        choices = document["choices"]
+        if len(choices) == 1 and not document.get("usage") and _FRAME.issuperset(document):
+            choice = choices[0]
+            if type(choice) is dict and _PLAIN_CHOICE.issuperset(choice) and not choice.get("finish_reason"):
+                delta = choice.get("delta")
+                if type(delta) is dict and len(delta) == 1 and type(delta.get("content")) is str:
+                    return self._content(event, document, choice)
+        return self._any_choices(event, document)
+
+    def _content(self, event: ServerEvent, document: dict[str, Any], choice: dict[str, Any]) -> bytes:
+        """The same for an event that says nothing but a piece of one text, as most do."""
+        text: str = choice["delta"]["content"]
+        key = (_place(choice, 0), "delta", "content")
+        restored = self._book.feed(key, text, Frame(event.name, document, "choice"), is_json=False) if text else text
+        if restored == text:
+            return event.raw
+        if not restored and event.id is None and event.retry is None:
+            return b""
+        choice["delta"]["content"] = restored
+        if choice.get("logprobs"):
+            choice["logprobs"] = None
+        return _render(event, document)
+
+    def _any_choices(self, event: ServerEvent, document: dict[str, Any]) -> bytes:
         before: list[bytes] = []
         changed = False
         frame = Frame(event.name, document, "choice")
