@@ -36,6 +36,7 @@ def add_gauges(app: App) -> None:
         _add_shadow_gauges(app, app.shadow, one)
     if app.names is not None:
         _add_names_gauges(app, one, app.names)
+    _add_rollout_gauges(app, one)
     add("policy_generation", "Policy snapshots put in force.", (), one(lambda: app.catalog.generation))
     add("audit_waiting_rows", "Rows not yet in the store.", (), one(lambda: app.rows.state().lag.rows))
     add("audit_waiting_bytes", "Bytes not yet in the store.", (), one(lambda: app.rows.state().lag.bytes))
@@ -126,6 +127,28 @@ def _add_budget_gauges(app: App, one: One) -> None:
     add("budget_store_operations", "Operations in them.", (), one(lambda: store.operations), is_counter=True)
     add("budget_store_given_up", "Settlements lost in an outage.", (), one(lambda: store.given_up), is_counter=True)
     add("budget_store_failures", "Commands without an answer.", (), one(lambda: store.failures), is_counter=True)
+
+
+def _add_rollout_gauges(app: App, one: One) -> None:
+    """Show the canary beside the revision before it; the counts begin anew with each step."""
+    add, rollouts = app.metrics.add_gauges, app.rollouts
+    add("rollout_share", "Share of exchanges that use the canary; 0 without one.", (), one(lambda: rollouts.share))
+    add(
+        "rollout_exchanges", "Exchanges of this step, by `canary` and `stable`.", ("revision",),
+        lambda: [((whose,), float(counts.exchanges)) for whose, counts in rollouts.counts().items()],
+    )  # fmt: skip
+    add(
+        "rollout_errors", "Of these, errors.", ("revision",),
+        lambda: [((whose,), float(counts.errors)) for whose, counts in rollouts.counts().items()],
+    )  # fmt: skip
+    add(
+        "rollout_refusals", "Of these, refusals by policy.", ("revision",),
+        lambda: [((whose,), float(counts.refusals)) for whose, counts in rollouts.counts().items()],
+    )  # fmt: skip
+    add(
+        "rollouts", "Rollouts `started`, and how they ended: `promoted`, `taken_back`, `replaced`.", ("result",),
+        lambda: [((result,), float(count)) for result, count in rollouts.results.items()], is_counter=True,
+    )  # fmt: skip
 
 
 def _add_shadow_gauges(app: App, shadow: Shadow, one: One) -> None:

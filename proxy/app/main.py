@@ -36,7 +36,8 @@ from proxy.core.config.caller_keys import CallerKeysResult
 from proxy.core.config.price_table import PriceResult
 from proxy.core.config.problem import CASE_FAILED, Problem, has_errors
 from proxy.core.config.settings import Durability, SecretRef, Settings, endpoints_of
-from proxy.core.policy.revisions import Kept, Pin
+from proxy.core.policy.revisions import Kept, Pin, Step
+from proxy.core.policy.rollout import Start
 from proxy.core.redaction.detect import KNOWN_KINDS
 from proxy.flow.attempts import Attempts
 from proxy.flow.audit_calls import QUERY_S, AuditCalls
@@ -52,6 +53,7 @@ from proxy.flow.delivering import Delivery
 from proxy.flow.delivery import Delivery as RowDelivery
 from proxy.flow.delivery import DeliveryPace
 from proxy.flow.drain import drain
+from proxy.flow.exchange import Exchange
 from proxy.flow.fleet import Fleet
 from proxy.flow.free_checks import FreeChecks
 from proxy.flow.heartbeat import Heartbeat
@@ -61,8 +63,10 @@ from proxy.flow.policy_life import PolicyLife
 from proxy.flow.pricing import Pricing
 from proxy.flow.redactors import Redactors
 from proxy.flow.relay import Relay
-from proxy.flow.reload import compile_snapshot, put_in_force
+from proxy.flow.reload import compile_snapshot
 from proxy.flow.retention import Pruner, ages_of, keep_pruning
+from proxy.flow.rollout_calls import RolloutCalls
+from proxy.flow.rollouts import Rollouts
 from proxy.flow.vitals import Vitals
 from proxy.flow.waiting import WaitingLines
 from proxy.server.admin import AdminDoor
@@ -156,7 +160,6 @@ class App:
         self.witness = witness = Telemetry(self.metrics)
         self.catalog = Catalog(settings.providers)
         self._loading = asyncio.Lock()
-        self.life = self._make_life()
         self.wall = WallClock(time.time() - time.monotonic())  # noqa: TID251 - this is its one owner
         self.budget_store = shared_budget_store(settings, self._secrets, clock.new_id(), witness.notice)
         self.budgets = Budgets(
@@ -169,6 +172,7 @@ class App:
         if self.budget_store is not None:
             self.budget_store.on_back = self.budgets.store_is_back
         self.fleet = Fleet(random.random)
+        self._make_life()
         self._keys = ProviderKeys(
             self._secrets, {name: p.api_key for name, p in endpoints_of(settings.providers).items()}, time.monotonic
         )
@@ -224,9 +228,9 @@ class App:
             self._large,
             is_fsync,
             self._content_spool(),
-            self.shadow,
-            self.names,
+            names=self.names,
         )
+        self._heed_ends(relay)
         self.door = DataDoor(settings.server, relay, clock, witness)
         self.rows = self._row_delivery()
 
@@ -267,11 +271,40 @@ class App:
             self.tokens.on_change = book.forget
         return book
 
-    def _make_life(self) -> PolicyLife:
+    def _make_life(self) -> None:
+        """Make what knows the revisions: the rollout, and the pin."""
         history = PolicyHistory(self._settings.history_folder)
-        return PolicyLife(
-            self.catalog, history, self._apply_kept, self._follow_folder, self.clock.unix_ms, self.witness
+        clock, witness = self.clock, self.witness
+        self.rollouts = Rollouts(
+            self.catalog, self.budgets, self.fleet, history, witness, time.monotonic, clock.unix_ms
         )
+        self.life = PolicyLife(
+            self.catalog,
+            history,
+            self._apply_kept,
+            self._follow_folder,
+            clock.unix_ms,
+            witness,
+            self.rollouts.document,
+        )
+
+    def _heed_ends(self, relay: Relay) -> None:
+        """Tell whoever is there of the ends of exchanges: the candidate always, the rollout while one is under way.
+
+        The candidate is held against the revision in force for everybody; what the canary has decided is not told to it.
+        """
+        rollouts, shadow = self.rollouts, self.shadow
+        told_shadow = None if shadow is None else shadow.ended
+
+        def told_both(exchange: Exchange) -> None:
+            if rollouts.ended(exchange) and told_shadow is not None:
+                told_shadow(exchange)
+
+        def heed(is_on: bool) -> None:
+            relay.ended = told_both if is_on else told_shadow
+
+        rollouts.heed = heed
+        heed(False)
 
     def _make_shadow(self) -> Shadow | None:
         if self._settings.shadow is None:
@@ -298,6 +331,7 @@ class App:
         vitals.simulated = self._simulated
         vitals.budget_store = self.budget_store
         vitals.pricing = self.pricing
+        vitals.rollouts = self.rollouts
         return vitals
 
     def _load_prices(self) -> None:
@@ -363,6 +397,7 @@ class App:
         """The calls of the admin API; each owner of a state brings its own."""
         routes = [
             *self.life.routes(),
+            *RolloutCalls(self.rollouts).routes(),
             *(() if self.shadow is None else self.shadow.routes()),
             *breaker_routes(self.fleet, self.vitals.deployments, self.witness, time.monotonic),
             *AuditCalls(readers(self._store_url, QUERY_S), self.clock).routes(),
@@ -409,30 +444,51 @@ class App:
         ``pin`` says that these are the texts of an older revision rather than those of the policy folder.
         """
         async with self._loading:
-            snapshot, problems = await asyncio.to_thread(self._compile, folder)
+            snapshot, base, problems = await asyncio.to_thread(self._compile_with_base, folder, pin)
             if snapshot is None:
                 errors = _causes_first(problems)
                 if pin is None:
                     self.vitals.policy_trouble = errors[0] if errors else "no policy"
                 self.witness.notice("policy_refused", problems=errors[:5], more=max(0, len(errors) - 5))
                 return problems
-            put_in_force(snapshot, self.catalog, self.budgets, self.fleet)
+            start = self.rollouts.accept(snapshot, base, is_pinned=pin is not None, by=by)
             self.vitals.policy_trouble = ""
             failed = [str(problem) for problem in problems if problem.code == CASE_FAILED]
             if failed:
                 self.witness.notice("policy_case_failed", problems=failed[:5], more=max(0, len(failed) - 5))
-            self.witness.notice("policy_in_force", revision=snapshot.revision, generation=self.catalog.generation)
+            if self.catalog.snapshot is not None:
+                in_force = self.catalog.snapshot.revision
+                self.witness.notice("policy_in_force", revision=in_force, generation=self.catalog.generation)
             await self.life.set_pin(pin)
-            await self.life.took(snapshot.revision, folder.files, folder.cases, by, why)
+            if start in (Start.WHOLE, Start.CANARY):
+                step = Step.CANARY if start is Start.CANARY else Step.IN_FORCE
+                await self.life.took(snapshot.revision, folder.files, folder.cases, by, why, step)
+            await self.rollouts.keep()
             return problems
+
+    def _compile_with_base(
+        self, folder: FolderSnapshot, pin: Pin | None
+    ) -> tuple[Snapshot | None, Snapshot | None, list[Problem]]:
+        """Compile texts, and the kept revision that has to stand behind them where they are a canary."""
+        snapshot, problems = self._compile(folder)
+        wanted = None if snapshot is None else self.rollouts.base_wanted(snapshot, is_pinned=pin is not None)
+        if wanted is None:
+            return snapshot, None, problems
+        kept = self.life.find(wanted)
+        base, found = (None, []) if kept is None else self._compile(self._kept_folder(kept, ""))
+        if base is None:
+            errors = _causes_first(found) or ["its texts are not kept"]
+            self.witness.notice("policy_base_refused", revision=wanted, problems=errors[:5])
+        return snapshot, base, problems
 
     async def _apply_kept(self, kept: Kept, pin: Pin) -> list[Problem]:
         """Put an older revision in force in place of what the policy folder holds."""
+        return await self.load_policies(self._kept_folder(kept, pin.digest), pin, pin.by, pin.why or "pinned")
+
+    def _kept_folder(self, kept: Kept, digest: str) -> FolderSnapshot:
         shown = f"{self._settings.history_folder.name}/{kept.revision}"
         files, cases = ([(f"{shown}/{name}", text) for name, text in part] for part in (kept.files, kept.cases))
-        return await self.load_policies(
-            FolderSnapshot(tuple(files), pin.digest, (), tuple(cases)), pin, pin.by, pin.why or "pinned"
-        )
+        return FolderSnapshot(tuple(files), digest, (), tuple(cases))
 
     async def _follow_folder(self, by: str, why: str) -> list[Problem]:
         folder = await asyncio.to_thread(read_policies, self._settings.policies)
@@ -504,6 +560,7 @@ class App:
             "audit_delivery": self.rows.run,
             "audit_retention": self._prune,
             "policy_watch": self._watch_policies,
+            "policy_rollout": self.rollouts.run,
             "secret_watch": self._watch_secrets,
         }
         if self.words is not None:

@@ -23,22 +23,24 @@ from proxy.cli.replay import report_lines
 from proxy.core.audit.render import json_line
 from proxy.core.config.settings import Settings
 from proxy.core.policy.meaning import changes_between
-from proxy.core.policy.revisions import Kept, Texts
+from proxy.core.policy.revisions import Kept, Step, Texts
 from proxy.sources.files import read_policies
 from proxy.sources.policy_history import PolicyHistory, restore_texts
 
 FOLDER: Final = "folder"
 """Stands for the policy folder as it is now, where a revision is expected."""
 _SHORTEST: Final = 4
+_ABOUT_ROLLOUT: Final = ("rollout", "promote", "take-back")
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the verb."""
     parser = subparsers.add_parser(
         "policy",
-        help="revisions of the policies: history, diff, rollback, shadow",
+        help="revisions of the policies: history, diff, rollback, rollout, promote, take-back, shadow",
         description="Revisions are named as in x-readygate-policy; their first 4 digits will do, and `folder` is the "
-        "policy folder as it is. Exit code of diff and shadow: 0 the same, 1 different. Of the others: 0 done, 1 refused. 2: unusable.",
+        "policy folder as it is. Exit code of diff and shadow: 0 the same, 1 different; of rollout: 1 when the canary was "
+        "taken back. Of the others: 0 done, 1 refused. 2: unusable.",
     )
     verbs = parser.add_subparsers(dest="policy_verb", metavar="VERB", required=True)
     history = verbs.add_parser("history", help="list the revisions that were in force, the last one first")
@@ -52,7 +54,13 @@ def add_parser(subparsers: Any) -> None:
         "--pin", action="store_true", help="leave the folder alone; have the sidecar pin it until the folder changes"
     )
     shadow = verbs.add_parser("shadow", help="what the candidate would do otherwise with the traffic of a sidecar")
-    for verb in (history, diff, rollback, shadow):
+    rollout = verbs.add_parser("rollout", help="how the canary of a sidecar does beside the revision before it")
+    promote = verbs.add_parser("promote", help="put the canary in force for everybody now")
+    take_back = verbs.add_parser("take-back", help="take the canary back now; it is not tried again until it changes")
+    for verb in (promote, take_back):
+        verb.add_argument("revision", nargs="?", help="only when this is the canary")
+        verb.add_argument("--why", default="", help="a reason, for the history")
+    for verb in (history, diff, rollback, rollout, promote, take_back, shadow):
         add_arguments(verb)
         verb.add_argument("--format", choices=("text", "json"), default="text", help="output (%(default)s)")
     parser.set_defaults(run=run)
@@ -63,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.policy_verb == "shadow":
             return _shadow(args)
+        if args.policy_verb in _ABOUT_ROLLOUT:
+            return _rollout(args)
         settings = find_settings(Path(args.config))
         history = PolicyHistory(settings.history_folder)
         if args.policy_verb == "history":
@@ -88,7 +98,9 @@ def _history(args: argparse.Namespace, history: PolicyHistory) -> int:
     pin = history.pinned()
     for one in kept:
         at = datetime.fromtimestamp(one.times[-1].at_ms / 1000, UTC).isoformat(timespec="seconds")
-        note = "  pinned" if pin is not None and pin.revision == one.revision else ""
+        step = one.times[-1].step
+        note = "" if step is Step.IN_FORCE else f"  {step}"
+        note += "  pinned" if pin is not None and pin.revision == one.revision else ""
         by = _clean(f"{one.times[-1].by} {one.times[-1].why}".strip())
         print(f"{one.revision}  {at.replace('+00:00', 'Z')}  {len(one.files)} files  {by}{note}")
     return EXIT_GOOD
@@ -148,6 +160,47 @@ def _shadow(args: argparse.Namespace) -> int:
             print(f"the newest candidate cannot be used: {_clean(document['trouble'])}")
         print("\n".join(report_lines(document)))
     return EXIT_FINDING if document["changed"] or document["trouble"] else EXIT_GOOD
+
+
+def _rollout(args: argparse.Namespace) -> int:
+    """Show the rollout of a sidecar, after having it promoted or taken back where that is asked."""
+    path = "/api/v1/policy/rollout"
+    if args.policy_verb == "rollout":
+        document = connect(args).get(path)
+    else:
+        asked = {"why": args.why, **({"revision": args.revision} if args.revision else {})}
+        document = connect(args).call("POST", f"{path}/{args.policy_verb}", asked)
+    if args.format == "json":
+        print(json_line(document), end="")
+    else:
+        print("\n".join(rollout_lines(document)))
+    is_bad = args.policy_verb == "rollout" and document["state"] == Step.TAKEN_BACK
+    return EXIT_FINDING if is_bad else EXIT_GOOD
+
+
+def rollout_lines(document: dict[str, Any]) -> list[str]:
+    """Return what a person reads of a rollout."""
+    shown = document if document["state"] != "none" else document.get("last")
+    if shown is None:
+        return ["no rollout is under way"]
+    head = f"{shown['canary']} beside {shown['stable']}"
+    if document["state"] == "none":
+        lines = [f"no rollout is under way; the last was of {head}"]
+    elif document["state"] == Step.TAKEN_BACK:
+        lines = [f"{shown['canary']} was taken back; {shown['stable']} is in force", _clean(document["reason"])]
+    else:
+        steps = len(shown["shares"])
+        step = f", step {shown['step']} of {steps}" if steps > 1 else ""
+        watched = f"{shown['watched_s']:.0f} s of {shown['watch_s']:.0f} s"
+        lines = [
+            f"{head}: {shown['share'] * 100:.3g} % of exchanges by {shown['by']}{step}, {document['state']}, {watched}"
+        ]
+    for whose in ("canary", "stable"):
+        counts = shown.get("counts", {}).get(whose)
+        if counts:
+            rates = ", ".join(f"{counts[what]} {what}" for what in ("errors", "refusals"))
+            lines.append(f"  {whose:<7} {counts['exchanges']} exchanges, {rates}")
+    return lines
 
 
 def _texts(name: str, settings: Settings, history: PolicyHistory) -> tuple[Texts, Texts]:

@@ -7,13 +7,15 @@ never sums. Knows no exchange and no store.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from proxy.core.budget.calendar import Calendar, CalendarCounter, WallClock
 from proxy.core.budget.central import CentralCounter
 from proxy.core.budget.dimensions import SHAPES, UNITS, Dimension, Unit
 from proxy.core.budget.ledger import Meter
+from proxy.core.budget.limit_view import LimitView
 from proxy.core.budget.shares import Shares
-from proxy.core.budget.window import SlotCounter, WindowCounter
+from proxy.core.budget.window import SlotCounter, SlotView, WindowCounter
 from proxy.core.policy.model import BudgetRule, Scope
 from proxy.flow.verdicts import BudgetView, DimensionView, Partition, Who
 
@@ -77,6 +79,37 @@ class Lines:
             self._set_limit(line, rule, partition, limit)
             lines.append(line)
         return lines
+
+    def beside(self, rule: BudgetRule, known: BudgetRule | None, partition: Partition, now_s: float) -> list[Line]:
+        """Return the lines of a canary's rule: the counters of the rule of that id in force, under limits of its own.
+
+        ``known`` is the rule in force; None: only the canary has it, and its counters begin with it.
+        """
+        if known is None or known == rule or known.per != rule.per:
+            return self.of(rule, partition, now_s)
+        theirs = {line.meter.dimension: line for line in self.of(known, partition, now_s)}
+        more = tuple((dimension, limit) for dimension, limit in rule.limits if dimension not in theirs)
+        lines = self.of(replace(rule, limits=more), partition, now_s) if more else []
+        for dimension, limit in rule.limits:
+            line = theirs.get(dimension)
+            if line is not None:
+                lines.append(line if line.limit == limit else self._view_of(line, rule, partition, limit))
+        return lines
+
+    def _view_of(self, base: Line, rule: BudgetRule, partition: Partition, limit: int) -> Line:
+        """Return a line with a limit of its own on the charges of another. Calendar days stay those of the other."""
+        dimension, counter = base.meter.dimension, base.meter.counter
+        if isinstance(counter, SlotCounter):
+            view: LimitView | SlotView = SlotView(counter, limit)
+        else:
+            assert not isinstance(counter, LimitView)
+            view = LimitView(counter, limit)
+        line = Line(Meter(rule.id, dimension, view), limit, partition)
+        self._set_limit(line, rule, partition, limit)
+        if line.central is not None and base.central is not None:
+            line.central = line.central._replace(zone=base.central.zone)
+            line.central_left = max(0, line.central.limit - (base.central.limit - base.central_left))
+        return line
 
     def _new(self, rule: BudgetRule, dimension: Dimension, limit: int, partition: Partition) -> Line:
         counter = _counter(dimension, rule.time_zone, self._wall)

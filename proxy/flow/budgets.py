@@ -19,7 +19,7 @@ from proxy.core.budget.ledger import NO_AMOUNTS, Account, Amounts, Ledger, Reser
 from proxy.core.budget.shares import OnOutage, Shares
 from proxy.core.policy.model import BudgetRule
 from proxy.flow.budget_binding import APART, UNLIMITED, Binding, applies, granted, granted_shared, paced, too_large
-from proxy.flow.budget_lines import Lines, asks_who, partition_of, whose_text
+from proxy.flow.budget_lines import Line, Lines, asks_who, partition_of, whose_text
 from proxy.flow.budget_ports import Central
 from proxy.flow.verdicts import (
     NOBODY,
@@ -77,6 +77,8 @@ class Budgets:
         self._boost_after_s = boost_after_s
         self._lines = Lines(self._shares, wall or WallClock(), started_s)
         self._in_force: dict[str, BudgetRule] = {}
+        self._canary: dict[int, BudgetRule] = {}
+        """Rules of a canary by identity: its exchanges meet these beside those in force, on the same counters."""
         self._is_governed = False
         self._bindings: dict[tuple[object, ...], Binding] = {}
         self._scoped: dict[int, tuple[Sequence[BudgetRule], bool]] = {}
@@ -100,19 +102,22 @@ class Budgets:
         """Attempts that hold a reservation now."""
         return self._ledger.open_count + len(self._shared_open)
 
-    def apply(self, rules: Iterable[BudgetRule]) -> None:
+    def apply(self, rules: Iterable[BudgetRule], canary: Iterable[BudgetRule] = ()) -> None:
         """Put these rules in force: new limits act at the next call, sums stay.
 
         Call it once with every rule of a snapshot when that snapshot takes effect. A budget that is no
         longer named keeps its sums while they matter, so removing and adding it again refunds nothing.
+        ``canary`` are the rules of a revision that decides some exchanges beside it: what a budget has used is one
+        sum, and each revision holds it against its own limit.
         """
         self._is_governed = True
         self._in_force = {rule.id: rule for rule in rules}
+        self._canary = {id(rule): rule for rule in canary}
         self._forget_bindings()
         for rule in self._in_force.values():
             if not rule.per:
                 self._lines.of(rule, (), self._ledger.now_s)
-        self._lines.forget(set(self._in_force), self._ledger.now_s)
+        self._lines.forget(self._in_force.keys() | {rule.id for rule in self._canary.values()}, self._ledger.now_s)
 
     def _forget_bindings(self) -> None:
         self._bindings.clear()
@@ -407,7 +412,7 @@ class Budgets:
             self._scoped[id(rules)] = known
         named = [self._rule_in_force(rule) for rule in rules if applies(rule, provider, who)]
         evictions = self._lines.evictions
-        lines = [line for rule in named for line in self._lines.of(rule, partition_of(rule, provider, who), now_s)]
+        lines = [line for rule in named for line in self._lines_of(rule, partition_of(rule, provider, who), now_s)]
         if evictions != self._lines.evictions:
             # Counters that held nothing were dropped: nobody may go on with the old ones beside new ones.
             self._forget_bindings()
@@ -415,8 +420,15 @@ class Budgets:
         binding = self._bindings[key] = Binding(rules, named, lines)
         return binding
 
+    def _lines_of(self, rule: BudgetRule, partition: Partition, now_s: float) -> list[Line]:
+        if id(rule) in self._canary:
+            return self._lines.beside(rule, self._in_force.get(rule.id), partition, now_s)
+        return self._lines.of(rule, partition, now_s)
+
     def _rule_in_force(self, rule: BudgetRule) -> BudgetRule:
-        """The rule of that id that counts: the applied one; without any ``apply``, the one seen last."""
+        """The rule of that id that counts: the applied one, or a canary's own; without any ``apply``, the one seen last."""
+        if id(rule) in self._canary:
+            return rule
         if not self._is_governed:
             self._in_force[rule.id] = rule
             return rule

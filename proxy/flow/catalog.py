@@ -6,7 +6,9 @@ Owns the current ``Snapshot``. An exchange pins the snapshot it began with. Know
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from proxy.core.budget.dimensions import Unit
 from proxy.core.config.settings import ProviderKind, ProviderSettings, StreamUsage
@@ -33,6 +35,9 @@ from proxy.flow.sharing import StepShare
 from proxy.terms.outcomes import Outcome
 from proxy.terms.redaction import RedactionPlan
 
+if TYPE_CHECKING:
+    from proxy.flow.trial import Trial
+
 _APART = (Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.COST)
 
 
@@ -58,6 +63,8 @@ class Deployment:
     """It takes chat requests as Anthropic's Messages API."""
     is_particular: bool = False
     """It asks for more than another model name: ``flow.shaping`` has to look at each request."""
+    dialled: str = ""
+    """``endpoint:model``: the name, but for a canary's deployments that have breakers of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +201,7 @@ class Snapshot:
                 _hasty(target.timeouts),
                 self._speaks_messages(target),
                 self._speaks_messages(target) or is_particular(target),
+                f"{endpoint}:{target.model or '*'}",
             )
             for target in targets
             for endpoints in [self._endpoints(target.provider)]
@@ -206,6 +214,31 @@ class Snapshot:
     def _endpoints(self, provider: str) -> list[str]:
         keys = self._providers[provider].api_keys
         return [f"{provider}/{key}" for key in keys] or [provider]
+
+    def apart_from(self, stable: Snapshot) -> Snapshot:
+        """Return these policies as a canary beside others: with breakers of its own where it asks more of a deployment.
+
+        A deployment that both use alike has one breaker, for what it says is about the provider. Where deadlines, parameters
+        or injected faults differ, failures may be the canary's own making and must not shut the others out.
+        """
+        known: dict[str, list[tuple[object, ...]]] = {}
+        for route in stable.all_routes():
+            for one in route.deployments:
+                known.setdefault(one.name, []).append(_asked_of(route, one))
+        canary = copy(self)
+        canary._routes = {
+            key: replace(
+                route,
+                deployments=tuple(
+                    one
+                    if _asked_of(route, one) in known.get(one.name, [_asked_of(route, one)])
+                    else replace(one, name=f"{one.endpoint}:{self.revision}~{one.model or '*'}")
+                    for one in route.deployments
+                ),
+            )
+            for key, route in self._routes.items()
+        }
+        return canary
 
     def route(self, app: str, model: str | None, path: str) -> Route | NoRoute:
         """Choose the route of an exchange; ``path`` is what follows ``/v1``."""
@@ -240,6 +273,12 @@ class Snapshot:
         return frozenset(d.name for route in self._routes.values() for d in route.deployments)
 
 
+def _asked_of(route: Route, deployment: Deployment) -> tuple[object, ...]:
+    """Return what a route asks of a deployment that may make it fail."""
+    target = deployment.target
+    return target.timeouts, target.drop_params, target.rename_params, route.plan.inject
+
+
 def is_particular(target: Target) -> bool:
     """True when the target declares limits, or changes parameters."""
     is_open = target.context is None and target.modalities is None and target.personal_data is PersonalData.ANY
@@ -259,6 +298,8 @@ class Catalog:
     def __init__(self, providers: dict[str, ProviderSettings]) -> None:
         self.providers = providers
         self.generation = 0
+        self.trial: Trial | None = None
+        """A canary beside the snapshot in force; None: every exchange uses that."""
         self._snapshot: Snapshot | None = None
 
     @property

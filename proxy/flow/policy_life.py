@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from proxy.core.config.problem import Problem, has_errors
-from proxy.core.policy.revisions import Activation, Kept, Pin
+from proxy.core.policy.revisions import Activation, Kept, Pin, Step
 from proxy.flow.catalog import Catalog
 from proxy.flow.ports import Witness
 from proxy.terms.admin import AdminAnswer, AdminCall, AdminRoute, Refused, Role
@@ -62,8 +62,13 @@ class PolicyLife:
         follow_folder: Callable[[str, str], Awaitable[list[Problem]]],
         unix_ms: Callable[[], int],
         witness: Witness,
+        rollout: Callable[[], dict[str, Any]] = lambda: {"state": "none"},
     ) -> None:
-        """Take what compiles and swaps: ``apply`` a kept revision, or the folder again by somebody's word and reason."""
+        """Take what compiles and swaps: ``apply`` a kept revision, or the folder again by somebody's word and reason.
+
+        ``rollout`` tells how the canary does, for whoever asks what is in force.
+        """
+        self._rollout = rollout
         self._catalog = catalog
         self._history = history
         self._apply = apply
@@ -74,11 +79,21 @@ class PolicyLife:
         self.folder_digest = ""
         """Of the policy folder as it was last read."""
 
+    def find(self, revision: str) -> Kept | None:
+        """Return a kept revision. Reads the disk."""
+        return self._history.find(revision)
+
     async def took(
-        self, revision: str, files: Sequence[tuple[str, str]], cases: Sequence[tuple[str, str]], by: str, why: str
+        self,
+        revision: str,
+        files: Sequence[tuple[str, str]],
+        cases: Sequence[tuple[str, str]],
+        by: str,
+        why: str,
+        step: Step = Step.IN_FORCE,
     ) -> None:
         """Remember a revision that was put in force; a disk that fails is told, and the revision acts all the same."""
-        at = Activation(self._unix_ms(), by, why)
+        at = Activation(self._unix_ms(), by, why, step)
         try:
             await asyncio.to_thread(self._history.record, revision, files, cases, at)
         except OSError as exc:
@@ -132,6 +147,7 @@ class PolicyLife:
             "revision": None if snapshot is None else snapshot.revision,
             "generation": self._catalog.generation,
             "pin": None if pin is None else {"revision": pin.revision, "by": pin.by, "why": pin.why},
+            "rollout": self._rollout(),
         }
 
     async def _show(self, call: AdminCall) -> AdminAnswer:

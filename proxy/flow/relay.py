@@ -8,6 +8,7 @@ colleagues. Knows no socket: bytes come as an ``Inbound`` and go to a ``Responde
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -49,7 +50,6 @@ from proxy.terms.redaction import Action, Unscanned
 
 if TYPE_CHECKING:
     from proxy.flow.names import Names
-    from proxy.flow.shadow import Shadow
 
 
 @dataclass(slots=True)
@@ -67,8 +67,8 @@ class Relay:
     """The end of an answer waits until its row is synced."""
     contents: ContentSpool | None = None
     """Where words wait that policy has kept."""
-    shadow: Shadow | None = None
-    """A candidate that is told of every exchange."""
+    ended: Callable[[Exchange], object] | None = None
+    """Is told of every exchange that has ended: a candidate, a rollout; None: nobody is."""
     names: Names | None = None
     """Finds names in free text; None: no service is configured."""
 
@@ -97,8 +97,8 @@ class Relay:
             self._refuse(exchange, problem(Code.INTERNAL_ERROR))
         finally:
             exchange.close()
-            if self.shadow is not None:
-                self.shadow.ended(exchange)
+            if self.ended is not None:
+                self.ended(exchange)
         if tail is not None:
             await tail.settled()
 
@@ -110,7 +110,7 @@ class Relay:
         else:
             exchange.refuse(refusal)
 
-    async def _carry(self, exchange: Exchange) -> Problem | None:
+    async def _carry(self, exchange: Exchange) -> Problem | None:  # noqa: C901 - the order of the steps is the point
         """Do everything up to the answer; return why not, or None when the caller was answered."""
         inbound, facts = exchange.inbound, exchange.facts
         head = inbound.head
@@ -123,7 +123,7 @@ class Relay:
         facts.app, facts.user, facts.conversation = caller.app, caller.user, caller.conversation
         facts.caller, facts.groups = caller.key_name, caller.groups
         facts.policy_revision = snapshot.revision
-        if head.path == "/v1/models" and head.method == "GET" and _is_listed(exchange, snapshot, caller):
+        if head.path == "/v1/models" and head.method == "GET" and await self._is_listed(exchange, snapshot, caller):
             return None
         request = await self._read(exchange)
         if isinstance(request, Problem):
@@ -131,6 +131,8 @@ class Relay:
         facts.model_asked = request.model or ""
         facts.is_stream = request.is_stream
         facts.user = facts.user or request.user
+        if self.catalog.trial is not None:
+            snapshot = await self.catalog.trial.choose(snapshot, exchange, request, self.attempts.delivery.offload)
         if snapshot.asks_more:
             subject = Subject(
                 caller.app, caller.key_name, facts.user, facts.model_asked, head.path[3:], head.fields, caller.groups
@@ -164,6 +166,20 @@ class Relay:
         exchange.mark_begun()
         plan = plan_of(exchange, route, request)
         return await self.attempts.walk(exchange, plan)
+
+    async def _is_listed(self, exchange: Exchange, snapshot: Snapshot, caller: Caller) -> bool:
+        """Answer with the models of the caller's routes; False: only the provider can tell, or nobody may."""
+        if self.catalog.trial is not None:
+            offload = self.attempts.delivery.offload
+            snapshot = await self.catalog.trial.choose(snapshot, exchange, Request(b""), offload)
+        subject = Subject(
+            caller.app, caller.key_name, caller.user, "", "/models", exchange.inbound.head.fields, caller.groups
+        )
+        listing = list_models(snapshot, subject)
+        if listing is None:
+            return False
+        exchange.answer_json(listing)
+        return True
 
     async def _read(self, exchange: Exchange) -> Request | Problem:
         """Read what routing needs of the body; large bodies are parsed in a worker thread."""
@@ -257,7 +273,8 @@ class Relay:
         caller = self.callers.identify(head)
         if caller is None:
             return None if self.callers.may_learn(head) else problem(Code.INVALID_API_KEY)
-        return self._spent(snapshot, caller.app)
+        # Which of two revisions will decide it is not known from the head alone.
+        return self._spent(snapshot, caller.app) if self.catalog.trial is None else None
 
     def _spent(self, snapshot: Snapshot, app: str) -> Problem | None:
         """Refuse ahead when no route of the app has a provider left with budget for one more request."""
@@ -311,18 +328,6 @@ class _Nowhere:
 
 
 _NOWHERE = _Nowhere()
-
-
-def _is_listed(exchange: Exchange, snapshot: Snapshot, caller: Caller) -> bool:
-    """Answer with the models of the caller's routes; False: only the provider can tell, or nobody may."""
-    subject = Subject(
-        caller.app, caller.key_name, caller.user, "", "/models", exchange.inbound.head.fields, caller.groups
-    )
-    listing = list_models(snapshot, subject)
-    if listing is None:
-        return False
-    exchange.answer_json(listing)
-    return True
 
 
 def _no_route(answer: NoRoute, model: str | None) -> Problem:

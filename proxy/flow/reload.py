@@ -38,3 +38,9 @@ def put_in_force(snapshot: Snapshot, catalog: Catalog, budgets: Budgets, fleet: 
     budgets.apply(snapshot.policies.budgets)
     fleet.apply(sorted(snapshot.deployments()))
     catalog.accept(snapshot)
+
+
+def put_beside(canary: Snapshot, stable: Snapshot, budgets: Budgets, fleet: Fleet) -> None:
+    """Let the owners of live state know a canary's rules and deployments as well as those in force."""
+    budgets.apply(stable.policies.budgets, canary.policies.budgets)
+    fleet.apply(sorted(stable.deployments() | canary.deployments()))

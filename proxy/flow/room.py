@@ -135,7 +135,7 @@ class Room:
 
 def target_of(plan: Plan, deployment: Deployment) -> str:
     """Return ``provider:model`` as the provider's own limits see it."""
-    return deployment.name if deployment.model is not None else f"{deployment.provider}:{plan.request.model or ''}"
+    return deployment.dialled if deployment.model is not None else f"{deployment.provider}:{plan.request.model or ''}"
 
 
 def who_of(plan: Plan, deployment: Deployment) -> Who:

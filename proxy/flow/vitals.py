@@ -22,6 +22,7 @@ from proxy.flow.free_checks import FreeChecks
 from proxy.flow.heartbeat import TOLD_FROM_S, Heartbeat
 from proxy.flow.outbox import Outbox
 from proxy.flow.pricing import Pricing
+from proxy.flow.rollouts import Rollouts
 
 _WORSE = {"ok": 0, "degraded": 1, "failed": 2}
 
@@ -57,6 +58,7 @@ class Vitals:
         """Why the newest policy text was refused; empty when it is in force."""
         self.unusable: dict[str, str] = {}
         """Provider -> why it cannot be used (an unset key)."""
+        self.rollouts: Rollouts | None = None
         self.pricing: Pricing | None = None
         self.budget_store: BudgetStore | None = None
         """The store that shared budgets are kept in; None: they are counted in process."""
@@ -145,8 +147,7 @@ class Vitals:
         if snapshot is None:
             rows["policy"] = self._row("policy", "failed", self.policy_trouble or "no policy loaded")
         else:
-            state = "degraded" if self.policy_trouble else "ok"
-            rows["policy"] = self._row("policy", state, self.policy_trouble, revision=snapshot.revision)
+            rows["policy"] = self._policy_row(snapshot)
         outbox = self._outbox.state()
         spool = outbox.spool
         rows["spool"] = self._row(
@@ -174,6 +175,13 @@ class Vitals:
         for name in self._catalog.providers:
             rows[f"provider:{name}"] = self._provider_row(name, by_provider.get(name, []))
         return rows
+
+    def _policy_row(self, snapshot: Snapshot) -> dict[str, Any]:
+        rollouts = self.rollouts
+        taken_back = "" if rollouts is None else rollouts.trouble
+        reason = "; ".join(filter(None, (self.policy_trouble, taken_back)))
+        more = {} if rollouts is None or rollouts.canary is None else {"rollout": rollouts.document()}
+        return self._row("policy", "degraded" if reason else "ok", reason, revision=snapshot.revision, **more)
 
     def _budget_store_row(self) -> dict[str, Any]:
         store = self.budget_store

@@ -1,7 +1,7 @@
 """Every revision of the policies that was put in force: its texts, its cases, when, by whom and why.
 
-Owns one folder of bounded size: a file per revision, and the pin that keeps an older revision in force until the policy
-folder changes. Knows no meaning of a policy. Any failure of the disk is an OSError; a file that is damaged counts as absent.
+Owns one folder of bounded size: a file per revision, the pin that keeps an older revision in force until the policy
+folder changes, and the rollout under way. Knows no meaning of a policy. Any failure of the disk is an OSError; a file that is damaged counts as absent.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from proxy.core.policy.revisions import Activation, Kept, Pin, Texts
+from proxy.core.policy.revisions import Activation, Kept, Pin, Step, Texts
+from proxy.core.policy.rollout import Remembered, remembered_from
 
 MAX_REVISIONS: Final = 50
 _MAX_TIMES: Final = 20
 _NAME = re.compile(r"[0-9a-f]{12}\Z")
 _PIN: Final = "pin"
 _NOTE: Final = "note"
+_ROLLOUT: Final = "rollout"
 
 
 class PolicyHistory:
@@ -40,16 +42,39 @@ class PolicyHistory:
         """
         note = self._read(_NOTE)
         if note.get("revision") == revision:
-            at = Activation(at.at_ms, str(note.get("by", "")), str(note.get("why", "")))
+            at = Activation(at.at_ms, str(note.get("by", "")), str(note.get("why", "")), at.step)
             self._remove(_NOTE)
         last = next(iter(self.all()), None)
         known = self.find(revision)
         times = known.times if known is not None else ()
-        if last is None or last.revision != revision or not times:
+        if last is None or last.revision != revision or not times or times[-1].step is not at.step:
             times = (*times, at)[-_MAX_TIMES:]
         self._write(revision, asdict(Kept(revision, _plain(files), _plain(cases), times)))
         for old in self.all()[self._max_revisions :]:
             self._remove(old.revision)
+
+    def note(self, revision: str, at: Activation) -> None:
+        """Write down what became of a kept revision. Raises OSError."""
+        known = self.find(revision)
+        if known is not None:
+            times = (*known.times, at)[-_MAX_TIMES:]
+            self._write(revision, asdict(Kept(revision, known.files, known.cases, times)))
+
+    def last_whole(self) -> str | None:
+        """Return the revision that was put in force for everybody last."""
+        found = [(t.at_ms, kept.revision) for kept in self.all() for t in kept.times if t.step is Step.IN_FORCE]
+        return max(found)[1] if found else None
+
+    def keep_rollout(self, rollout: Remembered | None) -> None:
+        """Remember a rollout over a restart; None: forget it. Raises OSError."""
+        if rollout is None:
+            self._remove(_ROLLOUT)
+        else:
+            self._write(_ROLLOUT, rollout.document())
+
+    def rollout(self) -> Remembered | None:
+        """Return the rollout that is remembered."""
+        return remembered_from(self._read(_ROLLOUT))
 
     def all(self) -> list[Kept]:
         """Return every kept revision, the one put in force last first."""
@@ -70,7 +95,7 @@ class PolicyHistory:
                 str(plain["revision"]),
                 tuple((str(name), str(text)) for name, text in plain["files"]),
                 tuple((str(name), str(text)) for name, text in plain["cases"]),
-                tuple(Activation(int(t["at_ms"]), str(t["by"]), str(t["why"])) for t in plain["times"]) or _refuse(),
+                tuple(_activation(time) for time in plain["times"]) or _refuse(),
             )
         except (KeyError, TypeError, ValueError):
             return None
@@ -165,6 +190,11 @@ def _write_synced(path: Path, text: str, mode: int) -> None:
 
 def _plain(files: Sequence[tuple[str, str]]) -> Texts:
     return tuple(sorted((name.rsplit("/", 1)[-1], text) for name, text in files))
+
+
+def _activation(plain: dict[str, Any]) -> Activation:
+    step = Step(plain.get("step", Step.IN_FORCE))
+    return Activation(int(plain["at_ms"]), str(plain["by"]), str(plain["why"]), step)
 
 
 def _refuse() -> tuple[Activation, ...]:

@@ -21,6 +21,8 @@ _LEVELS = dict.fromkeys(
         "members_exceed_max",
         "budget_slots_lost",
         "policy_case_failed",
+        "policy_taken_back",
+        "policy_base_refused",
     ),
     logging.WARNING,
 )

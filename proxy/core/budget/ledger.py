@@ -18,12 +18,13 @@ from typing import NamedTuple
 
 from proxy.core.budget.calendar import CalendarCounter
 from proxy.core.budget.dimensions import UNITS, Dimension, Unit
-from proxy.core.budget.window import SlotCounter, WindowCounter
+from proxy.core.budget.limit_view import LimitView
+from proxy.core.budget.window import SlotCounter, SlotView, WindowCounter
 
 SLOT_WAIT_S = 1.0
 """What a caller is told when only slots are missing: nobody knows when a running exchange will end."""
 
-Counter = WindowCounter | CalendarCounter
+Counter = WindowCounter | CalendarCounter | LimitView
 
 
 class Amounts(NamedTuple):
@@ -142,7 +143,8 @@ class Ledger:
             pairs += zip(account.tokens, charges, strict=True)
             pairs += zip((counter for counter, _ in account.apart), one.apart, strict=True)
             for counter, amount in pairs:
-                sums[id(counter)] = sums.get(id(counter), 0) + amount
+                owner = id(counter.base if isinstance(counter, LimitView | SlotView) else counter)
+                sums[owner] = sums.get(owner, 0) + amount
         return sums
 
     def acquire(

@@ -148,3 +148,22 @@ class SlotCounter:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
+
+
+class SlotView(SlotCounter):
+    """Another limit on the slots of a counter: what is taken through either is taken from both."""
+
+    __slots__ = ("base",)
+
+    def __init__(self, base: SlotCounter, limit: int) -> None:
+        self.base = base
+        self.limit = limit
+
+    @property
+    def used(self) -> int:
+        """Slots that are taken."""
+        return self.base.used
+
+    @used.setter
+    def used(self, value: int) -> None:
+        self.base.used = value

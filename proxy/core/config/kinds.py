@@ -1,10 +1,11 @@
-"""The kinds of single value a key may take: text, true/false, number, duration, size, one of a few words.
+"""The kinds of single value a key may take: text, true/false, number, duration, size, percentage, one of a few words.
 
 Owns how each is read and what to say when it is wrong. ``schema`` has maps and lists.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ from proxy.core.config import units
 from proxy.core.config.problem import error
 from proxy.core.config.schema import Kind, Problems, closest, scalar, wrong_type
 from proxy.core.config.yaml_text import BAD, Bad, Node
+
+_PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]{1,4})?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +158,42 @@ def duration(minimum: str, maximum: str) -> Quantity:
 def size(minimum: str, maximum: str) -> Quantity:
     """A size such as ``32MiB``; read as int bytes."""
     return Quantity("a size such as 64KiB, 32MiB or 1GiB", units.parse_size, minimum, maximum, "MiB")
+
+
+@dataclass(frozen=True, eq=False)
+class Percent(Kind):
+    """A share written with its sign, such as ``10%``, within limits (inclusive, in per cent); read as 0 to 1."""
+
+    minimum: float
+    maximum: float
+    hint: str = ""
+    """What to do instead where the limits are passed."""
+
+    what = "a percentage such as 10%"
+
+    def read(self, node: Node, path: str, problems: Problems) -> float | Bad:
+        """Return the share."""
+        found = scalar(node, path, problems, self.what)
+        if found is None:
+            return BAD
+        text = found.text.strip()
+        digits = text.removesuffix("%").rstrip()
+        if isinstance(found.value, bool) or _PERCENT.fullmatch(digits) is None:
+            wrong_type(node, path, problems, self.what)
+            return BAD
+        if digits == text:
+            told = f"`{path}` has no unit: expects {self.what}, got {found.text}"
+            problems.append(error(node.mark, "missing-unit", told, f"write `{digits}%` if you mean that"))
+            return BAD
+        if not self.minimum <= float(digits) <= self.maximum:
+            told = f"`{path}` must be from {self.minimum:g}% to {self.maximum:g}%, got {found.text}"
+            problems.append(error(node.mark, "out-of-range", told, self.hint))
+            return BAD
+        return float(digits) / 100.0
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return a string of digits and the sign."""
+        return {"type": "string", "pattern": r"^[0-9]{1,3}(\.[0-9]{1,4})?\s*%$"}
 
 
 @dataclass(frozen=True, eq=False)

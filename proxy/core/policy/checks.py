@@ -20,6 +20,7 @@ from proxy.core.policy.globs import is_glob, may_overlap
 from proxy.core.policy.model import FirstTokenFor, Rescue, RouteRequirement
 from proxy.core.policy.patterns import allows_everything, why_refused
 from proxy.core.policy.policy_table import COMPONENTS
+from proxy.core.policy.rollout_table import check_rollout
 from proxy.core.policy.taking import Owner, check_taking, is_for_routes, routes_for
 from proxy.core.redaction.detect import OPT_IN_KINDS
 from proxy.core.routing.overrides import OnFailure
@@ -60,6 +61,7 @@ def check_policy(
     check_access(top, routes, settings, problems)
     _check_readiness(top, named, settings, problems)
     _check_content(top["audit"], settings, problems)
+    problems += check_rollout(top, settings)
     is_empty = top.is_good("routes") and not len(top["routes"]) and not is_for_routes(top)
     if is_empty and settings.default_provider is None:
         text = "the policy has no routes and config.yaml no `default_provider`: every request would be refused"

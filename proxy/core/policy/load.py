@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from proxy.core.config.problem import Mark, Problem, error, has_errors, in_order
 from proxy.core.config.schema import Section
 from proxy.core.config.settings import Settings
-from proxy.core.config.yaml_text import canonical
+from proxy.core.config.yaml_text import Node, canonical
 from proxy.core.policy.access_checks import may_ask
 from proxy.core.policy.applies import Applies, may_tie
 from proxy.core.policy.checks import check_policy
@@ -23,6 +23,7 @@ from proxy.core.policy.layers import layered
 from proxy.core.policy.model import Policy
 from proxy.core.policy.policy_set import PolicySet
 from proxy.core.policy.policy_table import POLICY
+from proxy.core.policy.rollout_table import agree_on_rollout
 from proxy.core.policy.taking import is_readable, owners_of, routes_for
 
 
@@ -53,7 +54,7 @@ def parse_policies(
         top = POLICY.read(node, "", problems)
         if isinstance(top, Section):
             tops.append((name, top))
-            meanings.append(canonical(node))
+            meanings.append(_meaning(node))
     owners = owners_of([top for _, top in tops], settings)
     for _, top in tops:
         problems += check_policy(top, settings, known_types, everyday, owners)
@@ -65,6 +66,8 @@ def parse_policies(
         text = "there is no policy"
         problems.append(error(Mark(str(settings.policies)), "no-policy", text, "add a file such as default.yaml"))
     problems += _across_files(tops)
+    rollout, differing = agree_on_rollout(tops)
+    problems += differing
     if has_errors(problems):
         return PolicyResult(None, in_order(problems))
     revision = revision_of(meanings)
@@ -79,7 +82,13 @@ def parse_policies(
         )
         for name, top in tops
     ]
-    return PolicyResult(PolicySet(_most_specific_first(policies), revision), in_order(problems))
+    return PolicyResult(PolicySet(_most_specific_first(policies), revision, rollout), in_order(problems))
+
+
+def _meaning(node: Node) -> object:
+    """Return what a policy means: how it comes into force (``rollout``) is no part of it, so that a share may change."""
+    plain = canonical(node)
+    return {key: value for key, value in plain.items() if key != "rollout"} if isinstance(plain, dict) else plain
 
 
 def revision_of(meanings: list[object]) -> str:

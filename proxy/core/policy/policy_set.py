@@ -26,6 +26,7 @@ from proxy.core.policy.model import (
     RouteMatch,
     RoutePlan,
 )
+from proxy.core.policy.rollout import RolloutPlan
 
 _MAX_CACHED = 4096
 _MAX_CACHED_CHARS = 512
@@ -123,13 +124,16 @@ class PolicySet:
         "policies",
         "readiness",
         "revision",
+        "rollout",
     )
 
-    def __init__(self, policies: tuple[Policy, ...], revision: str) -> None:
+    def __init__(self, policies: tuple[Policy, ...], revision: str, rollout: RolloutPlan | None = None) -> None:
         """Compile the tables. ``policies`` are ordered: the most specific app pattern first."""
         self.policies = policies
+        self.rollout = rollout
+        """How they come into force; None: for everybody at once."""
         self.revision = revision
-        """12 hex digits: SHA-256 over what the policies mean, so that comments and layout do not change it."""
+        """12 hex digits: SHA-256 over what the policies mean, so that comments, layout and `rollout` do not change it."""
         self.budgets: tuple[BudgetRule, ...] = tuple(rule for policy in policies for rule in policy.budgets)
         self.readiness = _joined([policy.readiness for policy in policies])
         """What all policies together ask for; the longest settle time."""

@@ -18,12 +18,13 @@ from proxy.core.config.schema import Items, Key, Kind, ListOf, MapOf, Problems, 
 from proxy.core.config.texts import parse_model, parse_name
 from proxy.core.config.yaml_text import BAD, Bad, Map, Node
 from proxy.core.policy.access_table import ACCESS
-from proxy.core.policy.budget_table import BUDGET, NOT_YET, parse_app
+from proxy.core.policy.budget_table import BUDGET, parse_app
 from proxy.core.policy.custom_types import TYPES_KEY, parse_type
 from proxy.core.policy.faults import SYNTAX, parse_fault
 from proxy.core.policy.fitness_keys import FITNESS_KEYS, ON_FAILURE_KEY, REGIONS_KEY
 from proxy.core.policy.model import BrokenStream, FirstTokenFor, Priority, Rescue, RouteRequirement, ShareBy
 from proxy.core.policy.paths import parse_path
+from proxy.core.policy.rollout_table import ROLLOUT_KEY
 from proxy.terms.redaction import Action, FileTypes, Placeholders, StreamMode, Unscanned
 
 COMPONENTS = ("policy", "spool", "audit_store")
@@ -526,7 +527,7 @@ POLICY = Table(
         ),
         Key("audit", _AUDIT, "What the record must hold.", "{}", "{required: true}"),
         Key("readiness", _READINESS, "What has to be well for /readyz.", "{}", "{require: [policy, spool]}"),
+        ROLLOUT_KEY,
     ),
-    later=dict.fromkeys(("rollout",), NOT_YET),
     homes=dict.fromkeys(("shadow", "providers", "server", "callers", "log", "default_provider"), "config.yaml"),
 )

@@ -6,7 +6,20 @@ Owns the shapes that the folder of kept revisions and the admin API share. Knows
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
+
+
+class Step(StrEnum):
+    """What a revision became at some time."""
+
+    IN_FORCE = "in force"
+    CANARY = "canary"
+    """In force for a share of the exchanges (``rollout``)."""
+    TAKEN_BACK = "taken back"
+    REPLACED = "replaced"
+    """It was a canary, and other texts came."""
+
 
 Texts = tuple[tuple[str, str], ...]
 """File name (without folder) and text, sorted by name."""
@@ -14,12 +27,14 @@ Texts = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """One time that a revision was put in force; ``at_ms`` is Unix time."""
+    """One time that a revision was put in force, or was not any more; ``at_ms`` is Unix time."""
 
     at_ms: int
     by: str
-    """``folder`` for an edit that nobody announced, else the name of a person or an admin token."""
+    """``folder`` for an edit that nobody announced, ``rollout`` for what its figures brought about, else the name of a
+    person or an admin token."""
     why: str
+    step: Step = Step.IN_FORCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +46,11 @@ class Kept:
     cases: Texts
     times: tuple[Activation, ...]
 
+    @property
+    def was_whole(self) -> bool:
+        """True when it was in force for everybody at some time."""
+        return any(time.step is Step.IN_FORCE for time in self.times)
+
     def summary(self) -> dict[str, Any]:
         """Return what a list of revisions shows."""
         last = self.times[-1]
@@ -39,6 +59,7 @@ class Kept:
             "at_ms": last.at_ms,
             "by": last.by,
             "why": last.why,
+            "step": last.step.value,
             "times": len(self.times),
             "files": [name for name, _ in self.files],
             "cases": [name for name, _ in self.cases],

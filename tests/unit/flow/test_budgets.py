@@ -273,3 +273,82 @@ def test_many_generations_of_routes_do_not_pile_up_and_keep_their_sums() -> None
 
     assert isinstance(budgets.reserve(rules, "groq", 0, 0.0, "second"), Granted)
     assert isinstance(budgets.reserve(rules, "groq", 0, 0.0, "third"), Denied)
+
+
+# --- a canary beside the rules in force
+
+
+def beside(
+    limit: int, canary_limit: int, **words: object
+) -> tuple[Budgets, tuple[BudgetRule, ...], tuple[BudgetRule, ...]]:
+    """Return budgets with a rule in force and a canary's rule of the same id."""
+    rules = (budget_rule("p/x", None, requests_per_day=limit, concurrent=limit, **words),)
+    canary = (budget_rule("p/x", None, requests_per_day=canary_limit, concurrent=canary_limit, **words),)
+    budgets = Budgets()
+    budgets.apply(rules)
+    budgets.reserve(rules, "groq", 1, 0.0, "before")
+    budgets.apply(rules, canary)
+    return budgets, rules, canary
+
+
+def test_two_revisions_hold_one_sum_against_their_own_limits() -> None:
+    """What one of them admits is used for the other as well; neither begins anew."""
+    budgets, rules, canary = beside(5, 3)
+
+    assert isinstance(budgets.reserve(canary, "groq", 1, 1.0, "a"), Granted)
+    assert isinstance(budgets.reserve(rules, "groq", 1, 1.0, "b"), Granted)
+    denied = budgets.reserve(canary, "groq", 1, 1.0, "c")
+    assert isinstance(denied, Denied)
+    assert (3, "p/x") == (denied.limit, denied.budget_id)
+    assert isinstance(budgets.reserve(rules, "groq", 1, 1.0, "d"), Granted)
+    assert {"p/x requests_per_day": 4, "p/x concurrent": 4} == used(budgets, 1.0)
+    assert {("p/x", (), Dimension.REQUESTS_PER_DAY): 4, ("p/x", (), Dimension.CONCURRENT): 4} == budgets.held()
+
+
+@pytest.mark.parametrize("promote", [True, False])
+def test_what_a_canary_holds_is_settled_after_its_end(promote: bool) -> None:
+    """Exchanges outlive the rollout; what they hand back goes to the same sum."""
+    budgets, rules, canary = beside(5, 9)
+    held = [budgets.reserve(canary, "groq", 1, 1.0, name) for name in "ab"]
+    budgets.apply(canary if promote else rules)
+    for verdict in held:
+        assert isinstance(verdict, Granted)
+        budgets.cancel(verdict.reservation, 2.0)
+
+    assert {"p/x requests_per_day": 1, "p/x concurrent": 1} == used(budgets, 2.0)
+    granted = budgets.reserve(rules, "groq", 1, 2.0, "after")
+    assert isinstance(granted, Granted)
+    assert (9 if promote else 5) == granted.limit_requests
+
+
+def test_wait_of_a_canary_is_by_its_own_limit() -> None:
+    """The counter in force keeps its limit while it is asked for another."""
+    rules = (budget_rule("p/x", None, requests_per_minute=100),)
+    canary = (budget_rule("p/x", None, requests_per_minute=1),)
+    budgets = Budgets()
+    budgets.apply(rules, canary)
+    budgets.reserve(canary, "groq", 1, 0.5, "a")
+    denied = budgets.reserve(canary, "groq", 1, 1.5, "b")
+
+    assert isinstance(denied, Denied)
+    assert 59.0 < denied.retry_after_s <= 61.0
+    granted = budgets.reserve(rules, "groq", 1, 1.5, "c")
+    assert isinstance(granted, Granted)
+    assert (100, 98) == (granted.limit_requests, granted.remaining_requests)
+
+
+def test_a_limit_that_only_the_canary_has_begins_with_it() -> None:
+    """And one counted apart has counters of its own."""
+    rules = (budget_rule("p/x", None, requests_per_day=9),)
+    canary = (budget_rule("p/x", None, requests_per_day=9, concurrent=1), budget_rule("p/y", None, requests_per_day=1))
+    budgets = Budgets()
+    budgets.apply(rules, canary)
+    budgets.reserve(rules, "groq", 1, 0.0, "a")
+
+    assert isinstance(budgets.reserve(canary, "groq", 1, 0.0, "b"), Granted)
+    denied = budgets.reserve(canary, "groq", 1, 0.0, "c")
+    assert isinstance(denied, Denied)
+    assert isinstance(budgets.reserve(rules, "groq", 1, 0.0, "d"), Granted)
+    budgets.apply(canary)
+    assert 3 == used(budgets)["p/x requests_per_day"]
+    assert 1 == used(budgets)["p/y requests_per_day"]

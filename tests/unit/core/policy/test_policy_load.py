@@ -41,6 +41,7 @@ from proxy.core.policy.model import (
     WhenExhausted,
 )
 from proxy.core.policy.policy_table import POLICY
+from proxy.core.policy.rollout import RolloutPlan
 from proxy.core.routing.overrides import OnFailure
 from proxy.terms.outcomes import Outcome
 from proxy.terms.redaction import (
@@ -305,7 +306,15 @@ BAD_FILES = [
     (HEAD, 1, 1, "no-route", "add a route"),
     (GOOD + "mode: observ\n", 4, 7, "unknown-value", "did you mean `observe`?"),
     (GOOD + "extends: base\n", 4, 1, "unknown-base", "no file has `base`"),
-    (GOOD + "rollout: {}\n", 4, 1, "unsupported", "delete it"),
+    (GOOD + "rollout: {}\n", 4, 10, "missing-key", "share: [5%, 25%, 50%]"),
+    (GOOD + "rollout: 0%\n", 4, 10, "out-of-range", "0 % tries nothing"),
+    (GOOD + "rollout: 100%\n", 4, 10, "out-of-range", "leave `rollout` out"),
+    (GOOD + "rollout: 10\n", 4, 10, "missing-unit", "write `10%`"),
+    (GOOD + "rollout: {share: ten%}\n", 4, 18, "wrong-type", ""),
+    (GOOD + "rollout: [5%, 5%]\n", 4, 15, "rollout-order", "greater"),
+    (GOOD + "rollout: {share: 10%, errors: 2%}\n", 4, 23, "unknown-key", "it belongs in `rollout.take_back`"),
+    (GOOD + "rollout: {share: 10%, take_back: {errors: 100%}}\n", 4, 43, "out-of-range", ""),
+    (GOOD + "rollout: {share: 10%, by: key}\n", 4, 27, "unknown-value", ""),
     (GOOD + "shadow: {}\n", 4, 1, "unknown-key", "it belongs in `config.yaml`"),
     (GOOD + "providers: {}\n", 4, 1, "unknown-key", "it belongs in `config.yaml`"),
     (GOOD.replace("policy: p", "policy: P"), 2, 9, "bad-value", "lower-case"),
@@ -447,6 +456,7 @@ LINTS = [
     (GOOD + "budgets: [{provider: openai, requests_per_minute: 9, requests_per_hour: 9}]\n", 4, 51, "no-effect"),
     (GOOD + "budgets: [{provider: openai, requests_per_minute: 9, requests_per_hour: 999}]\n", 4, 73, "no-effect"),
     (R + "{match: {models: [a]}, chain: [{provider: openai}], max_attempts: 9}\n", 4, 71, "no-effect"),
+    (GOOD + "rollout: {share: 1%, watch: 5s}\n", 4, 29, "rollout-sample"),
     (R + "{match: {models: [a]}, chain: [{provider: openai, model: b}, {provider: groq}]}\n", 4, 66, "unset-model"),
 ]  # fmt: skip
 
@@ -480,6 +490,37 @@ def test_two_policies_of_one_name_are_refused() -> None:
     other = GOOD.replace("policy: p", "policy: p\napplies_to: {apps: [shop]}")
 
     assert [("p1.yaml", 2, "duplicate-name")] == [(p.file, p.line, p.code) for p in load(GOOD, other).problems]
+
+
+def test_files_that_differ_in_their_rollout_are_refused() -> None:
+    """A revision comes into force in one way; a file that says nothing follows."""
+    other = GOOD.replace("policy: p", "policy: q\napplies_to: {apps: [shop]}")
+    third = GOOD.replace("policy: p", "policy: r\napplies_to: {apps: [desk]}")
+    differing = load(GOOD + "rollout: 10%\n", other + "rollout: {share: 10%, by: app}\n", third)
+    agreed = load(GOOD + "rollout: 10%\n", other + "rollout: {share: 10%}\n", third).policies
+
+    assert [("p1.yaml", 5, 10, "rollout-differs")] == [(p.file, p.line, p.column, p.code) for p in differing.problems]
+    assert agreed is not None
+    assert agreed.rollout == RolloutPlan((0.1,))
+
+
+def test_rollout_is_no_part_of_the_revision() -> None:
+    """The same policies are the same revision, however they come into force: a share may grow, or the key may go."""
+    plain, some, more = (load(GOOD + text).policies for text in ("", "rollout: 10%\n", "rollout: 25%\n"))
+
+    assert plain is not None
+    assert some is not None
+    assert more is not None
+    assert plain.revision == some.revision == more.revision
+    assert (None, True) == (plain.rollout, some.rollout != more.rollout)
+
+
+def test_share_of_one_app_is_told() -> None:
+    """With a single app, a tenth of the apps is all of it or none."""
+    keys = f"callers: [{{name: one, sha256: '{'a' * 64}', app: shop}}]\n"
+    result = load(GOOD + "rollout: {share: 10%, by: app}\n", more=keys)
+
+    assert [(4, 27, "rollout-coarse")] == [(p.line, p.column, p.code) for p in result.problems]
 
 
 def test_problems_of_all_files_are_told_at_once() -> None:
