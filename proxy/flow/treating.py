@@ -24,6 +24,10 @@ UNREAD: Final = "response_unscanned"
 """The note of an answer that policy wanted counted and that could not be read."""
 
 
+_CITING: Final = (b"_search", b"-search", b':online"', b'"plugins"')
+"""What tools, models and switches that search are called at the providers known; a false alarm only costs time."""
+
+
 def must_treat(exchange: Exchange, route: Route) -> bool:
     """True when an answer may not be passed on unread: something has to be put back, or taken out."""
     if exchange.vault is not None and not exchange.vault.is_empty:
@@ -96,9 +100,14 @@ def transforms_for(exchange: Exchange, route: Route, asked: str | None) -> tuple
     if marks is not None:
         transforms.append(StreamRestorer(vault or Vault(), exchange.dialect, marks))
     elif vault is not None and not vault.is_empty:
-        transforms.append(StreamRestorer(vault, exchange.dialect))
+        transforms.append(StreamRestorer(vault, exchange.dialect, keeps_places=_may_cite(exchange.inbound.body)))
     if asked is not None:
         transforms.append(ModelRenamer(asked))
     if exchange.hides_usage:
         transforms.append(UsageHider())
     return tuple(transforms)
+
+
+def _may_cite(body: object) -> bool:
+    """Tell whether a request looks like one whose answer points into its own text: searches of the web and of files do."""
+    return type(body) is bytes and any(sign in body for sign in _CITING)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.raw_provider import RawProvider, raw_provider
-from tests.support.wire import Message, Sidecar, request, sidecar_for
+from tests.support.wire import Message, Sidecar, chat, request, sidecar_for, stream_text
 
 pytestmark = pytest.mark.integration
 
@@ -181,3 +181,23 @@ def test_broken_event_that_comes_alone_in_mid_stream_never_reaches_the_caller(
     assert broken not in answer.body
     assert "upstream_bad_stream" == json.loads(answer.events[-1])["error"]["code"]
     assert ["one ", "two "] == [json.loads(event)["choices"][0]["delta"]["content"] for event in answer.events[:-1]]
+
+
+def test_streamed_citations_point_at_the_values_the_caller_gets(sidecar: Sidecar, provider: RawProvider) -> None:
+    """A search model counts characters of its own text, in which placeholders stand; most events hold none."""
+    deltas = [{"content": text} for text in ("Found it: ", "[EMAIL-1] is on ", "page two.")]
+    cited = {"annotations": [{"type": "url_citation", "url_citation": {"start_index": 10, "end_index": 19}}]}
+    events = [json.dumps({"choices": [{"index": 0, "delta": delta}]}) for delta in (*deltas, cited)]
+    events.append(json.dumps({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}))
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+    provider.answer(head, *(f"data: {event}\n\n".encode() for event in (*events, "[DONE]")), gap_s=0.02, closes=True)
+    answer = sidecar.ask(chat(f"Where is {EMAIL}?", stream=True, web_search_options={}))
+    notes = [
+        note["url_citation"]
+        for event in answer.events
+        if "annotations" in event
+        for note in json.loads(event)["choices"][0]["delta"]["annotations"]
+    ]
+
+    assert f"Found it: {EMAIL} is on page two." == stream_text(answer)
+    assert [{"start_index": 10, "end_index": 10 + len(EMAIL)}] == notes

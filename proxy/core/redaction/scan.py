@@ -287,6 +287,7 @@ class Scan:
         ):
             findings = self._detector.find(text)
             if findings:
+                findings = findings if self._takes_all else self._kept(text, findings)
                 self._note(parent, key, text, findings)
             return
         if not is_free and label in _NAMES and (label != "model" or not self._path) and _is_name(label, text):
@@ -303,14 +304,16 @@ class Scan:
                 return
         if _may_be_tag(text):
             self.bracketed.append(text)
-        edits = self._edits(text, "" if label in _CONTENT else label, is_json=label == "arguments")
-        if edits:
-            self.sites.append(Site(parent, key, text, (*self._path, key), edits))
+        is_json, label = label == "arguments", "" if label in _CONTENT else label
+        if text[:1] in _JSON_STARTS or "\\u00" in text:
+            edits = self._edits(text, label, is_json=is_json)
+            if edits:
+                self.sites.append(Site(parent, key, text, (*self._path, key), edits))
+        else:
+            self._note(parent, key, text, self._findings(text, label))
 
     def _note(self, parent: Any, key: Any, text: str, findings: list[Finding]) -> None:
-        """Note the findings of a text that is nothing but text, as most are."""
-        if not self._takes_all:
-            findings = self._kept(text, findings)
+        """Note the findings of a text that is read as it is written, as most are."""
         if findings:
             self.sites.append(Site.of_prose(parent, key, text, (*self._path, key), findings))
 
@@ -395,14 +398,13 @@ class Scan:
         ]
 
     def _found(self, text: str, label: str) -> list[Edit]:
+        return [_new(Edit, (f[0], f[1], f[2], text[f[0] : f[1]], 0, False, False)) for f in self._findings(text, label)]
+
+    def _findings(self, text: str, label: str) -> list[Finding]:
         """Return what is in a text, without what the policy does not look for or allows, or a stand-in of ours."""
         readable = without_lone_surrogates(text)
         findings = self._detector.find_labelled(readable, label) if label else self._detector.find(readable)
-        if not findings:
-            return []
-        if not self._takes_all or "[" in text:
-            findings = self._kept(text, findings)
-        return [_new(Edit, (f[0], f[1], f[2], text[f[0] : f[1]], 0, False, False)) for f in findings]
+        return findings if not findings or (self._takes_all and "[" not in text) else self._kept(text, findings)
 
     def _kept(self, text: str, findings: list[Finding]) -> list[Finding]:
         """Return the findings policy looks for and does not allow, and that are no stand-ins of ours."""

@@ -59,16 +59,30 @@ class StreamRestorer:
     __slots__ = ("_book", "_decoder", "_has_failed", "_is_quiet", "_is_restoring", "_may_pass", "_treatment", "_vault")
 
     def __init__(
-        self, vault: Vault, dialect: Dialect, marks: Marks | None = None, *, max_event_bytes: int = MAX_EVENT_BYTES
+        self,
+        vault: Vault,
+        dialect: Dialect,
+        marks: Marks | None = None,
+        *,
+        keeps_places: bool = False,
+        max_event_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
-        """``marks``: what policy does with new findings; None where it does not look at answers."""
+        """Begin with the stream.
+
+        Args:
+            vault: What is put back.
+            dialect: What the events are.
+            marks: What policy does with new findings; None where it does not look at answers.
+            keeps_places: The stream may point into its own text by offsets, so all of it is read, to correct them.
+            max_event_bytes: Larger events are refused.
+        """
         self._vault = vault
         self._treatment = Treatment(vault, marks)
         self._is_restoring = dialect is not Dialect.EMBEDDINGS
         self._has_failed = False
         self._decoder = EventDecoder(max_event_bytes)
         self._book = LaneBook(self._treatment)
-        self._may_pass = self._is_restoring and marks is None and not vault.needs_escaping
+        self._may_pass = self._is_restoring and marks is None and not (keeps_places or vault.needs_escaping)
         self._is_quiet = self._may_pass
         """No lane and no decoder holds anything, so events without a trace of a placeholder need no reading."""
 

@@ -344,6 +344,18 @@ def test_odd_events_pass_byte_for_byte(odd: bytes) -> None:
     assert odd == restored(vault_of("ana@x.com"), odd)
 
 
+def test_citations_move_with_text_that_came_events_before() -> None:
+    """Their offsets count from the beginning of the text, most of which held no placeholder."""
+    restorer = StreamRestorer(vault_of("ana@example.com"), Dialect.CHAT, keeps_places=True)
+    cited = [{"start_index": start, "end_index": end} for start, end in ((0, 5), (13, 22), (26, 30))]
+    stream = [chunk({"content": piece}) for piece in ("Hello world, ", "[EMAIL-1] is ", "here")]
+    read = documents(b"".join([restorer.feed(piece) for piece in (*stream, chunk({"annotations": cited}))]))
+
+    assert [(0, 5), (13, 28), (32, 36)] == [
+        (note["start_index"], note["end_index"]) for note in read[-1]["choices"][0]["delta"]["annotations"]
+    ]
+
+
 def test_members_that_come_complete_are_no_lanes() -> None:
     """A citation's title that ends in a bracket must not wait for the next one."""
     one = chunk({"content": "x", "annotations": [{"url_citation": {"title": "see ["}}]})
