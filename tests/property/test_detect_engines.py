@@ -49,7 +49,7 @@ def test_findings_are_disjoint_and_inside_the_text(text: str) -> None:
 @pytest.mark.parametrize(
     "piece",
     ["1", "1 ", "123 ", "12-", "123-45-", "@", "a@", "(", "+", "eyJ", "eyJhbGciOi.", "password ", "token=", "token1=", "cpf ", "A1", "::", "1.", "1:2:",
-     "-----BEGIN PRIVATE KEY-----", "x,y\n", "%41", "GB82 ", "://a:", "é", "sk-", "born 1990-01-01 ", "\u200b"],
+     "-----BEGIN PRIVATE KEY-----", "x,y\n", "%41", "GB82 ", "://a:", "é", "sk-", "born 1990-01-01 ", "\u200b", "пароль ", "a1b2c3d4 is my password "],
 )  # fmt: skip
 def test_hostile_text_costs_time_in_proportion_to_its_length(piece: str) -> None:
     """A prompt is the caller's to choose; none may hold the event loop for long."""

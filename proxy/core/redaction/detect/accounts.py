@@ -122,7 +122,7 @@ class Accounts:
     def _uuid(self, ctx: Context, start: int, end: int, value: bytes) -> None:
         if self._pix is None or not _V4_UUID.fullmatch(value):
             return
-        label = ctx.label(start)
+        label = ctx.label(start) or ctx.label_after(end)
         if label is not None and "BR_PIX_KEY" in label.kinds:
             ctx.add(start, end, "BR_PIX_KEY", self._pix.priority, LABELLED)
 
@@ -142,7 +142,7 @@ class Accounts:
         text = value.decode()
         if text.startswith("0x"):
             if value.lower() == value or value[2:].upper() == value[2:]:
-                label = ctx.label(start)
+                label = ctx.label(start) or ctx.label_after(end)
                 if label is None or "CRYPTO_WALLET" not in label.kinds:
                     return False
         elif not (bech32(text) if text[:3].lower() in ("bc1", "tb1", "ltc") else base58check(text)):

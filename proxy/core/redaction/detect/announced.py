@@ -9,16 +9,19 @@ from __future__ import annotations
 import re
 
 from proxy.core.redaction.detect.context import LABELLED, Context
+from proxy.core.redaction.detect.labels import NEGATIVE
 from proxy.core.redaction.detect.secrets import IssuerRules, has_entropy, is_placeholder, is_template
 
 _PASSWORDS = (
     "password passwd passphrase passcode passord pwd senha contrase\xf1a contrasena contrase?a clave mot_de_passe mdp passwort "
-    "kennwort wachtwoord has?o haslo l\xf6senord losenord salasana ?ifre sifre parola adgangskode pword passwrd"
+    "kennwort wachtwoord has?o haslo l\xf6senord losenord salasana parola_d'ordine ?ifre sifre parola adgangskode pword passwrd"
 )
 _TOKENS = (
     "api_key api_token apikey secret token credential authorization bearer access_key auth_key user_auth private_key encryption_key "
-    "signing_key account_key master_key service_key shared_key x-api-key client_srt access_id accessid accesskey chave cl\xe9_api "
-    "cl\xe9_d'api cle_api schl\xfcssel schluessel chiave jeton klucz_api api_sleutel sumologic"
+    "signing_key account_key master_key service_key shared_key secret_key secret_access_key x-api-key client_srt access_id accessid "
+    "accesskey chave cl\xe9_api cl\xe9_d'api cle_api cle_d'api cl\xe9_secr\xe8te cle_secrete schl\xfcssel schluessel chiave jeton jeton_d'acc\xe8s "
+    "jeton_d'acces jeton_d'api klucz_api klucz_dost?pu api_sleutel clave_api clave_de_api clave_secreta clave_de_acceso chave_de_api "
+    "chave_api chave_secreta chave_de_acesso token_de_acesso token_de_acceso token_de_api token_d'accesso token_d'acc\xe8s sumologic"
 )
 STEMS: dict[bytes, bool] = {}
 """Label stem in lower case, words joined by underscores -> True for a password."""
@@ -36,21 +39,32 @@ def _stem_pattern(stem: bytes) -> bytes:
 
 GENERIC_KEY = (
     rb"[A-Za-z0-9]_(?:key|KEY|login|LOGIN)\b|[a-z](?:Key|Login)\b|[._](?:key|login|LOGIN)[\"']? ?[:=?]|[?&;]sig="
-    rb"|[A-Za-z0-9]-(?:key|Key|KEY)[\"']? ?:|(?:\b|_)(?:pass|pw|PASS|PW)[\"'\])]{0,3} ?[:=]"
+    rb"|[A-Za-z0-9]-(?:key|Key|KEY)[\"']? ?:|(?:\b|_)(?:pass|pw|PASS|PW)[\"'\])*]{0,3} ?[:=>|]|_(?:pass|pw|PASS|PW)\b|[a-z]Pass\b"
 )
 """Names that end in "key": HEROKU_KEY, lokiKey, sonar.login."""
 LABEL_STEM = rb"(?i:" + b"|".join(_stem_pattern(s) for s in sorted(STEMS, key=lambda s: (-len(s), s))) + rb")"
 
+_VERB = rb"(?:\xe9|es|is|est|ist|are|to|lautet|e|\xe8|was|er|on|jest|este|je|wordt|ser\xe1|sera|of|olarak)"
+_WORD = rb"(?:\([^()\r\n]{1,20}\)|[A-Za-z\xc0-\xff?'./#\-]{1,14})"
 _VALUE_AT = re.compile(
     rb"(?P<tail>[A-Za-z0-9_.\-]{0,24})"
-    rb"(?P<sep>[\\\"'`\])*_]{0,8}[ \t\xa0]{0,8}(?:(?:=>|:{1,3}=|\?=|[:=>]|- |# |,(?= ?[\\\"']))[ \t\xa0]{0,8}(?:\r?\n[ \t]{1,8})?"
-    rb"|[\\\"']{0,3},?\s{1,24}[\\\"']{0,3}[vV]alue[\\\"']{0,3}[ \t]{0,2}[:=][ \t]{0,4}"
-    rb"|[\\\"']{1,3},[\\\"']{1,3}[vV]alue[\\\"']{1,3}:[ \t]{0,4}"
-    rb"|</[A-Za-z]{1,12}>\s{0,8}<[A-Za-z]{1,12}[^<>\s]{0,20}>|\r?\n"
-    rb"|(?: [A-Za-z]{1,12}){1,4} (?:to|is|as|para|zu|a|\xe9|es) "
-    rb"|[ \xa0](?:\xe9|es|is|est|ist|are|to|lautet|e|\xe8|was|:)[ \xa0]{1,2}|[ \xa0]{1,2}(?:value=)?))"
-    rb"(?P<quote>\\{0,4}[\"'`]|[fFbBrRuU]{1,2}[\"']|\*\*)?"
-    rb"(?P<scheme>(?i:bearer|basic|token|key|apikey|digest|x=)[ \xa0]{0,2})?"
+    rb"(?P<sep>[\\\"'`\])*_]{0,8}[ \t\xa0]{0,8}(?:"
+    rb"[\\\"']{0,3},?\s{1,24}[\\\"']{0,3}[vV]alue[\\\"']{0,3}[ \t]{0,2}[:=][ \t]{0,4}"
+    rb"|(?:[\\\"']{1,3})?(?:,[\\\"']{1,3}|: ?\{ ?[\\\"']{1,3})[vV]alue[\\\"']{1,3} ?: ?"
+    rb"|\??: ?[A-Za-z_.\[\]<>|]{2,24} ?= ?(?=\\{0,4}[\"'`])"
+    rb"|(?:=>|->|:{1,3}=|\?=|[:=>]|- |# |\| (?=[^|\r\n]{4,200}\|)|,(?= ?[\\\"']))(?:\*\*|__|</[A-Za-z]{1,8}>)?[ \t\xa0]{0,8}(?:(?:\r?\n[ \t]{0,8}){1,2}(?:- )?)?"
+    rb"|</[A-Za-z]{1,12}>\s{0,8}<[A-Za-z]{1,12}[^<>]{0,32}>|\r?\n"
+    rb"|(?: [A-Za-z]{1,12}){1,4} (?:to|is|as|para|zu|a|\xe9|es|ist|est|\xe8) "
+    rb"|(?<![:=,;])[ \xa0]" + _VERB + rb"(?: ?:)?[ \xa0]{1,2}"
+    rb"|(?<![:=,;])(?P<phrase>(?:(?<= )|[ _])"
+    + _WORD
+    + rb"(?: "
+    + _WORD
+    + rb"){0,2})\*?[ \xa0]?(?:[:=]|->|=>)(?:\*\*|__|</[A-Za-z]{1,8}>)?[ \t\xa0]{1,8}"
+    rb"|[ \t\xa0]{1,2}(?:value=)?))"
+    rb"(?:[\[({] ?(?=\\{0,4}[\"'])|\[(?=[^\]\s]{6,80}\]))?"
+    rb"(?P<quote>\\{0,4}[\"'`]|[fFbBrRuU]{1,2}[\"']|\*\*|\xab[ \xa0]?)?"
+    rb"(?P<scheme>(?i:(?:bearer|basic|token|key|apikey|digest)[ \xa0]{1,2}|x=))?"
     rb"(?P<value>[^\s\"'`<>=][^\s\"'`<>]{3,399})"
 )
 _NO_SECRET_NAME = re.compile(
@@ -62,23 +76,45 @@ _NO_SECRET_NAME = re.compile(
     rb"|version|expir\w*|provider|endpoint|less)s?$)"
 )
 """Names that hold the word of a secret and mean none: public keys, counts of tokens, where a secret lies."""
+_NO_SECRET_PHRASE = re.compile(
+    rb"(?i)\b(?:polic\w+|lengths?|expir\w+|reset\w*|hints?|links?|urls?|rules?|requirements?|must|should|can|may|will|changed?|updated?|created?"
+    rb"|attempts?|fields?|formats?|counts?|limits?|usage|used|types?|files?|paths?|versions?|ages?|since|dates?|times?|errors?|failed|invalid"
+    rb"|incorrect|min\w*|max\w*|status|managers?|generators?|hash\w*|rotation|endpoints?|providers?|budgets?|prices?|costs?|per|ids?|names?"
+    rb"|see|example|e\.g|page|section|chapter|step|issue|ticket)\b"
+)
+"""Words between the name of a secret and a colon after which something else is told: "password last changed:"."""
 _CODE = re.compile(
     rb"(?:[A-Za-z_]+(?:(?:\.|->|::)[A-Za-z_]+)+|os\.environ.*|process\.env.*|[A-Za-z_]\w*[(\[].*|[A-Z][A-Z_]+|https?://.*"
     rb"|function|return|string|String|null|None)[;,)]*"
 )
 _IS_NAME = re.compile(rb"[A-Za-z_.\-]+")
+_HAS_WORD = re.compile(rb"[A-Za-z\xc0-\xff]{2}")
+_LETTER_AND_DIGIT = re.compile(rb"[A-Za-z][^0-9]*[0-9]|[0-9][^A-Za-z]*[A-Za-z]")
 _SCHEMED = re.compile(rb"[ \xa0]{1,2}([^\s\"'`<>,;=]{12,400}={0,2})")
 _ASSIGNED = re.compile(rb"[A-Za-z_\-]{2,30}=[^=]")
+_WHERE_SECRETS_ARE_FOR = frozenset((NEGATIVE, "IP_ADDRESS", "PHONE", "CREDIT_CARD", "EMAIL"))
+"""Labels that also say what a secret opens: "password for the server:", "senha do cart\xe3o:"."""
+_LEADS = (b" ", b"(")
+_SAID = re.compile(
+    rb"(?<![^\s\"'`(])(?P<value>[^\s\"'`<>()]{8,128})[\"'`]?(?:(?P<paren> \()| (?:is|as|was|\xe9|es|ist|est|\xe8) (?:(?:the|la|le|il|o|a|el) )?"
+    rb"(?:my|your|his|her|our|their|meu|minha|seu|sua|mi|su|tu|mein|meine|dein|deine|mon|ma|votre|mio|mia|mijn) (?:[A-Za-z]{1,10} )?)\Z"
+)
+_CLOSES = re.compile(rb"[A-Za-z \xc0-\xff]{0,16}\)")
+_LOOK_BACK = 170
 _IS_KEY = re.compile(rb"[\"']?[ \t]{0,4}(?:=(?!=)|:)")
 _HEADER_END = re.compile(rb"[A-Za-z0-9_\-]{0,24}[\"'`]? {0,2}(?:[,;|\t)\n\r]|$)")
 _NEXT_FIELD = re.compile(rb",|[;&](?:$|[A-Za-z_][\w.\-]*=)")
 _HAS_FORM = re.compile(rb"eyJ[A-Za-z0-9_\-]{8,}\.eyJ")
 _TOKEN_CHARS = re.compile(rb"[A-Za-z0-9_\-.~+/=:%@#$!&*|^?]+")
 _NAME_BEFORE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
-_PIX = re.compile(rb"(?i)\bpix\b|_pix")
+_PIX = re.compile(rb"(?i)(?:\b|_)pix(?:\b|_|key)|[a-z]Pix|pixKey")
 _DIGITS = b"0123456789"
+_HEX = b"0123456789abcdefABCDEF-"
+"""Sixteen different characters at most: their entropy is lower by nature."""
 _REACH_BACK = 32
 _REACH = 460
+_LOCAL_REACH = 64
+"""A stream knows 96 characters to the left of a value; the whole name of its label must be among them."""
 _LONG = 64
 
 
@@ -95,6 +131,8 @@ class Announced:
         found = _VALUE_AT.match(ctx.data, end, end + _REACH)
         if _HEADER_END.match(ctx.data, end):
             ctx.orphans = ctx.header = True
+        if not ctx.local and ctx.data[start - 1 : start] in _LEADS:
+            self._said_before(ctx, start, end, of_password=of_password)
         if found is None:
             return end
         value = _unquoted(found)
@@ -108,38 +146,74 @@ class Announced:
             or (found["tail"][-2:].lower() == b"id" and len(found["tail"]) < 5)
             or is_template(value)
             or _CODE.fullmatch(value)
+            or not _may_announce(ctx, found, start)
+            or (_HAS_WORD.search(found["sep"]) and _names_another(ctx, end, at))
         ):
             return end
-        if _HAS_FORM.match(value) or (_PIX.search(found[0], 0, 40) and value.count(b"-") == 4):
+        if _HAS_FORM.match(value) or (value.count(b"-") == 4 and (_PIX.search(found[0], 0, 40) or _PIX.search(name))):
             return at
         if not of_password and value.translate(None, _DIGITS) == value:
             ctx.barren = at + len(value)
-            return end
-        explicit = bool(found["sep"].strip(b" \xa0")) or found["scheme"] is not None
+            return self._schemed(ctx, start, end, found.end("value")) or end
+        explicit = bool(found["sep"].strip(b" \t\xa0")) or found["scheme"] is not None
         stop = self._issuers(ctx, at)
         if not stop and of_password and is_password(value, explicit=explicit):
             ctx.add(at, at + len(value), "PASSWORD", 3, LABELLED)
             stop = at + len(value)
-        if not stop and not of_password and _is_token(value, explicit):
+        if not stop and not of_password and is_token(value, explicit):
             ctx.add(at, at + len(value), "API_KEY", 4, LABELLED, "LABELLED")
             stop = at + len(value)
         if not stop and not of_password and len(value) > _LONG:
             ctx.barren = at + len(value)
-        return stop or end
+        return stop or self._schemed(ctx, start, end, found.end("value")) or end
+
+    def _said_before(self, ctx: Context, start: int, end: int, *, of_password: bool) -> None:
+        """Report the value of "… is my password" and "… (token)"."""
+        found = _SAID.search(ctx.data, max(0, start - _LOOK_BACK), start)
+        if found is None or (found["paren"] and not _CLOSES.match(ctx.data, end)):
+            return
+        value: bytes = found["value"]
+        if is_template(value) or _CODE.fullmatch(value) or _HAS_FORM.match(value):
+            return
+        if of_password and len(value) < 65 and is_password(value, explicit=False):
+            ctx.add(*found.span("value"), "PASSWORD", 3, LABELLED)
+        elif not of_password and is_token(value, explicit=len(value) > 19):
+            ctx.add(*found.span("value"), "API_KEY", 4, LABELLED, "LABELLED")
 
     def _schemed(self, ctx: Context, start: int, end: int, at: int) -> int:
         """Judge the token behind a scheme of any name after "Authorization"; return its end, or 0."""
         if ctx.data[start:end].lower() != b"authorization":
             return 0
         found = _SCHEMED.match(ctx.data, at)
-        if found is None or is_template(found[1]) or not _is_token(found[1], explicit=True):
+        if found is None or is_template(found[1]) or not is_token(found[1], explicit=True):
             return 0
         ctx.add(*found.span(1), "API_KEY", 4, LABELLED, "LABELLED")
         return found.end()
 
 
+def _names_another(ctx: Context, end: int, at: int) -> bool:
+    """True where the words between name and value name another kind: "clave CURP:", "chave aleatoria:"."""
+    label = ctx.label(at)
+    return label is not None and label.distance < at - end and bool(label.kinds - _WHERE_SECRETS_ARE_FOR)
+
+
+def _may_announce(ctx: Context, found: re.Match[bytes], start: int) -> bool:
+    """False where the words between a name and its colon tell of something else, or a stream would no longer see the name."""
+    tail = found["tail"]
+    if not found["sep"].strip(b" \xa0") and tail[:1].islower() and tail != b"s":
+        return False
+    if ctx.local and (found.start("value") - start > _LOCAL_REACH or b"|" in found["sep"]):
+        return False
+    phrase = found["phrase"]
+    return phrase is None or (
+        _NO_SECRET_PHRASE.search(phrase) is None and _LETTER_AND_DIGIT.search(found["value"]) is not None
+    )
+
+
 def _is_another_key(ctx: Context, found: re.Match[bytes], value: bytes) -> bool:
     """True when what stands where a value would is the next key (``[credentials]``, line break, ``client_secret =``)."""
+    if b"\n" in found["sep"] and found["value"][-1:] in b":=":
+        return True
     if not ctx.local and _IS_NAME.fullmatch(value):  # a stream may not wait for the sign behind it
         return _IS_KEY.match(ctx.data, found.start("value") + len(value)) is not None
     return not found["sep"].strip(b" \xa0") and _ASSIGNED.match(value) is not None
@@ -163,7 +237,8 @@ def is_password(value: bytes, *, explicit: bool) -> bool:
     return digit and letter and (sign or mixed) and len(value) >= 7
 
 
-def _is_token(value: bytes, explicit: bool) -> bool:
+def is_token(value: bytes, explicit: bool) -> bool:
+    """True for what may be a token or key once a label (``explicit``: and a sign) stands before it."""
     if len(value) < 16 and not (
         explicit and len(value) >= 12 and sum([0x30 <= c <= 0x39 for c in value]) > 1 and _is_mixed(value)
     ):
@@ -172,7 +247,8 @@ def _is_token(value: bytes, explicit: bool) -> bool:
         return False
     if not any([0x30 <= c <= 0x39 for c in value]) or not any([chr(c).isalpha() for c in value]):
         return False
-    return _TOKEN_CHARS.fullmatch(value) is not None and has_entropy(value, 3.3 if len(value) > 15 else 3.2)
+    floor = 3.0 if len(value) > 31 and not value.translate(None, _HEX) else 3.3 if len(value) > 15 else 3.2
+    return _TOKEN_CHARS.fullmatch(value) is not None and has_entropy(value, floor)
 
 
 def _is_mixed(value: bytes) -> bool:
@@ -187,8 +263,10 @@ def _unquoted(found: re.Match[bytes]) -> bytes:
         value = value.split(b"**")[0]
     if b"\\" in value:
         value = value[: value.index(b"\\")]
-    if quote is None:
-        cut = _NEXT_FIELD.search(value, 1)
-        value = value[: cut.start()] if cut else value
-        value = value.rstrip(b".,;:)]}")
-    return value
+    return cut_value(value) if quote is None else value
+
+
+def cut_value(value: bytes) -> bytes:
+    """Return the part of an unquoted run that is the value: no next field, nothing that closes a sentence."""
+    cut = _NEXT_FIELD.search(value, 1)
+    return (value[: cut.start()] if cut else value).rstrip(b".,;:)]}")

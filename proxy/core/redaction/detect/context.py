@@ -16,7 +16,13 @@ STRONG, SOFT, LABELLED, WEAK = 0.95, 0.85, 0.9, 0.7
 
 _new = tuple.__new__  # makes a named tuple in half the time of its own constructor
 _IS_WORD = bytes(1 if chr(c).isalnum() or c == 0x5F else 0 for c in range(128)) + bytes(128)
-_ANOTHER_KEY = re.compile(rb"[:=,;{][^:=]{0,40}[A-Za-z_]{2,}[\"'\\)\]]{0,4}[ \t]?[:=]")
+_ANOTHER_KEY = re.compile(rb"[:=,;{][^:=]{0,40}?([A-Za-z_]{2,})[\"'\\)\]]{0,4}[ \t]?[:=]")
+_SAYS_NOTHING = re.compile(
+    rb"(?i)(?:.*_)?(?:value|val|values|string|str|text|number|num|no|nr|int|integer|long|content|data|answer|response|raw|plain"
+    rb"|valor|wert|valeur|valore|waarde|numero|nummer)|(?:doc|document|id|documento)_?(?:number|no|num|nr|value)"
+)
+"""Keys that stand between a label and its value and name nothing themselves: ``"type": "cpf", "value": ...``, ``cpf: str = ...``."""
+_UNDER_HEADING = b" \t\r\n:*#_|>=-"
 _ESCAPED = frozenset(b"nrtbf")
 
 
@@ -25,12 +31,14 @@ class Context:
 
     __slots__ = ("_labels", "barren", "birth", "data", "found", "header", "local", "orphans", "size", "text")
 
-    def __init__(self, text: str, data: bytes, labels: LabelIndex, *, local: bool = False) -> None:
+    def __init__(
+        self, text: str, data: bytes, labels: LabelIndex, *, local: bool = False, is_foreign: bool = False
+    ) -> None:
         self.text = text
         self.data = data
         self.size = len(data)
         self.found: list[tuple[int, int, int, Finding]] = []
-        self.birth = not text.isascii() and b"?" in data
+        self.birth = is_foreign
         """True once a word of birth was seen (or may hide in another script): dates are looked at only then."""
         self.orphans = False
         """True once something looked like a value but for a label: a header row may have it."""
@@ -76,14 +84,15 @@ def _is_word(char: int) -> bool:
 
 def _joins(gap: bytes) -> bool:
     """True when the text between a label and a value leaves no other value or key in between."""
-    if _ANOTHER_KEY.search(gap):
-        return False
+    for key in _ANOTHER_KEY.finditer(gap):
+        if not _SAYS_NOTHING.fullmatch(key[1]):
+            return False
     digits = 0
     for char in gap:
         digits = digits + 1 if 0x30 <= char <= 0x39 else 0
         if digits >= 4:
             return False
-    return b"\n\n" not in gap
+    return b"\n\n" not in gap or not gap.strip(_UNDER_HEADING)
 
 
 def resolve(found: list[tuple[int, int, int, Finding]]) -> list[Finding]:

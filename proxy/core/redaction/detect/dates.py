@@ -35,12 +35,18 @@ CJK = rb"\b[0-9]{4} ?\? ?[0-9]{1,2} ?\? ?[0-9]{1,2} ?\?"
 BIRTH = (
     rb"(?i:(?:\b|_)dob(?:\b|_)|\bd[._ ] ?o[._ ] ?b|birth|(?:\b|_)born|nascid|nasciment|\bnasc|nacimi|nacid|naissance|\bn[e\xe9]e?[ _]le\b|\bddn\b|geboren|geburt|(?:\b|_)geb\b"
     rb"|nascita|\bnat[oa][ _]il\b|geboorte|urodz|\bur\.|f[o\xf8\xf6]d(?:t|d|sels|else)|syntym|syntyn|do[\?g]um|dogum|narozen|sz[u\xfc]let|n\?scut|na\?ter|naster"
-    rb"|[a-z]_?dob\b|aniversario|anivers\xe1rio|\bnaci\b|\bnasci\b|nasceu)"
+    rb"|[a-z]_?dob\b|aniversario|anivers\xe1rio|\bnaci\b|\bnasci\b|nasceu"
+    rb"|\bnaci\xf3|\bf(?:ec(?:ha)?)?[._ ]{0,2}nac\b|\bn[e\xe9]\(e\) le|\bdn[:=]|foed(?:t|sels))"
 )
 """Words that make the scan look at dates at all."""
 
 _NUMERIC = re.compile(rb"([0-9]{1,4})([-/. ])([0-9]{1,2})\2([0-9]{2,4})")
 _COMPACT = re.compile(rb"(?:19|20)[0-9]{6}")
+_LINK = re.compile(rb" (?:is|was|\xe9|es|est|ist|era) (?:[A-Za-z\xc0-\xff]{1,8} ){0,4}\Z")
+_ENDS_HERE = re.compile(
+    rb"(?:(?P<number>\b[0-9]{1,4}([-/.])[0-9]{1,2}\2[0-9]{2,4})|(?P<named>" + DAY_FIRST + b"|" + MONTH_FIRST + rb"))\Z"
+)
+_LINK_CHARS, _DATE_CHARS = 44, 28
 
 
 def named_date(ctx: Context, start: int, end: int) -> int:
@@ -58,6 +64,16 @@ def short_date(ctx: Context, start: int, end: int) -> int:
     if ctx.birth and is_calendar_date(ctx.data[start:end]) and not report(ctx, start, end):
         ctx.orphans = True
     return end
+
+
+def said_before(ctx: Context, start: int) -> None:
+    """Report the date of "1990-05-03 is my birthday", whose word of birth starts here."""
+    link = None if ctx.local else _LINK.search(ctx.data, max(0, start - _LINK_CHARS), start)
+    if link is None:
+        return
+    found = _ENDS_HERE.search(ctx.data, max(0, link.start() - _DATE_CHARS), link.start())
+    if found is not None and (found["number"] is None or is_calendar_date(found["number"])):
+        ctx.add(*found.span("number" if found["named"] is None else "named"), "DATE_OF_BIRTH", 3, LABELLED)
 
 
 def is_calendar_date(text: bytes) -> bool:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 
-from proxy.core.redaction.detect import accounts, commands, dates, layout, network, secrets
+from proxy.core.redaction.detect import accounts, announced_other, commands, dates, layout, network, secrets
 from proxy.core.redaction.detect.announced import GENERIC_KEY, JOINERS, LABEL_STEM, PASSWORD_STEMS, Announced
 from proxy.core.redaction.detect.catalog import DEFAULT_KINDS, KNOWN_KINDS, build_catalog
 from proxy.core.redaction.detect.context import SOFT, Context, resolve
 from proxy.core.redaction.detect.custom import CustomTypes
 from proxy.core.redaction.detect.digits import DIGIT_RUN, PLAIN_DATES, SHAPE, DigitRuns, Handler
 from proxy.core.redaction.detect.engine import compile_union
-from proxy.core.redaction.detect.fold import is_escape, plain_view, to_bytes
+from proxy.core.redaction.detect.fold import has_other_letters, is_escape, plain_view, to_bytes
 from proxy.core.redaction.detect.gate import GateContext, is_open, may_contain, without_limits
 from proxy.core.redaction.detect.kinds import CustomType
 from proxy.core.redaction.detect.labels import NEGATIVE, LabelIndex
@@ -106,9 +106,12 @@ class Detector:
         data = to_bytes(text) if data is None else data
         next_from = self._scan(data)
         start, end = next_from(0)
-        if start < 0 and not self._has_more:
+        is_foreign = has_other_letters(text, data)
+        if start < 0 and not self._has_more and not is_foreign:
             return []
-        ctx = Context(text, data, self._labels, local=local)
+        ctx = Context(text, data, self._labels, local=local, is_foreign=is_foreign)
+        if is_foreign:
+            announced_other.search(ctx, self._issuers)
         handlers = self._handlers
         while start >= 0:
             start, end = next_from(handlers[data[start]](ctx, start, end))
@@ -141,7 +144,9 @@ class Detector:
     def _names_kind(self, header: str) -> bool:
         """True when a JSON key or column header announces values of some kind."""
         named = self._labels.named_by(header)
-        return bool(named - {NEGATIVE}) or _STEM.search(to_bytes(header)) is not None
+        return (
+            bool(named - {NEGATIVE}) or _STEM.search(to_bytes(header)) is not None or announced_other.has_word(header)
+        )
 
     def check_examples(self) -> None:
         """Hold the custom types to their examples; ValueError when one fails."""
@@ -196,10 +201,11 @@ class Detector:
             is_password = PASSWORD_STEMS[hidden[0].lower().translate(None, JOINERS)]
             return self._announced(ctx, start, hidden.end(), of_password=is_password)
         if _GENERIC.match(data, start, end):
-            name = data[start:end].rstrip(b"\"' :=?])")
+            name = data[start:end].rstrip(b"\"' :=?])*>|")
             return self._announced(ctx, start, start + len(name), of_password=name[-4:].lower().lstrip(b"_") in _PASS)
         if _BIRTH.match(data, start, end):
             ctx.birth = True
+            dates.said_before(ctx, start)
             return end
         word = _WORD.match(data, start, end)
         return word.end() if word else start + 1
@@ -268,6 +274,8 @@ class Detector:
             text = ctx.text or ctx.data.decode("latin-1")
             ctx.fired = self._custom.could_match(text) or self._opt_in.could_match(text)
         data, handlers = ctx.data, self._handlers
+        if ctx.birth:
+            announced_other.search(ctx, self._issuers)
         next_from = self._scan(data)
         start, end = next_from(0)
         while start >= 0 and not ctx.fired:

@@ -26,7 +26,7 @@ SHAPE = bytes(
     for c in range(256)
 )
 NON_DIGITS = bytes(c for c in range(256) if not 0x30 <= c <= 0x39)
-_EDGE = bytes(1 if (chr(c).isalnum() and c < 128) or c in b"_-./:#" else 0 for c in range(256))
+_EDGE = bytes(1 if (chr(c).isalnum() and c < 128) or c in b"_-./:#," else 0 for c in range(256))
 _OPENING = re.compile(rb"0*[^0]?")
 _GROUPS = re.compile(rb"[0-9]+")
 _TRUNK = re.compile(rb"0[^0-9]{0,2}[1-9]")
@@ -36,6 +36,9 @@ _SEPARATORS = b" .-/:()_\xa0+"
 _EXTENSION = re.compile(rb"(?i) ?(?:x|ext\.?|extension|ramal) ?[0-9]{1,6}(?![0-9A-Za-z])")
 _BENIGN = re.compile(rb"[0-9]{1,6}\.[0-9]{2,}|97[89][ -]?[0-9][0-9 \-]{8,13}")
 """Decimals and ISBN-13: runs that are none of our values."""
+_THOUSANDS = re.compile(rb"[0-9]{1,2}([ .\xa0])[0-9]{3}(?:\1[0-9]{3})+")
+"""One large number, its digits in threes: nothing is cut out of it."""
+_THOUSANDS_LEFT = re.compile(rb"[0-9],[0-9]{3},\Z")
 _YEAR_FIRST = frozenset((b"0000-00-00", b"0000/00/00", b"0000.00.00"))
 _YEAR_LAST = frozenset((b"00-00-0000", b"00/00/0000", b"00.00.0000"))
 _TIMES = frozenset((b"", b" 00:00", b" 00:00:00", b":00:00:00", b" 00:00:00.000", b" 00:00:00.000000"))
@@ -86,7 +89,7 @@ class DigitRuns:
             resume = end if stop == end else max(stop, start + 1)
         if shape not in self._exact and shape.strip(b"0"):
             special = _SPECIAL.search(data, start, stop)
-            if special is not None:
+            if special is not None and (run[0] != 0x2B or special["ip"] is None):
                 if special.start() == start:
                     return self._special(ctx, special)
                 resume = special.start()
@@ -113,6 +116,8 @@ class DigitRuns:
         data = ctx.data
         before = data[start - 1] if start else 0x20
         joined = before in b"-._#" and start > 1 and ctx.is_glued_left(start - 1) and data[start] not in b"+("
+        if before == 0x2C and _THOUSANDS_LEFT.search(data, max(0, start - 6), start):
+            joined = data[start : start + 3].isdigit() and not data[start + 3 : start + 4].isdigit()
         if joined or ctx.is_glued_left(start):
             first = _GROUPS.search(data, start)
             following = _GROUPS.search(data, first.end(), end) if first else None
@@ -154,7 +159,7 @@ class DigitRuns:
         return label.distance < 4 and any([rule.name in label.kinds for rule in self._counted.get(len(digits), ())])
 
     def _unlabelled(self, ctx: Context, start: int, end: int, shape: bytes, digits: str) -> bool:
-        for rule in self._soft.get(shape, ()):
+        for rule in self._soft.get(shape, ()) if not _is_timestamp(digits) else ():
             if rule.check is None or rule.check(digits):
                 ctx.add(start, end, rule.name, rule.priority, SOFT)
                 return True
@@ -185,6 +190,8 @@ class DigitRuns:
 
     def _windows(self, ctx: Context, start: int, run: bytes, shape: bytes) -> None:
         """Try the group sequences inside a run that is no value as a whole, longest first, left to right."""
+        if _THOUSANDS.fullmatch(run):
+            return
         groups = [found.span() for found in _GROUPS.finditer(run)]
         i = taken = 0
         while i < len(groups):
@@ -228,6 +235,14 @@ def _ambiguous(catalog: Catalog) -> frozenset[bytes]:
         if b"A" not in shape and others - names:
             found.add(shape)
     return frozenset(found)
+
+
+def _is_timestamp(digits: str) -> bool:
+    """True for fourteen digits that are a day and a time of this or the last century: bare, they are that."""
+    if len(digits) != 14 or digits[:2] not in ("19", "20"):
+        return False
+    day, hour, minute, second = digits[:8], digits[8:10], digits[10:12], digits[12:]
+    return dates.is_calendar_date(day.encode()) and hour < "24" and minute < "60" and second < "60"
 
 
 def is_date_shape(run: bytes, shape: bytes) -> bool:

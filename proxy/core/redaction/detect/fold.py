@@ -11,7 +11,7 @@ import re
 _SPACES = "\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe63"
 _QUOTES = {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2028": "\n", "\u2029": "\n"}
-_INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+_INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 _DIGIT_BLOCKS = (0x0660, 0x06F0, 0x0966, 0x09E6, 0x0E50)
 
 _FOLDED: dict[str, str] = {
@@ -20,6 +20,8 @@ _FOLDED: dict[str, str] = {
     **_QUOTES,
     **{chr(0xFF01 + i): chr(0x21 + i) for i in range(94)},
     "\ufe6b": "@",
+    **dict.fromkeys("\u2192\u21d2\u279c\u2794", ">"),
+    **dict.fromkeys("\u300c\u300d\u300e\u300f", '"'),
     **{chr(0x1D7CE + i): str(i % 10) for i in range(50)},
     **{chr(0x1D400 + i): chr((0x41, 0x61)[i // 26 % 2] + i % 26) for i in range(676)},
     **{chr(block + i): str(i) for block in _DIGIT_BLOCKS for i in range(10)},
@@ -42,6 +44,17 @@ def to_bytes(text: str) -> bytes:
     return bytes(raw)
 
 
+def has_other_letters(text: str, data: bytes) -> bool:
+    """True when some character of the text is none of Latin-1, so the bytes show question marks or look-alikes for it."""
+    if text.isascii() or b"?" not in data:
+        return False
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def is_escape(piece: str) -> bool:
     """True for a percent escape the view undoes."""
     return len(piece) == 3 and _UNPLAIN.fullmatch(piece) is not None
@@ -53,7 +66,7 @@ def plain_view(text: str) -> tuple[str, list[int]] | None:
     Zero-width characters are left out and percent escapes of printable ASCII undone. The list says where each
     character of the view starts in the text; one more entry marks the end.
     """
-    hidden = not text.isascii() and any([c in text for c in _INVISIBLE])  # eight memory searches beat one regex
+    hidden = not text.isascii() and any([c in text for c in _INVISIBLE])  # memory searches beat one regex
     escaped = "%" in text and _PERCENT.search(text) is not None
     if not hidden and not escaped:
         return None

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 
 from proxy.core.redaction.detect.context import Context
-from proxy.core.redaction.detect.fold import plain_view, to_bytes
+from proxy.core.redaction.detect.fold import has_other_letters, plain_view, to_bytes
 from proxy.core.redaction.detect.labels import Label, LabelIndex
 
 _HEX_ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})")
@@ -41,7 +41,7 @@ class GateContext(Context):
     __slots__ = ("fired", "wants_label")
 
     def __init__(self, text: str, data: bytes, labels: LabelIndex) -> None:
-        super().__init__(text, data, labels)
+        super().__init__(text, data, labels, is_foreign=has_other_letters(text, data))
         self.fired = False
         self.wants_label = False
 

@@ -44,14 +44,17 @@ _HUMP = re.compile(rb"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 _FOLLOWS = re.compile(
-    rb" {0,2}[(\[\-\xa0]{0,2} ?(?:\(|(?:(?:is|as|are|e|es|\xe9|ist|est|\xe8|er|\xe4r|on|en)\b ?)?(?:(?:my|the|your|his|her|our|mi|su|tu|meu|minha|o|seu"
-    rb"|mein|meine|die|mon|ma|son|le|la|il|mio|mijn|mitt|min|el)\b ?)?)"
+    rb" {0,2}[(\[\-\xa0]{0,2} ?(?:\(|(?:(?:is|as|are|e|es|\xe9|ist|est|\xe8|er|\xe4r|on|en|jest|to)(?![A-Za-z\xc0-\xff]) ?)?"
+    rb"(?:(?:my|the|your|his|her|our|mi|su|tu|meu|minha|o|a|seu|sua|mein|meine|die|der|mon|ma|son|sa|le|la|il|mio|mia|mijn|mitt|min"
+    rb"|el|m\xf3j)(?![A-Za-z\xc0-\xff]) ?){0,2})"
 )
 
 
 _OWN_VALUE = re.compile(rb"[ \"')]{0,3}[:=]|[^,;.)]{0,6}[0-9]")
 _WORDS = re.compile(rb"[a-z0-9]+")
 _MAX_LABEL_WORDS = 4
+_OTHER_WINDOW = 40
+_AFTER_WINDOW = 64
 _ONLY_NEGATIVE = frozenset((NEGATIVE,))
 
 
@@ -72,11 +75,13 @@ class LabelIndex:
         self._other: list[tuple[str, frozenset[str]]] = []
         for label, kinds in _with_dotted(words):
             if label.translate(_LATIN_EXTENDED).encode("latin-1", "replace").count(b"?") > 1:
-                self._other.append((label, frozenset(kinds)))
+                self._other.append((label.lower(), frozenset(kinds)))
                 continue
             key = _squeeze(normalise(label.translate(_LATIN_EXTENDED).encode("latin-1", "replace")))
             self._latin[key] = self._latin.get(key, frozenset()) | frozenset(kinds)
         self._other.sort(key=lambda pair: -len(pair[0]))
+        self._other_kinds = dict(self._other)
+        self._other_scan = re.compile("|".join(re.escape(label) for label, _ in self._other) or r"(?!)")
         backwards = sorted(self._latin, key=len, reverse=True)
         alternatives = b"|".join([key[::-1].replace(b" ", b" +") for key in backwards])
         self._scan: Scan = compile_union((rb"\b[0-9]{0,2}s?(?:" + alternatives + rb")\b",), engine)
@@ -86,28 +91,30 @@ class LabelIndex:
         window = data[max(0, start - WINDOW) : start]
         if b"?" in window and not text.isascii():
             other = self._other_before(text, start)
-            if other:
-                return other
-            window = _latin_window(text, start)
+            latin = self._nearest(_latin_window(text, start))
+            return latin if other is None or (latin is not None and latin.distance < other.distance) else other
         return self._nearest(window)
 
     def after(self, text: str, data: bytes, end: int) -> Label | None:
         """Return a label that follows a value at once ("… 5555 (fax)", "… är mitt personnummer")."""
         if b"?" in data[end : end + 4] and not text.isascii():
-            following = text[end : end + 24].lstrip(" (\uff08")
+            following = text[end : end + 24].lstrip(" (\uff08").lower()
             for label, kinds in self._other:
                 if following.startswith(label):
                     return Label(kinds, 1, b" ")
-        window = data[end : end + 32].split(b"\n")[0]
+        window = data[end : end + _AFTER_WINDOW].split(b"\n")[0]
         lead = _FOLLOWS.match(window)
         if lead is None or not window[lead.end() : lead.end() + 1].isalpha():
             return None
         words = normalise(window)
-        ends = [found.end() for found in _WORDS.finditer(words, lead.end())][:_MAX_LABEL_WORDS]
-        for stop in reversed(ends):
-            named = self._latin.get(_squeeze(words[lead.end() : stop]))
-            if named:
-                return None if _OWN_VALUE.match(window, stop) else Label(named, lead.end(), window[: lead.end()])
+        spans = [found.span() for found in _WORDS.finditer(words, lead.end())][: _MAX_LABEL_WORDS + 1]
+        for first, (start, _) in enumerate(spans[:2]):  # one adjective may stand before it: "is my German tax ID"
+            for _, stop in reversed(spans[first : first + _MAX_LABEL_WORDS]):
+                named = self._latin.get(_squeeze(words[start:stop]))
+                if named:
+                    return None if _OWN_VALUE.match(window, stop) else Label(named, start, window[:start])
+            if not lead[0].strip():
+                return None
         return None
 
     def _nearest(self, window: bytes) -> Label | None:
@@ -123,8 +130,10 @@ class LabelIndex:
 
     def any_in(self, text: str, data: bytes) -> bool:
         """True when a label of any kind stands anywhere in the text."""
-        if text and any([label in text for label, _ in self._other]):
-            return True
+        if text and not text.isascii():
+            lower = text.lower()
+            if any([label in lower for label, _ in self._other]):
+                return True
         window = data if not text else text.translate(_LATIN_EXTENDED).encode("latin-1", "replace")
         backwards = _HUMP.sub(b" ", window).translate(_NORMAL)[::-1]
         next_from = self._scan(backwards)
@@ -141,18 +150,18 @@ class LabelIndex:
 
     def _other_before(self, text: str, start: int) -> Label | None:
         """Labels in scripts without word boundaries: the last one in the window wins."""
-        window = text[max(0, start - 24) : start]
+        window = text[max(0, start - _OTHER_WINDOW) : start]
         if window.isascii():
             return None
-        best: tuple[int, int, frozenset[str]] | None = None
-        for label, kinds in self._other:
-            at = window.rfind(label)
-            if at >= 0 and (best is None or at + len(label) > best[0]):
-                best = (at + len(label), len(label), kinds)
+        lower = window.lower()
+        window = lower if len(lower) == len(window) else window
+        best: tuple[int, frozenset[str]] | None = None
+        for found in self._other_scan.finditer(window):
+            best = found.end(), self._other_kinds[found[0]]
         if best is None:
             return None
         gap = window[best[0] :]
-        return Label(best[2], len(gap), gap.encode("latin-1", "replace"))
+        return Label(best[1], len(gap), gap.encode("latin-1", "replace"))
 
     def named_by(self, label: str) -> frozenset[str]:
         """Return the kinds a JSON key or column header names, empty when none."""

@@ -17,6 +17,7 @@ _LOCAL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._%+-'&
 _PERCENT = re.compile(rb"%(?:3[0-9A-Fa-f]|2[0-9AC-Fac-f]|0[0-9A-Fa-f])")
 _NOT_TLD = frozenset(b"png jpg jpeg gif webp svg ico bmp css js ts jsx tsx html htm json map woff ttf mp4".split())
 _VERSION = re.compile(rb"[vV]?[0-9]+\.[0-9]")
+_EXTENDED = re.compile(r"[\u0100-\u024f\u1e00-\u1eff]")
 _MAX_LOCAL = 64
 _MAX_DOMAIN = 253
 
@@ -36,6 +37,9 @@ def email(ctx: Context, start: int, end: int) -> int:
     if b"%" in local:
         local = _PERCENT.split(local)[-1]
     first = start - len(local)
+    if first and data[first - 1] == 0x3F and not ctx.text.isascii():
+        local = _wider(ctx, start, first)
+        first = start - len(local)
     if local and first and data[first - 1] == 0x5C and local[0] in b"nrt":
         local = local[1:]
     local = local.lstrip(b".-'&~%+")
@@ -43,6 +47,14 @@ def email(ctx: Context, start: int, end: int) -> int:
         return end
     ctx.add(start - len(local), end, "EMAIL", 2, STRONG)
     return end
+
+
+def _wider(ctx: Context, start: int, first: int) -> bytes:
+    """Return the local part with its letters beyond Latin-1, which the bytes show as question marks."""
+    stop = max(0, start - _MAX_LOCAL)
+    while first > stop and (ctx.data[first - 1] in _LOCAL or _EXTENDED.match(ctx.text, first - 1)):
+        first -= 1
+    return ctx.data[first:start]
 
 
 def _is_no_domain(domain: bytes) -> bool:
@@ -79,6 +91,9 @@ _V4 = re.compile(rb"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})(/(?:[
 _VERSION_WORD = re.compile(
     rb"(?i)(?:\b(?:version|vers?|v|release|rel|build|firmware|driver|revision|rev|chrome|safari|firefox|edge?|opera|webkit|python|java"
     rb"|kernel|sdk|api|section|sec|chapter|clause|fig|oid|vers\xe3o|vers\xe3o)\.?|[A-Za-z]/)[ \t:=]{0,2}v?$"
+)
+_WORD_COLON = re.compile(
+    rb"(?:\?|(?<![A-Za-z0-9])(?:[A-Fa-f_]{0,12}[G-Zg-z_\x80-\xff][A-Za-z_\x80-\xff]*|[A-Fa-f]{5,12})):\Z"
 )
 _MAC = re.compile(
     rb"(?:[0-9A-Fa-f]{2}([:\-]))(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}"
@@ -129,7 +144,11 @@ def ipv6(ctx: Context, start: int, end: int) -> int:
     slash = data.find(b"/", start, end)
     if slash >= 0 and (int(data[slash + 1 : end]) > 128 or ctx.is_glued_right(end)):
         end = slash
-    if ctx.is_glued_left(start) or ctx.is_glued_right(end) or (start and data[start - 1] in b":."):
+    if (
+        ctx.is_glued_left(start)
+        or ctx.is_glued_right(end)
+        or (start and data[start - 1] in b":." and not _is_after_word(data, start))
+    ):
         return end
     if data[end : end + 1] == b":" and (data[end + 1 : end + 2].isalnum() or data[end + 1 : end + 2] == b":"):
         return end
@@ -141,6 +160,11 @@ def ipv6(ctx: Context, start: int, end: int) -> int:
         return end
     ctx.add(start, end, "IP_ADDRESS", 3, STRONG)
     return end
+
+
+def _is_after_word(data: bytes, start: int) -> bool:
+    """True where a word and a colon stand before, and the word is no group of hex digits (``host:2001:db8::1``)."""
+    return _WORD_COLON.search(data, max(0, start - 16), start) is not None
 
 
 def _is_v6(body: bytes) -> bool:
@@ -162,7 +186,12 @@ def mac(ctx: Context, start: int, end: int) -> int:
     value = data[start:end]
     if _MAC.fullmatch(value) is None or ctx.is_glued_left(start) or ctx.is_glued_right(end):
         return end
-    if data[start - 1 : start] in (b":", b"-", b".") and start > 1 and data[start - 2 : start - 1].isalnum():
+    if (
+        data[start - 1 : start] in (b":", b"-", b".")
+        and start > 1
+        and data[start - 2 : start - 1].isalnum()
+        and not _is_after_word(data, start)
+    ):
         return end
     if data[end : end + 1] in (b":", b"-", b".") and data[end + 1 : end + 2].isalnum():
         return end

@@ -18,7 +18,7 @@ _PRIORITY = {kind.name: kind.priority for kind in KINDS}
 _ACCENTS = {"a": "[aáàâãä]", "e": "[eéèêë]", "i": "[iíìîï]", "o": "[oóòôõö]", "u": "[uúùûü]", "c": "[cç]", "n": "[nñ]"}
 _CAPITALISED = r"[A-ZÀ-ÖØ-Þ][\w'\u2019.\-]{0,30}"
 _LINK = r"(?:(?:de|da|do|dos|das|del|della|di|du|la|le|van|von|der|den|ter|bin|al|e|y|of) ){0,2}"
-_SEPARATOR = r"[\"'`*_]{0,3}[ \t]{0,4}(?:[:=|\t>]|=>|[ \t](?:is|é|es|ist|est|è)[ \t])[ \t]{0,4}\\?[\"'`*]{0,2}"
+_SEPARATOR = r"[\"'`*_]{0,3}[ \t]{0,4}(?:[:=|\t>]|=>|[ \t](?:is|é|es|ist|est|è)[ \t])(?:\*\*|</[A-Za-z]{1,8}>)?[ \t]{0,4}\\?[\"'`*]{0,2}"
 _ADDRESS = r"(?=[^\"\n<>{}|;]{0,80}[0-9])(?=[^\"\n<>{}|;]{0,80}[A-Za-zÀ-ÿ]{3})[^\s\"<>{}|;][^\"\n<>{}|;\\]{6,118}[^\s\"<>{}|;\\.,]"
 _VALUES = {
     "PERSON": rf"{_CAPITALISED}(?:[ ]{_LINK}{_CAPITALISED}){{1,5}}",

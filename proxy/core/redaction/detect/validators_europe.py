@@ -210,7 +210,7 @@ def it_vat(number: str) -> bool:
 
 
 def _be_vat(number: str) -> bool:
-    return number[0] in "01" and 97 - int(number[:8]) % 97 == int(number[8:])
+    return number[0] in "01" and (int(number[:8]) + int(number[8:])) % 97 == 0
 
 
 def _nl_vat(number: str) -> bool:
@@ -264,17 +264,45 @@ def _cz_vat(number: str) -> bool:
     return (1 if check == 0 else 0 if check == 10 else check) == int(number[7]) or check == int(number[7])
 
 
+def _ee_vat(number: str) -> bool:
+    return weighted(number, (3, 7, 1, 3, 7, 1, 3, 7, 1)) % 10 == 0
+
+
+def _el_vat(number: str) -> bool:
+    return weighted(number, (256, 128, 64, 32, 16, 8, 4, 2)) % 11 % 10 == int(number[8])
+
+
+def _hu_vat(number: str) -> bool:
+    return weighted(number, (9, 7, 3, 1, 9, 7, 3, 1)) % 10 == 0
+
+
+def _mt_vat(number: str) -> bool:
+    return weighted(number, (3, 4, 6, 7, 8, 9, 10, 1)) % 37 == 0
+
+
+def _ro_vat(number: str) -> bool:
+    return 10 * weighted(number.zfill(10), (7, 5, 3, 2, 1, 7, 5, 3, 2)) % 11 % 10 == int(number[-1])
+
+
+def _si_vat(number: str) -> bool:
+    return (11 - weighted(number, (8, 7, 6, 5, 4, 3, 2)) % 11) % 10 == int(number[7]) and number[0] != "0"
+
+
+def _gb_vat(number: str) -> bool:
+    return weighted(number, (8, 7, 6, 5, 4, 3, 2, 10, 1)) % 97 in (0, 42, 55)
+
+
 def _any(number: str) -> bool:
     return not all_same(number)
 
 
 _VAT: dict[str, tuple[tuple[int, ...], Callable[[str], bool]]] = {
     "AT": ((9,), _at_vat), "BE": ((10,), _be_vat), "BG": ((9, 10), _any), "CY": ((9,), _any), "CZ": ((8, 9, 10), _cz_vat),
-    "DE": ((9,), _de_vat), "DK": ((8,), _dk_vat), "EE": ((9,), _any), "EL": ((9,), _any), "ES": ((9,), _es_vat),
-    "FI": ((8,), _fi_vat), "FR": ((11,), _fr_vat), "HR": ((11,), _mod_11_10), "HU": ((8,), _any), "IE": ((8, 9), _any),
-    "IT": ((11,), it_vat), "LT": ((9, 12), _any), "LU": ((8,), _lu_vat), "LV": ((11,), _any), "MT": ((8,), _any),
-    "NL": ((12,), _nl_vat), "PL": ((10,), _pl_vat), "PT": ((9,), pt_nif), "RO": ((8, 9, 10), _any), "SE": ((12,), _se_vat),
-    "SI": ((8,), _any), "SK": ((10,), _any), "XI": ((9,), _any),
+    "DE": ((9,), _de_vat), "DK": ((8,), _dk_vat), "EE": ((9,), _ee_vat), "EL": ((9,), _el_vat), "ES": ((9,), _es_vat),
+    "FI": ((8,), _fi_vat), "FR": ((11,), _fr_vat), "HR": ((11,), _mod_11_10), "HU": ((8,), _hu_vat), "IE": ((8, 9), _any),
+    "IT": ((11,), it_vat), "LT": ((9, 12), _any), "LU": ((8,), _lu_vat), "LV": ((11,), _any), "MT": ((8,), _mt_vat),
+    "NL": ((12,), _nl_vat), "PL": ((10,), _pl_vat), "PT": ((9,), pt_nif), "RO": ((8, 9, 10), _ro_vat), "SE": ((12,), _se_vat),
+    "SI": ((8,), _si_vat), "SK": ((10,), _any), "XI": ((9,), _gb_vat), "GB": ((9,), _gb_vat),
 }  # fmt: skip
 """Country prefix -> lengths, check. Source: European Commission, VIES FAQ 11; python-stdnum as oracle."""
 

@@ -8,7 +8,8 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "US_SSN", "Social security number", "US", 5, "536-22-8726", "SSA, randomization rules", check="us_ssn_form", loose="us_ssn_labelled",
         labels=("ssn", "social security", "social security number", "social security no", "soc sec", "ss number", "social",
-                "ssn last", "ssn number", "numero de seguro social", "seguro social", "social security num", "ssa number"),
+                "ssn last", "ssn number", "numero de seguro social", "seguro social", "social security num", "ssa number",
+                "ss", "ss no", "soc sec no", "social sec"),
         strong=("000-00-0000",), soft=("000 00 0000", "000.00.0000"), counts=(9,),
     ),
     Kind(

@@ -24,7 +24,8 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "CN_RIC", "Resident identity number", "CN", 3, "11010519491231002X", "GB 11643-1999", check="cn_ric",
         labels=("\u8eab\u4efd\u8bc1", "\u8eab\u4efd\u8bc1\u53f7", "\u8eab\u4efd\u8bc1\u53f7\u7801", "\u8eab\u5206\u8bc1",
-                "chinese id", "resident identity card", "shenfenzheng", "\u516c\u6c11\u8eab\u4efd\u53f7\u7801", "\u8eab\u4efd\u8b49"),
+                "chinese id", "resident identity card", "shenfenzheng", "\u516c\u6c11\u8eab\u4efd\u53f7\u7801", "\u8eab\u4efd\u8b49",
+                "id card", "id card no", "id card number", "id card num", "身份証"),
         strong=("000000000000000000", "00000000000000000A", "000000 00000000 0000", "000000 00000000 000A"), counts=(18,),
     ),
     Kind(
@@ -53,12 +54,14 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "IN_AADHAAR", "Aadhaar number", "IN", 5, "2341 2341 2346", "UIDAI", check="in_aadhaar",
         labels=("aadhaar", "aadhar", "aadhaar number", "aadhar number", "aadhaar no", "uid", "uidai", "aadhaar card", "adhaar", "adhar",
-                "aadhar card", "\u0906\u0927\u093e\u0930"),
+                "aadhar card", "\u0906\u0927\u093e\u0930",
+                "aadhaar card no", "aadhaar card number", "aadhar card no", "aadhar card number"),
         strong=("0000 0000 0000", "0000-0000-0000", "0000:0000:0000", "0000.0000.0000"), counts=(12,),
     ),
     Kind(
         "IN_PAN", "Permanent account number", "IN", 3, "ABCPD1234Z", "Income Tax Department", check="in_pan",
-        labels=("pan", "pan number", "pan card", "permanent account number", "pan no", "income tax pan"),
+        labels=("pan", "pan number", "pan card", "permanent account number", "pan no", "income tax pan",
+                "pan card no", "pan card number", "पैन", "पैन"),
         strong=("AAAAA0000A",),
     ),
     Kind(

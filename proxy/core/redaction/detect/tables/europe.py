@@ -25,7 +25,8 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "FR_NIR", "Social security number", "FR", 4, "2 55 08 14 168 025 38", "INSEE", check="fr_nir",
         labels=("nir", "numero de securite sociale", "securite sociale", "numero secu", "secu", "no ss", "insee",
-                "n de securite sociale", "numero ss", "num secu"),
+                "n de securite sociale", "numero ss", "num secu",
+                "numero de secu", "numero insee", "n secu", "no secu", "n ss"),
         strong=("0 00 00 00 000 000 00", "0 00 00 0A 000 000 00", "0 00 00 00 000 000 - 00", "0.00.00.00.000.000.00",
                 "0-00-00-00-000-000-00"),
         soft=("000000000000000", "0000000000000 00"), labelled=("000000A00000000", "000000A000000 00"), counts=(15,),
@@ -65,14 +66,17 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "BE_NRN", "National register number", "BE", 3, "85.07.30-033.28", "Rijksregister", check="be_nrn",
         labels=("rijksregisternummer", "numero national", "numero de registre national", "nationaal nummer", "registre national",
-                "insz", "niss", "nrn", "rijksregister", "numero niss", "nationalregisternummer"),
+                "insz", "niss", "nrn", "rijksregister", "numero niss", "nationalregisternummer",
+                "rijksregisternr", "rijksregister nr", "n national", "no national", "n de registre national"),
         strong=("00.00.00-000.00", "00.00.00-000-00", "00.00.00 000-00", "00.00.00 000.00"), counts=(11,),
     ),
     Kind(
         "EU_VAT", "VAT number", "EU", 4, "DE136695976", "European Commission, VIES FAQ 11", check="eu_vat",
         labels=("vat", "vat number", "vat id", "vat no", "vat reg", "ust idnr", "ust id", "ustid", "umsatzsteuer id", "partita iva",
                 "p iva", "piva", "tva", "numero de tva", "tva intracommunautaire", "iva", "btw nummer", "btw", "vat registration",
-                "umsatzsteuer identifikationsnummer", "numero tva", "nip", "momsnummer", "nif iva"),
+                "umsatzsteuer identifikationsnummer", "numero tva", "nip", "momsnummer", "nif iva",
+                "cif", "vat reg no", "vat registration number", "ust id nr",
+                "n tva", "no tva", "alv numero", "dic"),
         loose="vat_digits", counts=(9, 10, 11), found_by="vat",
     ),
     Kind(
@@ -82,18 +86,21 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "SE_PERSONNUMMER", "Personal identity number", "SE", 4, "19640823-3234", "Skatteverket", check="se_personnummer",
         labels=("personnummer", "pnr", "person nummer", "personnr", "samordningsnummer", "pers nr", "swedish id", "swedish id code",
-                "personal identity number", "personal identity code", "personal number", "swedish personal number"),
+                "personal identity number", "personal identity code", "personal number", "swedish personal number",
+                "person number", "person nr"),
         strong=("00000000-0000",), soft=("000000-0000",), labelled=("000000+0000",), counts=(10, 12),
     ),
     Kind(
         "FI_HETU", "Personal identity code", "FI", 3, "131052-308T", "DVV", check="fi_hetu",
         labels=("hetu", "henkilotunnus", "henkilotunnukseni", "personal identity code", "sotu", "finnish id", "finnish id code",
-                "personbeteckning"),
+                "personbeteckning",
+                "hlotunnus"),
         strong=("000000-000A", "000000A000A", "000000A0000"), soft=("000000+000A",), labelled=("000000-0000", "000000+0000"),
     ),
     Kind(
         "NO_FNR", "Birth number", "NO", 4, "15108695088", "Skatteetaten", check="no_fnr",
-        labels=("fodselsnummer", "fnr", "fodselsnr", "personnummer", "d nummer", "birth number", "norwegian id"),
+        labels=("fodselsnummer", "fnr", "fodselsnr", "personnummer", "d nummer", "birth number", "norwegian id",
+                "foedselsnummer", "foedselsnr", "fodsels og personnummer"),
         counts=(11,),
     ),
     Kind(

@@ -12,6 +12,12 @@ NEGATIVE_WORDS: tuple[str, ...] = (
     "version", "serial", "serial number", "part number", "batch", "transaction", "transaction id", "txid",
     "receipt", "coupon", "po", "purchase order", "article", "item", "items", "product", "product id", "size", "bytes", "offset",
     "port", "line", "page", "pages", "row", "count", "duration", "latency", "checksum", "hash", "sequence", "seq",
+    "part no", "part nr", "p n", "mpn", "model", "model no", "drawing", "barcode", "bar code", "container", "article no", "item no", "zip", "zip code",
+    "postal code", "postcode", "cep", "plz", "postleitzahl", "code postal", "codigo postal", "utm id", "video id", "post id", "page id", "parcel no",
+    "order nr", "bestelnummer", "ordernummer", "ordrenummer", "tilausnumero", "factuurnummer", "numero de commande", "numero de pedido", "numero pedido",
+    "n de commande", "no de commande", "codigo de barras", "code barre", "strichcode", "artikelnummer", "numero d ordine", "spedizione", "siparis no",
+    "siparis", "kargo takip", "kargo takip no", "zamowienie", "numer zamowienia", "paczka", "colis", "envio", "pacote", "sendungsnummer", "numero de serie",
+    "seriennummer", "订单号", "订单", "快递单号", "运单号", "注文番号", "伝票番号", "주문번호", "송장번호", "заказ", "трек", "счет", "счёт", "артикул",
     "index", "call id", "tool call id", "tool call", "tool calls", "max tokens", "tokens",
 )  # fmt: skip
 """Source: the hard negatives of redaction libraries' issue trackers and of everyday logs."""
