@@ -34,7 +34,7 @@ policies: policies/
 providers: {{referee: {{base_url: "http://127.0.0.1:{CAPTURE}/v1"}}}}
 audit: {{store: "sqlite:///audit.db", spool: spool}}
 """
-POLICY = """version: 1
+POLICY = """version: 2
 policy: default
 redaction: {request: {default: restore}, response: {default: redact}}
 routes: [{match: {models: ["*"]}, chain: [{provider: referee}]}]

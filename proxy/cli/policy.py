@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from proxy.cli import policy_upgrade
 from proxy.cli.admin_client import AdminRefused, AdminUnreachable, add_arguments, connect
 from proxy.cli.audit_store import EXIT_FINDING, EXIT_GOOD, EXIT_UNUSABLE, Unusable, find_settings
 from proxy.cli.replay import report_lines
@@ -37,9 +38,9 @@ def add_parser(subparsers: Any) -> None:
     """Add the verb."""
     parser = subparsers.add_parser(
         "policy",
-        help="revisions of the policies: history, diff, rollback, rollout, promote, take-back, shadow",
+        help="revisions of the policies: history, diff, rollback, rollout, promote, take-back, shadow, upgrade",
         description="Revisions are named as in x-readygate-policy; their first 4 digits will do, and `folder` is the "
-        "policy folder as it is. Exit code of diff and shadow: 0 the same, 1 different; of rollout: 1 when the canary was "
+        "policy folder as it is. Exit code of diff, shadow and upgrade: 0 the same, 1 different; of rollout: 1 when the canary was "
         "taken back. Of the others: 0 done, 1 refused. 2: unusable.",
     )
     verbs = parser.add_subparsers(dest="policy_verb", metavar="VERB", required=True)
@@ -60,7 +61,9 @@ def add_parser(subparsers: Any) -> None:
     for verb in (promote, take_back):
         verb.add_argument("revision", nargs="?", help="only when this is the canary")
         verb.add_argument("--why", default="", help="a reason, for the history")
-    for verb in (history, diff, rollback, rollout, promote, take_back, shadow):
+    upgrade = verbs.add_parser("upgrade", help="rewrite files of an older version of the language, comments kept")
+    policy_upgrade.add_arguments(upgrade)
+    for verb in (history, diff, rollback, rollout, promote, take_back, shadow, upgrade):
         add_arguments(verb)
         verb.add_argument("--format", choices=("text", "json"), default="text", help="output (%(default)s)")
     parser.set_defaults(run=run)
@@ -73,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
             return _shadow(args)
         if args.policy_verb in _ABOUT_ROLLOUT:
             return _rollout(args)
+        if args.policy_verb == "upgrade":
+            return policy_upgrade.run(args)
         settings = find_settings(Path(args.config))
         history = PolicyHistory(settings.history_folder)
         if args.policy_verb == "history":

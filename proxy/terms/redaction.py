@@ -25,7 +25,7 @@ class Action(StrEnum):
     """The exchange is refused before anything leaves."""
     OBSERVE = "observe"
     """Counted and reported; the text goes on unchanged."""
-    OFF = "off"
+    OFF = "ignore"
     """Not looked for."""
 
 

@@ -238,7 +238,16 @@ async def test_old_schema_is_left_alone_when_migrating_is_not_allowed(database_u
 
 
 def comparable(name: str, value: Any) -> Any:
-    if name in {"attempts", "findings", "sanitized", "response_findings", "budget", "notes", "metadata", "caller_groups"}:
+    if name in {
+        "attempts",
+        "findings",
+        "sanitized",
+        "response_findings",
+        "budget",
+        "notes",
+        "metadata",
+        "caller_groups",
+    }:
         return orjson.loads(value)
     if name == "ts":
         return value if isinstance(value, int) else round(value.timestamp() * 1000)

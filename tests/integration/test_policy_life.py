@@ -121,3 +121,25 @@ def test_the_verb_pins_and_a_call_follows_the_folder_again(sidecar: Sidecar) -> 
     assert "policy_pinned" in sidecar.log()
     assert 200 == ask(sidecar.admin_port, request("DELETE", "/api/v1/policy/pin", headers=PROOF)).status
     assert second == revision_of(sidecar)
+
+
+def test_a_file_of_an_older_version_acts_and_is_upgraded_under_the_same_revision(
+    tmp_path: Path, provider: Simulator
+) -> None:
+    """An upgrade of the language is no edit: nothing changes for anybody, and the comments are still there."""
+    old = POLICY.replace("ACTION", '"off", rules: [{types: [email], action: block}]').replace("}}\n", "}}  # mine\n")
+    with sidecar_for(tmp_path, config(provider), old) as sidecar:
+        before = revision_of(sidecar)
+        refused = sidecar.ask(chat(MAIL)).status
+        shown, written, again = verb(sidecar, "upgrade"), verb(sidecar, "upgrade", "--write"), verb(sidecar, "upgrade")
+        text = (sidecar.folder / "policies" / "default.yaml").read_text()
+        compared = verb(sidecar, "diff", before)
+        edit(sidecar, "observe")  # the watcher has looked
+        history = json.loads(verb(sidecar, "history", "--format", "json")[1])["revisions"]
+
+    assert (400, 1, 0, 0) == (refused, shown[0], written[0], again[0])
+    assert "+redaction: {request: {default: ignore, rules" in shown[1]
+    assert old.replace("version: 1", "version: 2").replace('"off"', "ignore") == text
+    assert (0, True) == (compared[0], "the same in meaning" in compared[1])
+    assert before == history[1]["revision"]
+    assert 2 == len(history)

@@ -10,6 +10,7 @@ from proxy.core.budget.shares import OnOutage
 from proxy.core.config.budget_store import BudgetStoreText
 from proxy.core.config.jwt_table import JWT
 from proxy.core.config.kinds import Choice, Flag, Number, Text, duration, size
+from proxy.core.config.language import Language
 from proxy.core.config.schema import Key, ListOf, MapOf, Table
 from proxy.core.config.settings import (
     Durability,
@@ -40,7 +41,9 @@ from proxy.core.config.texts import (
 )
 from proxy.terms.admin import ADMIN_ROLES
 
-VERSION = Key("version", Number(1, 1), "Version of the file's language.", is_required=True, example="1")
+LANGUAGE = Language()
+"""Of config.yaml and the small files: one version so far."""
+VERSION = LANGUAGE.key()
 
 
 def _listen(name: str, port: int) -> Table:

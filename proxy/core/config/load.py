@@ -13,7 +13,7 @@ from typing import Any
 
 from proxy.core.budget.shares import OnOutage, Shares
 from proxy.core.config.budget_store import MEMORY_STORE
-from proxy.core.config.config_table import CONFIG
+from proxy.core.config.config_table import CONFIG, LANGUAGE
 from proxy.core.config.jwt_table import jwt_settings
 from proxy.core.config.problem import Mark, Problem, error, has_errors, in_order, lint
 from proxy.core.config.schema import Entries, Items, Section, closest
@@ -76,6 +76,8 @@ def parse_settings(text: str, file: str, base_dir: Path) -> ConfigResult:
         base_dir: Absolute folder that relative paths in it start from.
     """
     node, problems = parse_yaml(text, file)
+    if node is not None and LANGUAGE.is_too_new(node, problems):
+        return ConfigResult(None, in_order(problems), {})
     top = CONFIG.read(node, "", problems) if node is not None else BAD
     if not isinstance(top, Section):
         return ConfigResult(None, in_order(problems), {})

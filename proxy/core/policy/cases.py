@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from proxy.core.config.config_table import VERSION
+from proxy.core.config.config_table import LANGUAGE, VERSION
 from proxy.core.config.kinds import Choice, Flag, Number, Text, duration
 from proxy.core.config.problem import Mark, Problem, error, in_order
 from proxy.core.config.schema import Key, Kind, ListOf, MapOf, Problems, Section, Table
@@ -205,6 +205,8 @@ def parse_cases(files: Sequence[tuple[str, str]]) -> tuple[tuple[Case, ...], tup
     problems: list[Problem] = []
     for name, text in files:
         node, found = parse_yaml(text, name)
+        if node is not None and LANGUAGE.is_too_new(node, found):
+            node = None
         unfolded = _unfold(node, found) if node is not None else BAD
         top = CASES.read(unfolded, "", found) if unfolded is not BAD else BAD
         if isinstance(top, Section) and not found:

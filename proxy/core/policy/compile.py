@@ -114,7 +114,9 @@ class _Common:
             redaction=_redaction_of_route(self.redaction, own_words),
             budgets=tuple(rule for rule in self.budgets if _may_act(rule, route, chain)),
             priority=Priority.NORMAL if section is None else Priority(section["priority"]),
-            output_cap=_output_cap(None if section is None else section["output_cap"], self.access, self.is_observing),
+            output_cap=_output_cap(
+                None if section is None else section["max_output_tokens"], self.access, self.is_observing
+            ),
             access=self.access if self.access is not None and self.access.asks_requests else None,
             audit=self.audit,
             max_attempts=tries if section is None or section["max_attempts"] is None else section["max_attempts"],

@@ -1,7 +1,8 @@
 """Bases and overlays: several layers of YAML make one policy, each part keeping the place it was written at.
 
 Owns what is merged and how: maps are merged key by key, anything else (a list, a value) is replaced as a whole, later
-layers winning: base, policy, overlay of the environment. Knows no key of a policy but its own three. Every overlay is
+layers winning: base, policy, overlay of the environment. Each file is read in the current version of the language, whatever
+version it is written in. Knows no key of a policy but its own three. Every overlay is
 read, also those of other environments, so that a mistake shows where it is made and not where it is deployed.
 """
 
@@ -10,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from proxy.core.config.language import Edit
 from proxy.core.config.problem import Problem, error, lint
 from proxy.core.config.schema import closest
 from proxy.core.config.yaml_text import Entry, Map, Node, Scalar, parse_yaml
+from proxy.core.policy.versions import POLICY_LANGUAGE
 
 OWN_KEYS = ("base", "extends", "overlays")
 _NOT_IN_OVERLAYS = ("version", "policy", *OWN_KEYS)
@@ -28,6 +31,10 @@ class Layered:
     others: list[tuple[str, Node]] = field(default_factory=list)
     """Trees that do not act here and still have to be free of mistakes: other environments, bases nobody extends."""
     problems: list[Problem] = field(default_factory=list)
+    edits: dict[str, tuple[Edit, ...]] = field(default_factory=dict)
+    """What was changed, by file, to read an older version of the language as the current one."""
+    is_too_new: bool = False
+    """Some file is of a version that this release does not know, so nothing can be said about the set."""
 
 
 def layered(files: Sequence[tuple[str, str]], environment: str | None) -> Layered:
@@ -41,7 +48,14 @@ def layered(files: Sequence[tuple[str, str]], environment: str | None) -> Layere
         if not isinstance(node, Map):
             if node is not None:
                 result.policies.append((name, node))
-        elif "base" in node.entries:
+            continue
+        if POLICY_LANGUAGE.is_too_new(node, result.problems):
+            result.is_too_new = True
+            continue
+        node, edits = POLICY_LANGUAGE.read(node, result.problems)
+        if edits:
+            result.edits[name] = edits
+        if "base" in node.entries:
             _add_base(node, bases, result.problems)
         else:
             roots.append((name, node))

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from proxy.core.config.language import in_words_of
 from proxy.core.config.problem import Mark, Problem, error, has_errors, in_order
 from proxy.core.config.schema import Section
 from proxy.core.config.settings import Settings
@@ -25,6 +26,8 @@ from proxy.core.policy.policy_set import PolicySet
 from proxy.core.policy.policy_table import POLICY
 from proxy.core.policy.rollout_table import agree_on_rollout
 from proxy.core.policy.taking import is_readable, owners_of, routes_for
+
+_NOT_MEANT = frozenset({"version", "rollout"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ def parse_policies(
     """
     layers = layered(files, settings.environment)
     problems = list(layers.problems)
+    if layers.is_too_new:
+        return PolicyResult(None, in_order(problems))
     tops: list[tuple[str, Section]] = []
     meanings: list[object] = []
     for name, node in layers.policies:
@@ -68,6 +73,7 @@ def parse_policies(
     problems += _across_files(tops)
     rollout, differing = agree_on_rollout(tops)
     problems += differing
+    problems = [in_words_of(layers.edits.get(problem.file, ()), problem) for problem in problems]
     if has_errors(problems):
         return PolicyResult(None, in_order(problems))
     revision = revision_of(meanings)
@@ -86,9 +92,9 @@ def parse_policies(
 
 
 def _meaning(node: Node) -> object:
-    """Return what a policy means: how it comes into force (``rollout``) is no part of it, so that a share may change."""
+    """Return what a policy means: neither how it comes into force (``rollout``) nor the language's version is part of it."""
     plain = canonical(node)
-    return {key: value for key, value in plain.items() if key != "rollout"} if isinstance(plain, dict) else plain
+    return {key: value for key, value in plain.items() if key not in _NOT_MEANT} if isinstance(plain, dict) else plain
 
 
 def revision_of(meanings: list[object]) -> str:

@@ -11,7 +11,6 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from proxy.core.config.config_table import VERSION
 from proxy.core.config.kinds import Choice, Flag, Number, Text, duration
 from proxy.core.config.problem import error
 from proxy.core.config.schema import Items, Key, Kind, ListOf, MapOf, Problems, Section, Table
@@ -25,14 +24,17 @@ from proxy.core.policy.fitness_keys import FITNESS_KEYS, ON_FAILURE_KEY, REGIONS
 from proxy.core.policy.model import BrokenStream, FirstTokenFor, Priority, Rescue, RouteRequirement, ShareBy
 from proxy.core.policy.paths import parse_path
 from proxy.core.policy.rollout_table import ROLLOUT_KEY
+from proxy.core.policy.versions import POLICY_LANGUAGE
 from proxy.terms.redaction import Action, FileTypes, Placeholders, StreamMode, Unscanned
 
 COMPONENTS = ("policy", "spool", "audit_store")
 """What readiness may require besides providers."""
 
 _ANSWER_ACTIONS = tuple(action.value for action in Action if action is not Action.RESTORE)
+_REFUSED = {"off": "is `ignore` since version 2 of the language"}
 _ANSWER_REFUSED = {
-    "restore": "has no sense for answers: nothing would ever be put back; `redact` leaves a mark, `hash` a name"
+    **_REFUSED,
+    "restore": "has no sense for answers: nothing would ever be put back; `redact` leaves a mark, `hash` a name",
 }
 
 
@@ -151,7 +153,7 @@ def _direction(name: str, doc: str, actions: tuple[str, ...], refused: dict[str,
     )
     score = Number(0.0, 1.0, is_whole=False)
     keys = [
-        Key("default", Choice(actions, refused), "What is done with types that no rule names.", "'off'", actions[0]),
+        Key("default", Choice(actions, refused), "What is done with types that no rule names.", "ignore", actions[0]),
         Key("rules", ListOf(rule), "Exceptions from the default, by type.", "[]", "[{types: [cpf], action: observe}]"),
     ]
     keys.append(Key("allow", allow, "Values that are never touched.", "{}", '{values: ["support@example.com"]}'))
@@ -177,7 +179,7 @@ _STREAM = Key(
 
 def _directions(default: str | None) -> tuple[Key, Key]:
     there, back = "On the way to the provider.", "On the way back: what the model itself writes."
-    request = _direction("request", there, tuple(Action), {}, _PLACEHOLDERS)
+    request = _direction("request", there, tuple(Action), _REFUSED, _PLACEHOLDERS)
     response = _direction("response", back, _ANSWER_ACTIONS, _ANSWER_REFUSED, _STREAM)
     return (
         Key("request", request, there, default, "{default: restore}"),
@@ -360,7 +362,7 @@ _ROUTE = Table(
             "priority", Choice(tuple(Priority)), "Whose turn comes first in a budget's waiting line.", "normal", "high"
         ),
         Key(
-            "output_cap",
+            "max_output_tokens",
             Number(1, 10_000_000),
             "Longest answer in tokens; sent along when the caller names none, or a longer one.",
             None,
@@ -379,6 +381,7 @@ _ROUTE = Table(
         "hedge": "is not there: two attempts at once are billed twice; `timeouts.first_token` moves on from a slow target"
     },
     homes={
+        "output_cap": "max_output_tokens, as it is called since version 2",
         "budgets": "budgets of the policy, with route: its name",
         "audit": "a policy whose applies_to names this route",
         "access": "a policy whose applies_to names this route",
@@ -486,7 +489,7 @@ POLICY = Table(
     "policy",
     "policies/*.yaml: what may happen.",
     (
-        VERSION,
+        POLICY_LANGUAGE.key(),
         Key("policy", Text("a name", parse_name), "The policy's name.", is_required=True, example="default"),
         Key(
             "base",

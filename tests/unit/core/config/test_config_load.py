@@ -174,7 +174,7 @@ BAD_FILES = [
     ("version: 1\n", 1, 1, "missing-key", "for example"),
     ("providers: {}\n", 1, 1, "missing-key", "for example `version: 1`"),
     (P + "{kind: openai}\n", 3, 6, "missing-key", "for example `base_url"),
-    ("version: 2\nproviders: {a: {base_url: http://h}}\n", 1, 10, "out-of-range", ""),
+    ("version: 2\nproviders: {a: {base_url: http://h}}\n", 1, 10, "version-too-new", "version 1"),
     ("- a\n", 1, 1, "wrong-type", ""),
     ("version: 1\nproviders: {}\n", 2, 12, "no-provider", "add at least one"),
     ("version: 1\nproviders: [a]\n", 2, 12, "wrong-type", ""),
