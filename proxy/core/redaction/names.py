@@ -88,7 +88,26 @@ class WithNames:
         named = [finding for finding in self._found.get(text, ()) if finding.kind in self._kinds]
         if not named:
             return own
-        return resolve([_ranked(finding) for finding in own + named])
+        kept = resolve([_ranked(finding) for finding in own + named])
+        rest = [piece for finding in named for piece in _outside(finding, kept, text)]
+        return sorted(kept + rest) if rest else kept
+
+
+def _outside(named: Finding, kept: list[Finding], text: str) -> list[Finding]:
+    """Return what the winners of an overlap leave of a name that lost it: each piece with a letter or digit of its own."""
+    over = [other for other in kept if other.start < named.end and named.start < other.end]
+    if any(other.start <= named.start and named.end <= other.end for other in over):
+        return []
+    found: list[Finding] = []
+    edges = [named.start, *(edge for other in over for edge in other[:2]), named.end]
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        while start < end and not text[start].isalnum():
+            start += 1
+        while end > start and not text[end - 1].isalnum():
+            end -= 1
+        if start < end:
+            found.append(named._replace(start=start, end=end))
+    return found
 
 
 def _ranked(finding: Finding) -> tuple[int, int, int, Finding]:

@@ -104,7 +104,7 @@ class _Emails:
 
 @pytest.mark.parametrize(
     ("named", "kinds"),
-    [((0, 3, "PERSON"), ["PERSON", "EMAIL"]), ((2, 6, "PERSON"), ["EMAIL"]), ((0, 3, "ADDRESS"), ["EMAIL"])],
+    [((0, 3, "PERSON"), ["PERSON", "EMAIL"]), ((2, 6, "PERSON"), ["PERSON", "EMAIL"]), ((0, 3, "ADDRESS"), ["EMAIL"])],
 )
 def test_structured_findings_win_over_names(named: tuple[int, int, str], kinds: list[str]) -> None:
     """And types that policy does not ask for are not there."""
@@ -112,3 +112,63 @@ def test_structured_findings_win_over_names(named: tuple[int, int, str], kinds: 
 
     assert kinds == [finding.kind for finding in detector.find("Ana a@b.com")]
     assert detector.may_contain(b"Ana a@b.com")
+
+
+class _Knows:
+    """A detector that finds what it was told to."""
+
+    def __init__(self, *found: Finding) -> None:
+        self._found = list(found)
+
+    def find(self, text: str) -> list[Finding]:
+        return list(self._found)
+
+    def find_labelled(self, text: str, label: str) -> list[Finding]:
+        return self.find(text)
+
+    def may_contain(self, raw: bytes) -> bool:
+        return bool(self._found)
+
+
+def _joined(text: str, own: list[tuple[str, str]], named: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return what is found together, as (value, type)."""
+    spans = [
+        [Finding(at := text.index(value), at + len(value), kind, 0.9) for value, kind in given]
+        for given in (own, named)
+    ]
+    detector = WithNames(_Knows(*spans[0]), {text: spans[1]}, frozenset({"PERSON", "ADDRESS"}))
+    return [(text[f.start : f.end], f.kind) for f in detector.find(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "own", "named", "expected"),
+    [
+        ("Ana Lima ana@x.com", ["ana@x.com"], "Ana Lima ana@x.com", ["Ana Lima", "ana@x.com"]),
+        ("ana@x.com, Ana Lima", ["ana@x.com"], "ana@x.com, Ana Lima", ["ana@x.com", "Ana Lima"]),
+        ("Ana a@x.com Lima b@x.com!", ["a@x.com", "b@x.com"], "Ana a@x.com Lima b@x.com!", ["Ana", "a@x.com", "Lima", "b@x.com"]),
+        ("<ana@x.com>.", ["ana@x.com"], "<ana@x.com>.", ["ana@x.com"]),
+        ("to ana@x.com", ["ana@x.com"], "ana", ["ana@x.com"]),
+        ("Rua Um 7, ana@x", ["ana@x"], "7, ana", ["7", "ana@x"]),
+    ],
+)  # fmt: skip
+def test_rest_of_a_name_beside_a_value_is_still_found(
+    text: str, own: list[str], named: str, expected: list[str]
+) -> None:
+    """A model draws its names too wide; what the stronger value does not cover is still somebody's name."""
+    assert expected == [value for value, _ in _joined(text, [(v, "EMAIL") for v in own], [(named, "PERSON")])]
+
+
+@given(st.data())
+def test_whatever_overlaps_nothing_of_a_name_is_left_and_no_value_is_cut(data: st.DataObject) -> None:
+    """Letters and digits under any span of the service stay under some finding; the detector's own stand as they were."""
+    text = data.draw(st.text("ab1 ,.", min_size=1, max_size=30))
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=8)))
+    own = [Finding(a, b, "EMAIL", 0.9) for a, b in zip(cuts[::2], cuts[1::2], strict=False)]
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=6)))
+    named = [Finding(a, b, "PERSON", 0.8) for a, b in zip(cuts[::2], cuts[1::2], strict=False)]
+    found = WithNames(_Knows(*own), {text: named}, frozenset({"PERSON"})).find(text)
+
+    assert own == [f for f in found if f.kind == "EMAIL"]
+    assert all(a.end <= b.start for a, b in zip(found, found[1:], strict=False))
+    covered = {i for f in found for i in range(f.start, f.end)}
+    assert {i for f in named for i in range(f.start, f.end) if text[i].isalnum()} <= covered
