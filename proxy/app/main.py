@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -456,9 +456,6 @@ class App:
             failed = [str(problem) for problem in problems if problem.code == CASE_FAILED]
             if failed:
                 self.witness.notice("policy_case_failed", problems=failed[:5], more=max(0, len(failed) - 5))
-            if self.catalog.snapshot is not None:
-                in_force = self.catalog.snapshot.revision
-                self.witness.notice("policy_in_force", revision=in_force, generation=self.catalog.generation)
             await self.life.set_pin(pin)
             if start in (Start.WHOLE, Start.CANARY):
                 step = Step.CANARY if start is Start.CANARY else Step.IN_FORCE
@@ -475,7 +472,8 @@ class App:
         if wanted is None:
             return snapshot, None, problems
         kept = self.life.find(wanted)
-        base, found = (None, []) if kept is None else self._compile(self._kept_folder(kept, ""))
+        # Its cases held when it was put in force; one that depends on the day must not leave everybody to the canary.
+        base, found = (None, []) if kept is None else self._compile(replace(self._kept_folder(kept, ""), cases=()))
         if base is None:
             errors = _causes_first(found) or ["its texts are not kept"]
             self.witness.notice("policy_base_refused", revision=wanted, problems=errors[:5])

@@ -35,9 +35,14 @@ def compile_snapshot(
 
 def put_in_force(snapshot: Snapshot, catalog: Catalog, budgets: Budgets, fleet: Fleet) -> None:
     """Swap the snapshot in: exchanges that begin from now on see it, running ones keep theirs."""
-    budgets.apply(snapshot.policies.budgets)
-    fleet.apply(sorted(snapshot.deployments()))
+    put_alone(snapshot, budgets, fleet)
     catalog.accept(snapshot)
+
+
+def put_alone(stable: Snapshot, budgets: Budgets, fleet: Fleet) -> None:
+    """Let the owners of live state know one revision's rules and deployments and no others."""
+    budgets.apply(stable.policies.budgets)
+    fleet.apply(sorted(stable.deployments()))
 
 
 def put_beside(canary: Snapshot, stable: Snapshot, budgets: Budgets, fleet: Fleet) -> None:

@@ -29,7 +29,7 @@ from proxy.flow.catalog import Catalog, Snapshot
 from proxy.flow.exchange import Exchange
 from proxy.flow.fleet import Fleet
 from proxy.flow.ports import Witness
-from proxy.flow.reload import put_beside, put_in_force
+from proxy.flow.reload import put_alone, put_beside, put_in_force
 from proxy.flow.trial import Trial
 
 LOOK_EVERY_S: Final = 0.25
@@ -161,6 +161,7 @@ class Rollouts:
         if base is not None:
             self._take_down()
             put_in_force(base, self._catalog, self._budgets, self._fleet)
+            self._tell_in_force(base)
         stable, plan = self._catalog.snapshot, snapshot.policies.rollout
         start = Start.WHOLE
         if not is_pinned:
@@ -175,8 +176,18 @@ class Rollouts:
         if start is Start.CANARY and stable is not None and plan is not None:
             self._begin(snapshot, plan, stable, by)
         elif start is Start.WHOLE:
+            if plan is not None and stable is None and not is_pinned and not self._was_whole(snapshot.revision):
+                why = "no revision before it is kept here, or none that can be used"
+                self._witness.notice("policy_rollout_skipped", revision=snapshot.revision, why=why)
             self._put_whole(snapshot, is_pinned=is_pinned, by=by)
+            self._tell_in_force(snapshot)
+        else:
+            what = "policy_still_taken_back" if start is Start.REFUSED else "policy_rollout_goes_on"
+            self._witness.notice(what, revision=snapshot.revision)
         return start
+
+    def _tell_in_force(self, snapshot: Snapshot) -> None:
+        self._witness.notice("policy_in_force", revision=snapshot.revision, generation=self._catalog.generation)
 
     def _was_whole(self, revision: str) -> bool:
         kept = self._history.find(revision)
@@ -266,6 +277,7 @@ class Rollouts:
         self._note(run.snapshot.revision, Step.IN_FORCE, by, why)
         self._take_down()
         put_in_force(run.snapshot, self._catalog, self._budgets, self._fleet)
+        self._tell_in_force(run.snapshot)
         self.remembered = None
 
     def take_back(self, by: str, why: str) -> None:
@@ -275,7 +287,7 @@ class Rollouts:
         self._end("taken_back", run, by, why)
         self._note(run.snapshot.revision, Step.TAKEN_BACK, by, why)
         self._take_down()
-        put_beside(run.stable, run.stable, self._budgets, self._fleet)
+        put_alone(run.stable, self._budgets, self._fleet)
         self.remembered = Remembered(
             run.snapshot.revision, run.stable.revision, run.plan.as_text(), True, why, run.step
         )
@@ -354,6 +366,12 @@ class Rollouts:
     def canary(self) -> str | None:
         """The revision of the canary; None without one."""
         return None if self._run is None else self._run.snapshot.revision
+
+    @property
+    def summary(self) -> str:
+        """One line about the rollout under way; empty without one."""
+        run = self._run
+        return "" if run is None else f"canary {run.snapshot.revision}: {run.share:.3g} of exchanges, {run.move}"
 
     @property
     def share(self) -> float:

@@ -179,9 +179,10 @@ class Vitals:
     def _policy_row(self, snapshot: Snapshot) -> dict[str, Any]:
         rollouts = self.rollouts
         taken_back = "" if rollouts is None else rollouts.trouble
-        reason = "; ".join(filter(None, (self.policy_trouble, taken_back)))
+        state = "degraded" if self.policy_trouble or taken_back else "ok"
         more = {} if rollouts is None or rollouts.canary is None else {"rollout": rollouts.document()}
-        return self._row("policy", "degraded" if reason else "ok", reason, revision=snapshot.revision, **more)
+        told = (self.policy_trouble, taken_back, "" if rollouts is None else rollouts.summary)
+        return self._row("policy", state, "; ".join(filter(None, told)), revision=snapshot.revision, **more)
 
     def _budget_store_row(self) -> dict[str, Any]:
         store = self.budget_store

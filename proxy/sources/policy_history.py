@@ -50,8 +50,10 @@ class PolicyHistory:
         if last is None or last.revision != revision or not times or times[-1].step is not at.step:
             times = (*times, at)[-_MAX_TIMES:]
         self._write(revision, asdict(Kept(revision, _plain(files), _plain(cases), times)))
+        whole = self.last_whole()  # what stands behind a canary stays, however many canaries there were
         for old in self.all()[self._max_revisions :]:
-            self._remove(old.revision)
+            if old.revision != whole:
+                self._remove(old.revision)
 
     def note(self, revision: str, at: Activation) -> None:
         """Write down what became of a kept revision. Raises OSError."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from proxy.core.policy.revisions import Activation, Pin
+from proxy.core.policy.revisions import Activation, Pin, Step
+from proxy.core.policy.rollout import Remembered
 from proxy.sources.policy_history import PolicyHistory, restore_texts
 
 A, B = "a" * 12, "b" * 12
@@ -89,3 +91,59 @@ def test_restoring_brings_the_folder_back_to_what_it_was(tmp_path: Path) -> None
     assert ["later.yaml", "x.cases.yaml", "x.yaml"] == restore_texts(folder, kept)
     assert {"x.yaml", "x.cases.yaml", "notes.md"} == {path.name for path in folder.iterdir()}
     assert "x: 1\n" == (folder / "x.yaml").read_text()
+
+
+# --- canaries
+
+
+def activation(at_ms: int, step: Step = Step.IN_FORCE) -> Activation:
+    return Activation(at_ms, "folder", "", step)
+
+
+def test_what_became_of_a_canary_is_written_down(tmp_path: Path) -> None:
+    """And a canary is not taken for a revision that was in force for everybody."""
+    history = PolicyHistory(tmp_path)
+    history.record("a" * 12, [("x.yaml", "1")], [], activation(1))
+    history.record("b" * 12, [("x.yaml", "2")], [], activation(2, Step.CANARY))
+    history.note("b" * 12, activation(3, Step.TAKEN_BACK))
+    history.note("c" * 12, activation(4, Step.TAKEN_BACK))
+    found = history.find("b" * 12)
+
+    assert found is not None
+    assert [Step.CANARY, Step.TAKEN_BACK] == [time.step for time in found.times]
+    assert (False, "a" * 12) == (found.was_whole, history.last_whole())
+    history.note("b" * 12, activation(5))
+    assert "b" * 12 == history.last_whole()
+
+
+def test_what_stands_behind_canaries_is_never_dropped(tmp_path: Path) -> None:
+    """However many of them there were since: without it a restart would leave everybody to the canary."""
+    history = PolicyHistory(tmp_path, max_revisions=3)
+    history.record("a" * 12, [("x.yaml", "1")], [], activation(1))
+    for number in range(6):
+        history.record(f"{number:012d}", [("x.yaml", "2")], [], activation(2 + number, Step.CANARY))
+
+    assert "a" * 12 == history.last_whole()
+    assert 4 == len(history.all())
+
+
+def test_history_of_an_earlier_release_is_read(tmp_path: Path) -> None:
+    """It did not say what a revision became: all of them were in force for everybody."""
+    plain = {"revision": "a" * 12, "files": [], "cases": [], "times": [{"at_ms": 1, "by": "folder", "why": ""}]}
+    (tmp_path / f"{'a' * 12}.json").write_text(json.dumps(plain))
+
+    assert "a" * 12 == PolicyHistory(tmp_path).last_whole()
+
+
+def test_rollout_is_remembered_and_forgotten(tmp_path: Path) -> None:
+    """What is damaged counts as absent, as everywhere in this folder."""
+    history = PolicyHistory(tmp_path)
+    memory = Remembered("b" * 12, "a" * 12, "plan", True, "errors", 1)
+    assert history.rollout() is None
+    history.keep_rollout(memory)
+    assert memory == PolicyHistory(tmp_path).rollout()
+    (tmp_path / "rollout.json").write_text("[]")
+    assert history.rollout() is None
+    history.keep_rollout(None)
+    assert history.rollout() is None
+    assert [] == history.all()
