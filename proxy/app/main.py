@@ -192,6 +192,10 @@ class App:
         # Large bodies are read one at a time: several at once would only fight for the interpreter and for memory.
         self._reader = ThreadPoolExecutor(1, "read-large-body")
         offload = partial(asyncio.get_running_loop().run_in_executor, self._reader)
+        secret = None if settings.redaction_key is None else self._secrets.current(settings.redaction_key)
+        hash_key = os.urandom(32) if secret is None else secret.reveal().encode()
+        self._redactors = Redactors(hash_key)
+        self._large = BodyWorker(hash_key, lambda error: witness.fault("body_worker", error=error))
         is_fsync = settings.audit.durability is Durability.FSYNC
         delivery = Delivery(
             self.upstream,
@@ -201,6 +205,7 @@ class App:
             is_fsync,
             settings.server.max_body_bytes,
             offload,
+            self._large,
         )
         self.attempts = Attempts(
             self.fleet,
@@ -214,10 +219,6 @@ class App:
             self.waiting,
             self.pricing,
         )
-        secret = None if settings.redaction_key is None else self._secrets.current(settings.redaction_key)
-        hash_key = os.urandom(32) if secret is None else secret.reveal().encode()
-        self._redactors = Redactors(hash_key)
-        self._large = BodyWorker(hash_key, lambda error: witness.fault("body_worker", error=error))
         relay = Relay(
             self.catalog,
             callers,

@@ -24,10 +24,12 @@ from proxy.core.routing.problems import Code, Problem, problem, render_event
 from proxy.core.routing.table import RULES
 from proxy.core.routing.walk import problem_of_break
 from proxy.flow import headers as header_lines
+from proxy.flow.apart import is_read_apart, read_apart
 from proxy.flow.catalog import Route
 from proxy.flow.coding import Inflater, InflateTooLarge, is_inflatable
 from proxy.flow.exchange import Exchange, error_dialect
-from proxy.flow.intake import Request, rename_model
+from proxy.flow.intake import OFFLOAD_ABOVE_BYTES, Request, rename_model
+from proxy.flow.large_bodies import LargeBodies
 from proxy.flow.metering import estimated_whole
 from proxy.flow.outbox import Outbox
 from proxy.flow.pacing import Turns
@@ -52,6 +54,8 @@ _ACCOUNT_IDS = re.compile(rb"\b(org|proj|acct|user)[-_][A-Za-z0-9]{8,}")
 _BARE_WORD = re.compile(r"[A-Za-z_][\w.-]{0,63}\Z|[0-9]{1,4}\Z", re.ASCII)
 _BREAKS_OF_THE_WIRE: Final = frozenset({Outcome.RESET, Outcome.TRUNCATED})
 _USAGE_MAX_BYTES: Final = 4 * 1024 * 1024
+_INFLATE_HERE_BYTES: Final = 16 * 1024
+"""More is inflated in the worker thread, which leaves the interpreter to others meanwhile."""
 
 Ended = Callable[[Outcome], None]
 
@@ -78,6 +82,7 @@ class Delivery:
     is_fsync: bool
     max_body_bytes: int
     offload: Offload
+    large: LargeBodies
     turns: Turns = field(init=False)
 
     def __post_init__(self) -> None:
@@ -102,7 +107,7 @@ class Delivery:
 
     # --- whole ------------------------------------------------------------------------------------
 
-    async def _whole(
+    async def _whole(  # noqa: C901 - the common answer, in one piece: each call would cost it
         self, exchange: Exchange, route: Route, answer: Answer, asked: str | None, ended: Ended
     ) -> Failed | None:
         head, body = answer.head, answer.body
@@ -110,28 +115,33 @@ class Delivery:
         facts = exchange.facts
         is_decoded = False
         coding = head.telling.get(b"content-encoding")
-        if coding is not None and exchange.dialect is not Dialect.OTHER and is_inflatable(coding):
-            found = self._inflated(coding, body)
+        if coding is not None:
+            decoded = await self._decoded(exchange, route, coding, body)
+            if isinstance(decoded, Outcome):
+                return Failed(decoded)
+            body, is_decoded = decoded
+        if len(body) > OFFLOAD_ABOVE_BYTES and is_read_apart(exchange, route, body, asked):
+            is_readable = coding is None or is_decoded
+            found = await read_apart(self.large, exchange, route, head, body, asked, is_readable=is_readable)
             if isinstance(found, Outcome):
                 return Failed(found)
-            body, is_decoded = found, True
-        if coding is not None and not is_decoded and must_treat(exchange, route):
-            return Failed(Outcome.BAD_RESPONSE)
-        if route.answers is not None or exchange.vault is not None:
-            reads = (coding is None or is_decoded) and is_text(head)
-            treated = await treat_whole(exchange, route.answers if reads else None, body, self.offload)
-            if treated is None:
+            body = found
+        else:
+            if route.answers is not None or exchange.vault is not None:
+                reads = (coding is None or is_decoded) and is_text(head)
+                treated = await treat_whole(exchange, route.answers if reads else None, body, self.offload)
+                if treated is None:
+                    facts.usage = _usage_of(body)
+                    return Failed(Outcome.ANSWER_BLOCKED)
+                body = treated
+            if asked is not None:
+                body = rename_model(body, asked)
+            if exchange.dialect is not Dialect.OTHER and len(body) <= _USAGE_MAX_BYTES and b'"usage"' in body:
                 facts.usage = _usage_of(body)
-                return Failed(Outcome.ANSWER_BLOCKED)
-            body = treated
-        if asked is not None:
-            body = rename_model(body, asked)
-        if exchange.dialect is not Dialect.OTHER and b'"usage"' in body and len(body) <= _USAGE_MAX_BYTES:
-            facts.usage = _usage_of(body)
-        if facts.usage is None and exchange.dialect is not Dialect.OTHER:
-            if _is_cut(exchange.dialect, head, body, is_readable=coding is None or is_decoded):
-                return Failed(Outcome.TRUNCATED)
-            facts.usage = estimated_whole(exchange, body) if route.budgets else None
+            if facts.usage is None and exchange.dialect is not Dialect.OTHER:
+                if _is_cut(exchange.dialect, head, body, is_readable=coding is None or is_decoded):
+                    return Failed(Outcome.TRUNCATED)
+                facts.usage = estimated_whole(exchange, body) if route.budgets else None
         facts.response_bytes = len(body)
         _keep_content(exchange, body)
         ended(Outcome.OK)
@@ -144,6 +154,16 @@ class Delivery:
         else:
             exchange.responder.send_whole(head.status, head.reason, block, body)
         return None
+
+    async def _decoded(
+        self, exchange: Exchange, route: Route, coding: bytes, body: bytes
+    ) -> tuple[bytes, bool] | Outcome:
+        """Return a coded body as it can be read, and whether it can; or why it is no good."""
+        if exchange.dialect is Dialect.OTHER or not is_inflatable(coding):
+            return Outcome.BAD_RESPONSE if must_treat(exchange, route) else (body, False)
+        work = partial(self._inflated, coding, body)
+        found: bytes | Outcome = work() if len(body) <= _INFLATE_HERE_BYTES else await self.offload(work)
+        return found if isinstance(found, Outcome) else (found, True)
 
     def _inflated(self, coding: bytes, body: bytes) -> bytes | Outcome:
         try:

@@ -8,10 +8,10 @@ chain and no provider connection.
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.core.dialect import Dialect, dialect_of
-from proxy.core.redaction import Marks, Vault
+from proxy.core.redaction import Vault
 from proxy.core.routing.problems import Dialect as ErrorDialect
 from proxy.core.routing.problems import Problem, render
 from proxy.flow import headers as header_lines
@@ -37,6 +37,13 @@ _REASONS: Final = {status.value: status.phrase.encode("ascii") for status in HTT
 def error_dialect(dialect: Dialect) -> ErrorDialect:
     """Return the error shape of a request's dialect."""
     return ErrorDialect.ANTHROPIC if dialect is Dialect.MESSAGES else ErrorDialect.OPENAI
+
+
+class Tally(Protocol):
+    """What an answer's findings came to."""
+
+    def counts(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return type -> distinct values seen, and the same for those replaced."""
 
 
 class Exchange:
@@ -80,7 +87,7 @@ class Exchange:
         self.vault: Vault | None = None
         self.content: ContentDraft | None = None
         """The words of this exchange, where policy has them kept."""
-        self.marks: Marks | None = None
+        self.marks: Tally | None = None
         """What was found in the answer, where policy looks."""
         self.stream: CallerStream | None = None
         """What the caller has of a stream that an earlier attempt began and left."""

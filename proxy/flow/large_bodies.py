@@ -1,4 +1,4 @@
-"""Reading and redacting one request body: the same steps here and in the process for large bodies.
+"""Reading and redacting one large body: the same steps here and in the process for large bodies.
 
 Owns what is asked of that process and what it answers. Knows no pipes: ``server.body_worker`` carries the jobs over.
 """
@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from proxy.core.dialect import Dialect
-from proxy.core.redaction import Redacted, RequestRedactor, Untouched, Vault, Verdict
+from proxy.core.redaction import AnswerRedactor, Redacted, RequestRedactor, Untouched, Vault, Verdict
 from proxy.core.redaction.form import redact_form
 from proxy.core.redaction.jsonio import loads
 from proxy.core.routing.problems import Problem
 from proxy.flow.intake import Request, read_json
+from proxy.flow.large_answers import AnswerJob, ReadAnswer, read_answer
 from proxy.flow.redactors import Redactors
 from proxy.flow.texts import unwrap, wrap
 from proxy.terms.errors import RedactionFault
@@ -37,6 +38,14 @@ class LargeBodies(Protocol):
 
         Raises:
             RedactionFault: It could not be judged; nothing may leave.
+        """
+        ...
+
+    async def answer(self, body: bytes, job: AnswerJob, vault: Vault | None) -> tuple[ReadAnswer, bytes]:
+        """Return what the caller gets of a whole answer; the job's hash key is filled in on the way.
+
+        Raises:
+            RedactionFault: It could not be judged, or restored.
         """
         ...
 
@@ -101,8 +110,10 @@ class Failure:
     error: str
 
 
-Job = ReadJob | RedactJob
-Result = Request | Problem | Verdict | Failure
+Job = ReadJob | RedactJob | AnswerJob
+Result = Request | Problem | Verdict | ReadAnswer | Failure
+Row = tuple[str, str, str]
+"""Of a vault: type, value, placeholder."""
 
 
 class Reader:
@@ -111,13 +122,16 @@ class Reader:
     def __init__(self) -> None:
         self._redactors: dict[bytes, Redactors] = {}
         self._compiled: dict[RedactJobKey, RequestRedactor | None] = {}
+        self._compiled_answers: dict[RedactJobKey, AnswerRedactor | None] = {}
         self._last: tuple[bytes, Any] = (b"", None)
 
-    def carry_out(self, job: Job, body: bytes) -> tuple[Result, bytes, list[tuple[str, str, str]]]:
-        """Return the result without its body and vault, then these two."""
+    def carry_out(self, job: Job, body: bytes, rows: list[Row] | None = None) -> tuple[Result, bytes, list[Row]]:
+        """Return the result without its body and vault, then these two; ``rows`` are those of a vault to restore from."""
         try:
             if isinstance(job, ReadJob):
                 return self._read(job, body), b"", []
+            if isinstance(job, AnswerJob):
+                return *self._answer(job, body, rows or []), []
             return self._redact(job, body)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the near end refuses the request
             return Failure(type(exc).__name__), b"", []
@@ -129,7 +143,26 @@ class Reader:
         self._last = (body, request.document)
         return replace(request, body=b"", document=None)
 
-    def _redact(self, job: RedactJob, body: bytes) -> tuple[Result, bytes, list[tuple[str, str, str]]]:
+    def _answer(self, job: AnswerJob, body: bytes, rows: list[Row]) -> tuple[ReadAnswer, bytes]:
+        self._last = (b"", None)
+        vault = None
+        if rows:
+            vault = Vault()
+            vault.take(rows)
+        return read_answer(job, self._answer_redactor(job), vault, body)
+
+    def _answer_redactor(self, job: AnswerJob) -> AnswerRedactor | None:
+        if job.plan is None:
+            return None
+        key = RedactJobKey(repr(job.plan), job.hash_key)
+        if key not in self._compiled_answers:
+            if len(self._compiled_answers) >= _MAX_PLANS:
+                self._compiled_answers.clear()
+            redactors = self._redactors.setdefault(job.hash_key, Redactors(job.hash_key))
+            self._compiled_answers[key] = redactors.build_answers(job.plan)
+        return self._compiled_answers[key]
+
+    def _redact(self, job: RedactJob, body: bytes) -> tuple[Result, bytes, list[Row]]:
         known, document = self._last
         self._last = (b"", None)
         redactor = self._redactor(job)
@@ -168,8 +201,17 @@ class InPlace:
     async def redact(self, body: bytes, dialect: Dialect, content_type: bytes, plan: RedactionPlan) -> Verdict:
         """Decide what may leave in place of a body."""
         result = await self._ask(RedactJob(dialect, content_type, plan, b"rehearsal"), body)
-        assert not isinstance(result, (Request, Problem, Failure))
+        assert not isinstance(result, (Request, Problem, ReadAnswer, Failure))
         return result
+
+    async def answer(self, body: bytes, job: AnswerJob, vault: Vault | None) -> tuple[ReadAnswer, bytes]:
+        """Return what the caller gets of a whole answer."""
+        rows = [] if vault is None else vault.rows()
+        result, out, _ = self._reader.carry_out(replace(job, hash_key=b"rehearsal"), body, rows)
+        if isinstance(result, Failure):
+            raise RedactionFault(f"a large body could not be read: {result.error}")
+        assert isinstance(result, ReadAnswer)
+        return result, out
 
     async def _ask(self, job: Job, body: bytes) -> Result:
         result, out, rows = self._reader.carry_out(job, body)
@@ -187,16 +229,16 @@ class RedactJobKey:
 
 
 _MAX_PLANS = 32
-_ROWS_AT_ONCE = 1000
+ROWS_AT_ONCE = 1000
 _NO_VAULT: Any = None
 
 
-async def joined(result: Result, body: bytes, out: bytes, rows: list[tuple[str, str, str]]) -> Result:
+async def joined(result: Result, body: bytes, out: bytes, rows: list[Row]) -> Result:
     """Return a result with the body and the vault that travelled beside it; others get their turn in between."""
     if isinstance(result, Redacted):
         vault = Vault()
-        for at in range(0, len(rows), _ROWS_AT_ONCE):
-            vault.take(rows[at : at + _ROWS_AT_ONCE])
+        for at in range(0, len(rows), ROWS_AT_ONCE):
+            vault.take(rows[at : at + ROWS_AT_ONCE])
             await asyncio.sleep(0)
         return replace(result, body=out, vault=vault)
     if isinstance(result, Request):

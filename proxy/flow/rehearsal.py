@@ -129,11 +129,12 @@ class Rehearsal:
         outbox = Outbox(self._spool(), WhenFull.REFUSE, clock.unix_ms)
         callers = CallerBook(self._settings.callers, demands_key=self._settings.knows_callers)
         max_bytes = self._settings.server.max_body_bytes
-        delivery = Delivery(upstream, outbox, clock.monotonic_s, callers.demands_key, False, max_bytes, _at_once)
+        large = InPlace()
+        delivery = Delivery(upstream, outbox, clock.monotonic_s, callers.demands_key, False, max_bytes, _at_once, large)
         lines = WaitingLines(clock.monotonic_s)
         pricing = None if self._prices is None else Pricing(self._prices)
         attempts = Attempts(fleet, budgets, upstream, delivery, clock, ear, lambda: 0.5, max_bytes, lines, pricing)
-        relay = Relay(catalog, callers, attempts, outbox, clock, ear, InPlace())
+        relay = Relay(catalog, callers, attempts, outbox, clock, ear, large)
         listener = _Listener()
         head = _head_of(case)
         if callers.demands_key:

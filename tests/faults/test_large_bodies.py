@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
@@ -58,39 +56,6 @@ def worker_of(sidecar: Sidecar) -> int:
     return int(children[0]) if children else 0
 
 
-PROBER = """
-import select, socket, sys, time
-slowest = count = 0
-while not select.select([sys.stdin], [], [], 0.005)[0]:
-    with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as sock:
-        began = time.monotonic()
-        sock.sendall(b"GET /nothing HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
-        sock.recv(65536)
-        slowest, count = max(slowest, time.monotonic() - began), count + 1
-print(slowest, count)
-"""
-
-
-class Prober:
-    """Asks the event loop for what it refuses at once, every 5 ms; a process, because this one parses as well."""
-
-    def __init__(self, port: int) -> None:
-        self.slowest_s = 0.0
-        self.count = 0
-        self._port = port
-
-    def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", PROBER, str(self._port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        out, _ = self._process.communicate("stop", timeout=10)
-        slowest, count = out.split()
-        self.slowest_s, self.count = float(slowest), int(count)
-
-
 @pytest.mark.parametrize(
     "contents",
     [
@@ -98,18 +63,13 @@ class Prober:
         pytest.param([f"{WORDS * 2} {EMAIL}"] * 100_000, id="100,000 strings", marks=pytest.mark.slow),
     ],
 )
-def test_twenty_megabytes_hold_nobody_up(sidecar: Sidecar, provider: Simulator, contents: list[str]) -> None:
-    """An exchange beside it stays quick (some milliseconds where the machine is quiet), and no value leaves."""
-    with Prober(sidecar.data_port) as idle:
-        time.sleep(1.0)  # noqa: TID251 - what the machine itself takes; no event loop here
-    with Prober(sidecar.data_port) as prober:
-        answer = ask(sidecar, *contents)
+def test_twenty_megabytes_are_read_to_their_end(sidecar: Sidecar, provider: Simulator, contents: list[str]) -> None:
+    """No value leaves, however far behind it stands; that nobody waits meanwhile is for test_loop_stalls to say."""
+    answer = ask(sidecar, *contents)
 
     assert (200, "email=1") == (answer.status, answer.get("x-readygate-redactions"))
     assert EMAIL.encode() not in provider.last.body
     assert b"[EMAIL-1]" in provider.last.body
-    assert prober.count > 20
-    assert prober.slowest_s < max(0.25, 4 * idle.slowest_s), f"{prober.slowest_s:.3f} s, idle {idle.slowest_s:.3f} s"
 
 
 def test_values_of_a_large_body_come_back(sidecar: Sidecar, provider: Simulator) -> None:
