@@ -157,6 +157,12 @@ def _add_shadow_gauges(app: App, shadow: Shadow, one: One) -> None:
     add("shadow_exchanges", "Exchanges compared.", (), one(lambda: shadow.changes.exchanges))
     add("shadow_changed", "Of these, those that would differ.", (), one(lambda: shadow.changes.changed))
     add("shadow_dropped", "Exchanges not compared, for want of room.", (), one(lambda: shadow.dropped))
+    add(
+        "shadow_unread",
+        "Exchanges compared by their facts alone: uploads and large bodies.",
+        (),
+        one(lambda: shadow.unread),
+    )
 
 
 def _add_price_gauges(app: App, pricing: Pricing) -> None:

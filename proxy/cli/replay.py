@@ -144,6 +144,7 @@ def report_lines(document: dict[str, Any]) -> list[str]:
         "undecided": "were decided by no policy and are not counted",
         "changes_beyond_list": "changes are beyond this list",
         "dropped": "were not compared, for want of room",
+        "unread": "are uploads or too large to be read again: compared by their facts alone",
     }
     lines += [f"{document[key]:>8}  {text}" for key, text in remarks.items() if document.get(key)]
     return ["".join(char if char.isprintable() else "?" for char in line) for line in lines]

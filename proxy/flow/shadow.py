@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from proxy.core.budget.prices import PriceTable
+from proxy.core.dialect import Dialect
 from proxy.core.policy.changes import Changes, cost_under
 from proxy.core.policy.decide import (
     DECIDED_CODES,
@@ -25,14 +26,12 @@ from proxy.core.policy.decide import (
     plan_for,
 )
 from proxy.core.policy.model import NoRoute, RoutePlan
-from proxy.core.redaction import Blocked, Redacted, Unreadable
 from proxy.flow.callers import groups_of
 from proxy.flow.catalog import Catalog, Snapshot
 from proxy.flow.exchange import Exchange
-from proxy.flow.intake import OFFLOAD_ABOVE_BYTES
-from proxy.flow.large_bodies import redact_body
+from proxy.flow.intake import OFFLOAD_ABOVE_BYTES, parsed
+from proxy.flow.second_look import look_again
 from proxy.terms.admin import AdminAnswer, AdminCall, AdminRoute, Role
-from proxy.terms.errors import ProxyError
 
 MAX_WAITING: Final = 4096
 MAX_HELD_BYTES: Final = 16 * 1024 * 1024
@@ -50,7 +49,8 @@ class _Pair(NamedTuple):
     candidate: _Plan
     is_same: bool
     reads: bool
-    """The candidate redacts otherwise, so its own redactor has to look."""
+    """The candidate redacts or limits otherwise, so bodies may have to be looked at."""
+    redacts_otherwise: bool
 
 
 class Shadow:
@@ -82,6 +82,9 @@ class Shadow:
         """Exchanges that were not compared, for want of room."""
         self.undecided = 0
         """Exchanges that no policy decided."""
+        self.unread = 0
+        """Exchanges with a body that only the candidate would have to read and that is an upload or too large: compared by their
+        facts alone."""
 
     @property
     def revision(self) -> str:
@@ -149,7 +152,10 @@ class Shadow:
             changes.add_cost(said.cost_usd, said.cost_usd)
             return
         before = decide_plan(pair.live, facts)
-        after_facts, is_read = (self._seen_by(candidate, pair, exchange, facts)) if pair.reads else (facts, True)
+        after_facts, is_read = facts, True
+        if pair.reads:
+            must_scan = pair.redacts_otherwise or bool(before.refusal)  # who refuses may not have looked
+            after_facts, is_read = self._seen_by(candidate, pair.candidate, exchange, facts, must_scan=must_scan)
         after = decide_plan(pair.candidate, after_facts)
         partly = not is_read or (not pair.reads and is_partly_known(before, after))
         changes.add(said.id, said.app, differences(before, after), is_partly_known=partly)
@@ -163,39 +169,43 @@ class Shadow:
             return found
         if isinstance(live, RoutePlan) and isinstance(candidate, RoutePlan):
             is_same = replace(live, revision="") == replace(candidate, revision="")
-            pair = _Pair(live, candidate, is_same, live.redaction != candidate.redaction)
+            redacts_otherwise = live.redaction != candidate.redaction
+            reads = redacts_otherwise or live.access != candidate.access
+            pair = _Pair(live, candidate, is_same, reads, redacts_otherwise)
         else:
-            pair = _Pair(live, candidate, live == candidate, isinstance(candidate, RoutePlan))
+            is_routed = isinstance(candidate, RoutePlan)
+            pair = _Pair(live, candidate, live == candidate, is_routed, is_routed)
         if isinstance(live, RoutePlan) and isinstance(candidate, RoutePlan):
             self._pairs[key] = pair
         return pair
 
-    def _seen_by(self, candidate: Snapshot, pair: _Pair, exchange: Exchange, facts: Facts) -> tuple[Facts, bool]:
-        """Return the facts as the candidate's own redactor sees them; False: it could not look, or not at everything."""
-        assert isinstance(pair.candidate, RoutePlan)
-        redactor = candidate.route_of(pair.candidate).redactor
+    def _seen_by(
+        self, candidate: Snapshot, plan: _Plan, exchange: Exchange, facts: Facts, *, must_scan: bool
+    ) -> tuple[Facts, bool]:
+        """Return the facts as the candidate itself sees them; False: it could not look, or not at everything."""
+        assert isinstance(plan, RoutePlan)
+        must_parse = plan.access is not None and plan.access.reads_params
+        if not must_parse and not must_scan:
+            return facts, True
         body = exchange.inbound.body
-        if redactor is None or not body:
-            return facts._replace(findings={}), True
         if type(body) is not bytes or len(body) > OFFLOAD_ABOVE_BYTES:
+            self.unread += 1
             return facts, False
+        if must_parse:
+            facts = facts._replace(document=parsed(body) if body and exchange.dialect is not Dialect.OTHER else None)
+        is_parsed = not must_parse or facts.document is not None or not body
+        if not must_scan:
+            return facts, is_parsed
         content_type = exchange.inbound.head.fields.get(b"content-type", b"")
-        try:
-            verdict = redact_body(redactor, pair.candidate.redaction, body, exchange.dialect, content_type)
-        except ProxyError:
+        seen = look_again(candidate.route_of(plan).redactor, plan.redaction, body, exchange.dialect, content_type)
+        if seen is None:
             return facts, False
-        if isinstance(verdict, Unreadable):
-            return facts, False
-        if isinstance(verdict, Blocked):
-            return facts._replace(findings=dict.fromkeys(verdict.kinds, 1)), True
-        if isinstance(verdict, Redacted):
-            verdict.vault.close()
-        return facts._replace(findings=verdict.findings, has_unscanned=verdict.unscanned_bytes > 0), True
+        return facts._replace(findings=seen.findings, has_unscanned=seen.has_unscanned), is_parsed
 
     def _begin_anew(self) -> None:
         self._pairs = {}
         self.changes = Changes()
-        self.dropped = self.undecided = 0
+        self.dropped = self.undecided = self.unread = 0
         self._since_ms = self._unix_ms()
 
     # --- the report -------------------------------------------------------------------------------
@@ -211,6 +221,7 @@ class Shadow:
             **self.changes.document(),
             "undecided": self.undecided,
             "dropped": self.dropped,
+            "unread": self.unread,
             "waiting": len(self._queue),
         }
 

@@ -63,6 +63,8 @@ class Facts(NamedTuple):
     """The rule of ``access`` that the row says refused it, or would have: parameters are known by this alone."""
     groups: tuple[str, ...] = ()
     """Of a verified token."""
+    document: Any = None
+    """The parsed body, where somebody still has it; then parameters are known without ``noted``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +149,14 @@ def decide_route(plan: RoutePlan, facts: Facts, *, enforce: bool = False) -> Dec
 
 
 def _denied(access: AccessPlan, facts: Facts) -> tuple[str, str]:
-    """Return code and rule of the refusal that ``access`` comes to, by what is known without the body."""
-    asked = Asked(facts.method, facts.path, facts.model, body_bytes=facts.request_bytes)
+    """Return code and rule of the refusal that ``access`` comes to, by what is known."""
+    document = facts.document
+    asked = Asked(facts.method, facts.path, facts.model, body_bytes=facts.request_bytes, document=document)
     denied = judge(access, asked)
     if denied is not None and denied.refusal is not None:
         return denied.refusal.code, f"access {denied.key}"
+    if document is not None:
+        return "", ""
     limits = access.max_tokens is not None and access.over_max_tokens is Over.REFUSE
     rules = {
         "params": access.params is not None,

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from proxy.core.config.load import parse_settings
 from proxy.core.config.settings import Settings
 from proxy.core.dialect import Dialect
@@ -70,6 +72,60 @@ def test_a_full_queue_drops_and_counts() -> None:
         shadow.ended(ended(revision))
 
     assert (2, 3) == (shadow.document()["waiting"], shadow.dropped)
+
+
+LARGE = BODY[:-4] + b" " * 300_000 + BODY[-4:]
+
+
+@pytest.mark.parametrize("body", [LARGE, object()], ids=["large", "upload"])
+def test_what_is_not_read_again_is_compared_by_its_facts_and_counted(body: Any) -> None:
+    """A report must say how many of its exchanges might hold more than was looked for."""
+    shadow, revision = shadow_of(LIVE, LIVE.replace("default: restore", "default: block"))
+    for one in (body, BODY):
+        exchange = ended(revision, findings={"EMAIL": 1})
+        exchange.inbound.body = one
+        shadow.ended(exchange)
+    shadow.work(1.0)
+    shadow.work(1.0)
+    report = shadow.document()
+
+    assert (2, 2, 1, 1) == (report["exchanges"], report["changed"], report["partly_known"], report["unread"])
+
+
+@pytest.mark.parametrize(
+    ("limits", "said", "changed"),
+    [
+        ("forbidden_params: [logit_bias]", {"logit_bias": {}}, ["refused"]),
+        ("forbidden_params: [logit_bias]", {}, []),
+        ("max_tokens: 10", {"max_tokens": 11}, ["refused"]),
+        ("max_tokens: 10", {"max_tokens": 9}, []),
+    ],
+)
+def test_parameters_that_the_candidate_limits_are_read_from_the_body(
+    limits: str, said: dict[str, Any], changed: list[str]
+) -> None:
+    """The live policy never looked at them, so no note tells."""
+    shadow, revision = shadow_of(LIVE, LIVE + f"access: {{{limits}}}\n")
+    exchange = ended(revision)
+    exchange.inbound.body = chat("hello", **said).partition(b"\r\n\r\n")[2]
+    shadow.ended(exchange)
+    shadow.work(1.0)
+    report = shadow.document()
+
+    assert (changed, 0) == ([one["what"] for one in report["changes"]], report["partly_known"])
+
+
+def test_what_the_live_policy_refused_before_it_looked_is_read_by_the_candidate() -> None:
+    """A request that access refused was never redacted; whoever lets it in would find what it holds."""
+    shadow, revision = shadow_of(
+        LIVE + "access: {models: [other]}\n", LIVE.replace("default: restore", "default: block")
+    )
+    shadow.ended(ended(revision, error_code="model_not_found"))
+    shadow.work(1.0)
+
+    assert [("refusal", "model_not_found", "content_policy_violation")] == [
+        (one["what"], one["before"], one["after"]) for one in shadow.document()["changes"]
+    ]
 
 
 def test_an_exchange_of_another_revision_is_not_compared() -> None:
