@@ -14,7 +14,7 @@ from proxy.core.redaction import AnswerRestorer, StreamRestorer, Vault
 from proxy.core.redaction.lane import restore_whole
 from proxy.core.sse import EventDecoder, encode
 from tests.unit.core.redaction.doubles import vault_of
-from tests.unit.core.redaction.streams import DONE, arguments, chunk, texts
+from tests.unit.core.redaction.streams import DONE, arguments, chunk, events, texts
 
 VALUES = ("ana@x.com", 'q"uo\\te', "line\nbreak", "[EMAIL-1]", "\u00e9\U0001f680", "o'neil@x.com") + ("z@x.com",) * 6
 FRAGMENTS = st.sampled_from([
@@ -69,10 +69,36 @@ def test_whole_events_restore_like_the_whole_text(
         stream.append(encode(json.dumps(document, ensure_ascii=is_ascii, separators=(",", ":")).encode()))
     stream += [chunk({}, "stop"), DONE]
     restorer = StreamRestorer(plain, Dialect.CHAT)
-    out = b"".join([restorer.feed(b"".join(events)) for events in pieces_of(stream, together)]) + restorer.finish()
+    out = b"".join([restorer.feed(b"".join(read)) for read in pieces_of(stream, together)]) + restorer.finish()
 
     key = (0, "tool_calls", 0) if is_json else (0, "content")
     assert restore_whole(plain, text, is_json=is_json) == texts(out).get(key, "")
+
+
+LINES = st.sampled_from([
+    *(chunk({"content": piece}) for piece in ("plain", "see [EMAIL-1]", "[EM", "AIL-2]", "[x]", "a \\", "u005bEMAIL-3]", "")),
+    encode('{"choices":[{"index":0,"delta":{"content":"\uff3bEMAIL-1\uff3d"}}]}'.encode()),
+    *(chunk({"content": piece}, index=1) for piece in ("[EMAIL", "-1]")), chunk({}, "stop"), b": ping\n\n", b"\n", b"\r\n", b"\n\n\n",
+    b"event: x\n", b"id: 7\n", b"data: [EMAIL-1]\n\n", b'data: {"a":"[EMAIL-1]"}\r\n\r\n', b'data: {"choices":[\ndata: ]}\n\n', DONE,
+])  # fmt: skip
+
+
+@given(lines=st.lists(LINES, max_size=10), cuts=CUTS, is_cut=st.booleans())
+@settings(max_examples=400, deadline=None)
+def test_what_passes_unread_is_what_reading_would_have_passed(
+    lines: list[bytes], cuts: list[int], is_cut: bool
+) -> None:
+    """However events, comments and blank lines come together; blank lines too many may go with an event that changes."""
+    stream = b"".join(lines)
+    told = []
+    for keeps_places in (True, False):
+        restorer = StreamRestorer(vault_of("a@x.com", "b@x.com", "c@x.com"), Dialect.CHAT, keeps_places=keeps_places)
+        out = [restorer.feed(piece) for piece in (pieces_of(stream, cuts) if is_cut else [stream])]
+        told.append(b"".join(out) + restorer.finish())
+    read = [[found[1:] for found in events(stream)] for stream in told]
+
+    assert read[0] == read[1]
+    assert told[0].count(b": ping") == told[1].count(b": ping")
 
 
 @given(written=st.lists(TEXTS, min_size=1, max_size=4), is_ascii=st.booleans())

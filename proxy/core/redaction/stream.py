@@ -103,15 +103,38 @@ class StreamRestorer:
         ) or not self._is_restoring:
             return data
         try:
-            restored = b"".join([self._restore(event) for event in self._decoder.feed(data)])
-            self._is_quiet = self._may_pass and not self._book.held and self._decoder.is_idle
-            return restored
+            if self._may_pass and data.endswith(b"\n\n") and self._decoder.is_idle and b"\r" not in data:
+                return self._some_read(data)
+            return self._read(data)
         except ProxyError:
             self._has_failed = True
             raise
         except Exception as exc:
             self._has_failed = True
             raise RedactionFault(f"restoring a stream failed: {type(exc).__name__}") from exc
+
+    def _read(self, data: bytes) -> bytes:
+        restored = b"".join([self._restore(event) for event in self._decoder.feed(data)])
+        self._is_quiet = self._may_pass and not self._book.held and self._decoder.is_idle
+        return restored
+
+    def _some_read(self, data: bytes) -> bytes:
+        """Read those of several whole events that need it."""
+        pieces: list[bytes] = []
+        at = 0
+        while at < len(data):
+            if self._is_quiet:
+                trace = _first_trace(data, at)
+                passed = data.rfind(b"\n\n", at, trace) if trace >= 0 else len(data) - 2
+                if passed >= 0:
+                    pieces.append(data[at : passed + 2])
+                    at = passed + 2
+                    continue
+            blank = data.find(b"\n\n", at)
+            end = blank + 2 if blank >= 0 else len(data)
+            pieces.append(self._read(data[at:end]))
+            at = end
+        return b"".join(pieces)
 
     def finish(self, broken: bool = False) -> bytes:
         """Return what is left when the upstream closed.
@@ -336,6 +359,16 @@ class StreamRestorer:
         if kind == "response.content_part.done":
             return self._book.flush((str(document.get("item_id")),))
         return self._book.flush(_item_key(document, kind.removesuffix(".done")))
+
+
+def _first_trace(data: bytes, start: int) -> int:
+    """Return where the first thing is that may open a placeholder; -1 when nothing does."""
+    plain, escaped = _OPENER.search(data, start), _ESCAPED_OPENER.search(data, start)
+    places = [found.start() for found in (plain, escaped) if found is not None]
+    wide = -1 if data.isascii() else data.find(_WIDE_OPENER, start)
+    if wide >= 0:
+        places.append(wide)
+    return min(places, default=-1)
 
 
 def _is_whole(data: bytes) -> bool:
