@@ -36,9 +36,17 @@ audit: {{store: "sqlite:///audit.db", spool: spool}}
 """
 POLICY = """version: 2
 policy: default
-redaction: {request: {default: restore}, response: {default: redact}}
+redaction:
+  request: {default: restore}
+  response: {default: redact}
 routes: [{match: {models: ["*"]}, chain: [{provider: referee}]}]
 """
+EXAMPLE_KEYS = """  types:
+    - name: example_key                 # keys of documentation, too, which no detector takes for secrets
+      pattern: "AKIA[A-Z0-9]{16}|gh[oprsu]_[A-Za-z0-9]{36}|xox[abpr]-[A-Za-z0-9-]{20,}"
+"""
+STRICT_POLICY = POLICY.replace("routes:", EXAMPLE_KEYS + "routes:")
+VERDICTS = {0: "CLEAN", 1: "LEAK", 2: "NOT MEASURED"}
 
 
 def referee(name: str) -> str:
@@ -51,12 +59,12 @@ def referee(name: str) -> str:
 
 
 @contextmanager
-def sidecar() -> Iterator[None]:
+def sidecar(policy: str = POLICY) -> Iterator[None]:
     """Run a sidecar whose only provider is the referee."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "policies").mkdir()
         (Path(folder) / "config.yaml").write_text(CONFIG)
-        (Path(folder) / "policies/default.yaml").write_text(POLICY)
+        (Path(folder) / "policies/default.yaml").write_text(policy)
         command = [sys.executable, "-m", "proxy", "serve", "-c", f"{folder}/config.yaml", "--simulate", "never"]
         with (
             (Path(folder) / "log").open("wb") as log,
@@ -108,13 +116,49 @@ def splitting(seed: str) -> dict[str, Any]:
         out = Path(folder) / "summary.json"
         command = [referee("pii-leak-benchmark-v2"), "--out", folder, "--only", "readygate", "--seed", seed]
         command += ["--gateway-url", f"http://127.0.0.1:{DATA}/v1/chat/completions", "--upstream-port", str(CAPTURE)]
-        command += ["--exhaustive-splits", "--json-out", str(out)]
+        command += ["--oracle", "union-worst-case", "--json-out", str(out)]
         subprocess.run(command, check=False, timeout=600, stdout=subprocess.DEVNULL)
         row: dict[str, Any] = json.loads(out.read_text())["rows"][0]
     return row
 
 
-def page(first: dict[str, Any], second: list[dict[str, Any]], today: str) -> str:
+def selfcheck(target: str = f"http://127.0.0.1:{DATA}/v1") -> tuple[str, list[str]]:
+    """Run the referee's own smoke test, keys included: its verdict, and the types it saw at the provider."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "report.json"
+        command = [referee("pii-leak-benchmark"), "selfcheck", "--target-base-url", target, "--json-out", str(out)]
+        command += ["--capture-port", str(CAPTURE), "--profile", "pii-secrets-v1"]
+        ended = subprocess.run(command, check=False, timeout=300, stdout=subprocess.DEVNULL)
+        report: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {"checks": {}}
+    seen = report["checks"].get("configured_upstream_boundary", {}).get("leaked_entity_types", [])
+    return VERDICTS.get(ended.returncode, "NOT MEASURED"), sorted(seen)
+
+
+def _selfcheck_lines(rows: dict[str, tuple[str, list[str]]]) -> list[str]:
+    lines = [
+        "",
+        (
+            "`selfcheck` sends an e-mail address, a card, a social security number and three keys with the words EXAMPLE and NOTAREALTOKEN "
+            "inside. Such keys stand in documentation and are let through on purpose (`docs/kinds.md`); keys of the same form without "
+            "such words do not pass. Who wants them replaced as well says so in a type of the policy's own:"
+        ),
+        "",
+        "```yaml",
+        "redaction:",
+        EXAMPLE_KEYS.rstrip(),
+        "```",
+        "",
+        "| run | verdict | reached the provider |",
+        "|---|---|---|",
+    ]
+    return lines + [
+        f"| {name} | {verdict} | {', '.join(seen) or 'nothing'} |" for name, (verdict, seen) in rows.items()
+    ]
+
+
+def page(
+    first: dict[str, Any], second: list[dict[str, Any]], checks: dict[str, tuple[str, list[str]]], today: str
+) -> str:
     """Return the result as a page."""
     lines = [
         "# An outside referee",
@@ -139,8 +183,8 @@ def page(first: dict[str, Any], second: list[dict[str, Any]], today: str) -> str
         f"Types that reached the provider: {', '.join(leaked) or 'none'}.",
         "",
         (
-            "Second profile: the caller's own values must come back (fidelity), the model's own must not pass, whole or cut at every "
-            "position (leak)."
+            "Second profile: the caller's own values must come back (fidelity), the model's own must not pass, whole or cut in two "
+            "and in three at every position (leak)."
         ),
         "",
         "| seed | cases | fidelity | leak, whole | leak, cut | outcome |",
@@ -151,13 +195,7 @@ def page(first: dict[str, Any], second: list[dict[str, Any]], today: str) -> str
         f"{row['leak_adversarial']:.4f} | {row['outcome']} |"
         for row in second
     ]
-    lines += [
-        "",
-        (
-            "Its `selfcheck` also sends keys with the words EXAMPLE and NOTAREALTOKEN inside: placeholders, which are let through on purpose "
-            "(`docs/kinds.md`); keys of the same form without such words do not pass."
-        ),
-    ]
+    lines += _selfcheck_lines(checks)
     return "\n".join(lines) + "\n"
 
 
@@ -170,11 +208,15 @@ def main() -> int:
     with sidecar():
         first = boundary()
         second = [splitting(seed) for seed in SEEDS]
-    text = page(first, second, time.strftime("%Y-%m-%d", time.gmtime()))
+        checks = {"no sidecar (the referee's control)": selfcheck("capture://self"), "the policy above": selfcheck()}
+    with sidecar(STRICT_POLICY):
+        checks["with the type of its own"] = selfcheck()
+    text = page(first, second, checks, time.strftime("%Y-%m-%d", time.gmtime()))
     sys.stdout.write(text)
     if args.write:
         PAGE.write_text(text)
-    return 0 if all(row["leak_adversarial"] == 0 for row in second) and first.get("passed") else 1
+    is_clean = checks["with the type of its own"][0] == "CLEAN"
+    return 0 if is_clean and all(row["leak_adversarial"] == 0 for row in second) and first.get("passed") else 1
 
 
 if __name__ == "__main__":
