@@ -259,8 +259,7 @@ class FrontProtocol(Reading, asyncio.Protocol):
         """End a body that stands still, or that comes so slowly that it only holds the connection."""
         timeout_s = self._door.body_timeout_s
         elapsed_s = now_s - self.phase_since_s
-        have = self._body_bytes or sum(map(len, self._body_pieces))
-        is_dripping = elapsed_s > timeout_s and have < MIN_BODY_RATE * elapsed_s
+        is_dripping = elapsed_s > timeout_s and self._have_bytes() < MIN_BODY_RATE * elapsed_s
         if self._body is not None and self._body.was_paused:
             is_dripping = False  # the provider is the slow one
         if is_dripping or now_s - self.last_read_s > timeout_s:

@@ -7,6 +7,8 @@ What becomes of a request that is ready, or refused, is the connection's affair 
 
 from __future__ import annotations
 
+import asyncio
+from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
 import httptools
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 MAX_OVERHEAD_BYTES: Final = 16 * 1024
 """Bytes of chunk framing, extensions and trailers beyond what the body itself accounts for."""
+MANY_PIECES: Final = 8
+"""So many pieces of a body are put together while the rest is still coming."""
 REQUEST_LINE_BYTES: Final = 64
 """What a head has beyond its target and header lines, at most."""
 
@@ -52,6 +56,7 @@ class Reading(Responding):
         "_overhead_bytes",
         "_parser",
         "_peer",
+        "_poured",
         "_problem",
         "_redo_headers",
         "_started",
@@ -85,6 +90,7 @@ class Reading(Responding):
         self._head: RequestHead | None = None
         self._body: BodyPipe | None = None
         self._body_pieces: list[bytes] = []
+        self._poured: BytesIO | None = None
         self._body_bytes = 0
         self._in_body = False
         self._started = False
@@ -158,9 +164,10 @@ class Reading(Responding):
         self._body_pieces.append(data if len(data) <= left else data[:left])
         self._known_left_bytes = left - min(left, len(data))
         if self._known_left_bytes:
+            if len(self._body_pieces) > MANY_PIECES:
+                self._pour()
             return
-        body = b"".join(self._body_pieces)
-        self._body_pieces = []
+        body = self._gathered()
         self._in_body = False
         assert self._head is not None
         self._begin(Inbound(self._head, body, self.last_read_s, self._peer))
@@ -309,6 +316,31 @@ class Reading(Responding):
             )
             return
         self._body_pieces.append(data)
+        if len(self._body_pieces) > MANY_PIECES:
+            self._pour()
+
+    def _pour(self) -> None:
+        """Put the pieces so far together: to join all of a large body at its end would hold everybody up."""
+        if self._poured is None:
+            self._poured = BytesIO()
+        self._poured.writelines(self._body_pieces)
+        self._body_pieces = []
+        # A fast caller is read dozens of times in one turn of the loop: let others have theirs.
+        self._transport.pause_reading()
+        asyncio.get_running_loop().call_soon(self._resume_reading)
+
+    def _gathered(self) -> bytes:
+        pieces, self._body_pieces = self._body_pieces, []
+        poured, self._poured = self._poured, None
+        if poured is None:
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        poured.writelines(pieces)
+        return poured.getvalue()  # its own memory, no copy
+
+    def _have_bytes(self) -> int:
+        """Return how much of the body has come."""
+        poured = 0 if self._poured is None else self._poured.tell()
+        return self._body_bytes or poured + sum(map(len, self._body_pieces))
 
     def on_message_complete(self) -> None:
         self._in_body = False
@@ -321,10 +353,7 @@ class Reading(Responding):
         head = self._head
         if head is None or self._started:
             return
-        pieces = self._body_pieces
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._body_pieces = []
-        self._begin(Inbound(head, body, self.last_read_s, self._peer))
+        self._begin(Inbound(head, self._gathered(), self.last_read_s, self._peer))
 
     # --- what the connection does with it -----------------------------------------------------------
 

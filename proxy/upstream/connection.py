@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from io import BytesIO
 from typing import Final, cast
 
 import httptools
@@ -21,6 +22,8 @@ LIVE_HIGH_WATER_BYTES: Final = 256 * 1024
 MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_HEADER_LINES: Final = 256
 MAX_INTERIM_ANSWERS: Final = 16
+MANY_PIECES: Final = 8
+"""So many pieces of a gathered body are put together while the rest is still coming."""
 _BODILESS: Final = frozenset({204, 304})
 
 
@@ -57,6 +60,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_on_closed",
         "_on_idle",
         "_parser",
+        "_poured",
         "_raw_head",
         "_request_is_sent",
         "_sink",
@@ -109,6 +113,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._raw_head = b""
         self._answer_head = None
         self._held: list[bytes] = []
+        self._poured: BytesIO | None = None
         self._batch: list[bytes] = []
         self._held_bytes = 0
         self._body_bytes = 0
@@ -317,8 +322,24 @@ class UpstreamConnection(asyncio.Protocol):
         if self._waiter is not None:
             if self._body_bytes > self._collect_max_bytes:
                 self._go_live()
+            elif len(self._held) > MANY_PIECES:
+                self._pour()
+                # A fast provider is read dozens of times in one turn of the loop: let others have theirs.
+                self.pause()
+                self._loop.call_soon(self._read_on)
         elif self._held_bytes > LIVE_HIGH_WATER_BYTES and not self._is_paused:
             self.pause()
+
+    def _pour(self) -> None:
+        """Put the pieces so far together: to join all of a large body at its end would hold everybody up."""
+        if self._poured is None:
+            self._poured = BytesIO()
+        self._poured.writelines(self._held)
+        self._held = []
+
+    def _read_on(self) -> None:
+        if self._waiter is not None:  # else whoever has the answer now says so
+            self.resume()
 
     def on_message_complete(self) -> None:
         if self._answer_head is None:
@@ -336,6 +357,9 @@ class UpstreamConnection(asyncio.Protocol):
         """Hand the answer over with its body still arriving."""
         waiter, self._waiter = self._waiter, None
         assert self._answer_head is not None
+        if self._poured is not None:
+            self._pour()
+            self._held, self._poured = [self._poured.getvalue()], None
         if waiter is not None and not waiter.done():
             waiter.set_result(Answer(self._answer_head, None, LiveAnswer(self), self.uses > 1))
 
@@ -346,6 +370,9 @@ class UpstreamConnection(asyncio.Protocol):
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             assert self._answer_head is not None
+            if self._poured is not None:
+                self._pour()
+                self._held = [self._poured.getvalue()]  # its own memory, no copy
             held = self._held
             body = held[0] if len(held) == 1 else b"".join(held)
             answer = Answer(self._answer_head, body, None, self.uses > 1)
