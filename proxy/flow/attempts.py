@@ -111,9 +111,9 @@ class Attempts:
             step = walk.next(self.clock.monotonic_s())
             if isinstance(step, GiveUp):
                 return self._give_up(exchange, plan, step, answers)
-            if step.wait_s:
-                await asyncio.sleep(step.wait_s)
             deployment = deployments[step.target_index]
+            if step.wait_s or plan.renamings is not None:
+                await _get_ready(plan, deployment.model, step.wait_s)
             if plan.request.is_stream:
                 exchange.may_go_on, exchange.first_token_by_s = not walk.is_last, None
             result = await self._attempt(exchange, plan, deployment, step, deadline_s)
@@ -422,9 +422,16 @@ class Attempts:
 
 
 NAMES_MAX: Final = 64
-
 COLLECT_MAX_BYTES: Final = 1024 * 1024
 """Answers up to this size are gathered and written in one piece; larger ones pass as they come."""
+
+
+async def _get_ready(plan: Plan, model: str | None, wait_s: float) -> None:
+    """Wait before an attempt, and have a large body ready under its target's name for the model."""
+    if wait_s:
+        await asyncio.sleep(wait_s)
+    if plan.renamings is not None and model not in (None, plan.request.model) and type(plan.body) is bytes:
+        await plan.renamings.prepare(plan.body, model)
 
 
 def _denied(exchange: Exchange, deployment: Deployment, verdict: Denied | TooLarge | Unpriced) -> _Result:

@@ -23,6 +23,7 @@ from proxy.terms.outcomes import Outcome
 
 if TYPE_CHECKING:
     from proxy.flow.attempts import Attempts
+    from proxy.flow.large_bodies import Renamings
 
 _NOT_ACCEPTED: Final = frozenset(
     {
@@ -56,6 +57,8 @@ class Plan:
     """Of ``tokens``; filled where a budget of the route counts them apart."""
     deployments: tuple[Deployment, ...] = ()
     """The chain in the order of this exchange; set by the walk."""
+    renamings: Renamings | None = None
+    """Of a large body."""
 
 
 class Booking:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from proxy.core.budget.estimate import Prompt
 from proxy.core.dialect import Dialect
 from proxy.core.routing.problems import Code, Problem, problem
 from proxy.flow.ports import BodySource
@@ -50,6 +51,8 @@ class Request:
     max_tokens: int | None = None
     choices: int = 1
     user: str = ""
+    size: Prompt | None = None
+    """What a large body comes to for budgets, measured where it was read."""
     upload: BodySource | None = None
     """What is left of a body that was looked into and is too large to be gathered."""
 

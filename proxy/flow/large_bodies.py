@@ -9,12 +9,13 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from proxy.core.budget.estimate import measure
 from proxy.core.dialect import Dialect
 from proxy.core.redaction import AnswerRedactor, Redacted, RequestRedactor, Untouched, Vault, Verdict
 from proxy.core.redaction.form import redact_form
 from proxy.core.redaction.jsonio import loads
 from proxy.core.routing.problems import Problem
-from proxy.flow.intake import Request, read_json
+from proxy.flow.intake import Request, read_json, with_model
 from proxy.flow.large_answers import AnswerJob, ReadAnswer, read_answer
 from proxy.flow.redactors import Redactors
 from proxy.flow.texts import unwrap, wrap
@@ -38,6 +39,14 @@ class LargeBodies(Protocol):
 
         Raises:
             RedactionFault: It could not be judged; nothing may leave.
+        """
+        ...
+
+    async def rename(self, body: bytes, model: str) -> bytes:
+        """Return a request body asking for another model, every other byte as it was where that can be told.
+
+        Raises:
+            RedactionFault: It could not be done.
         """
         ...
 
@@ -86,6 +95,31 @@ def redact_body(
     return verdict
 
 
+@dataclass(slots=True)
+class Renamings:
+    """A large request body under the name that the target at hand has for its model; made apart, before the attempt."""
+
+    large: LargeBodies
+    _model: str = ""
+    _body: bytes = b""
+
+    async def prepare(self, body: bytes, model: str) -> None:
+        """Have it ready for a target.
+
+        Raises:
+            RedactionFault: It could not be done.
+        """
+        if model != self._model:
+            self._body, self._model = b"", ""  # two would be kept for nothing
+            self._body = await self.large.rename(body, model)
+            self._model = model
+
+    def body_for(self, model: str) -> bytes:
+        """Return what was prepared."""
+        assert model == self._model
+        return self._body
+
+
 @dataclass(frozen=True, slots=True)
 class ReadJob:
     """Ask for what a JSON body asks for."""
@@ -104,14 +138,26 @@ class RedactJob:
 
 
 @dataclass(frozen=True, slots=True)
+class RenameJob:
+    """Ask for a request body under another model name."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The body beside it is what was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """What went wrong, by the name of its exception: never a message, which may quote the body."""
 
     error: str
 
 
-Job = ReadJob | RedactJob | AnswerJob
-Result = Request | Problem | Verdict | ReadAnswer | Failure
+Job = ReadJob | RedactJob | AnswerJob | RenameJob
+Result = Request | Problem | Verdict | ReadAnswer | Done | Failure
 Row = tuple[str, str, str]
 """Of a vault: type, value, placeholder."""
 
@@ -130,6 +176,8 @@ class Reader:
         try:
             if isinstance(job, ReadJob):
                 return self._read(job, body), b"", []
+            if isinstance(job, RenameJob):
+                return Done(), with_model(body, None, job.model), []
             if isinstance(job, AnswerJob):
                 return *self._answer(job, body, rows or []), []
             return self._redact(job, body)
@@ -141,7 +189,7 @@ class Reader:
         if not isinstance(request, Request):
             return request
         self._last = (body, request.document)
-        return replace(request, body=b"", document=None)
+        return replace(request, body=b"", document=None, size=measure(body))
 
     def _answer(self, job: AnswerJob, body: bytes, rows: list[Row]) -> tuple[ReadAnswer, bytes]:
         self._last = (b"", None)
@@ -201,8 +249,12 @@ class InPlace:
     async def redact(self, body: bytes, dialect: Dialect, content_type: bytes, plan: RedactionPlan) -> Verdict:
         """Decide what may leave in place of a body."""
         result = await self._ask(RedactJob(dialect, content_type, plan, b"rehearsal"), body)
-        assert not isinstance(result, (Request, Problem, ReadAnswer, Failure))
+        assert not isinstance(result, (Request, Problem, ReadAnswer, Done, Failure))
         return result
+
+    async def rename(self, body: bytes, model: str) -> bytes:
+        """Return a request body asking for another model."""
+        return with_model(body, None, model)
 
     async def answer(self, body: bytes, job: AnswerJob, vault: Vault | None) -> tuple[ReadAnswer, bytes]:
         """Return what the caller gets of a whole answer."""

@@ -53,7 +53,9 @@ def plan_of(exchange: Exchange, route: Route, request: Request) -> Plan:
         if route.asks_usage and request.is_stream and exchange.dialect in _ASKS_USAGE:
             exchange.hides_usage = _ask_usage(request)
         body = request.body
-    size, images = measure(request.body) if is_whole else Prompt(exchange.inbound.head.content_length or 0)
+    size, images = request.size or (
+        measure(request.body) if is_whole else Prompt(exchange.inbound.head.content_length or 0)
+    )
     longest = _output_limit(exchange, request)
     estimate = estimate_tokens(size, request.messages, longest, choices=request.choices, images=images)
     # A cap of ours, or none at all, is cut to the limit; only the caller's own word can be too large for ever.

@@ -36,7 +36,7 @@ from proxy.flow.intake import (
     read_json,
     takes_long,
 )
-from proxy.flow.large_bodies import LargeBodies, redact_body
+from proxy.flow.large_bodies import LargeBodies, Renamings, redact_body
 from proxy.flow.metering import plan_of
 from proxy.flow.models import list_models
 from proxy.flow.outbox import Outbox, Refused
@@ -165,6 +165,8 @@ class Relay:
             return problem(Code(admission.code))
         exchange.mark_begun()
         plan = plan_of(exchange, route, request)
+        if len(request.body) > OFFLOAD_ABOVE_BYTES:
+            plan.renamings = Renamings(self.large)
         return await self.attempts.walk(exchange, plan)
 
     async def _is_listed(self, exchange: Exchange, snapshot: Snapshot, caller: Caller) -> bool:

@@ -32,6 +32,8 @@ def body_for(exchange: Exchange, plan: Plan, deployment: Deployment) -> bytes | 
     if exchange.stream is not None and exchange.stream.record is not None:
         return exchange.stream.body_of_rest(request, deployment)
     if type(body) is bytes and deployment.model is not None and deployment.model != request.model:
+        if plan.renamings is not None:
+            return plan.renamings.body_for(deployment.model)
         return with_model(body, request.document, deployment.model)
     return body
 

@@ -32,11 +32,13 @@ from proxy.flow.intake import Request
 from proxy.flow.large_answers import AnswerJob, ReadAnswer
 from proxy.flow.large_bodies import (
     ROWS_AT_ONCE,
+    Done,
     Failure,
     Job,
     Reader,
     ReadJob,
     RedactJob,
+    RenameJob,
     Result,
     Row,
     joined,
@@ -77,8 +79,12 @@ class BodyWorker:
     async def redact(self, body: bytes, dialect: Dialect, content_type: bytes, plan: RedactionPlan) -> Verdict:
         """Decide what may leave in place of a body."""
         result = await joined(*await self._ask(RedactJob(dialect, content_type, plan, self._hash_key), body))
-        assert not isinstance(result, (Request, Problem, ReadAnswer, Failure))
+        assert not isinstance(result, (Request, Problem, ReadAnswer, Done, Failure))
         return result
+
+    async def rename(self, body: bytes, model: str) -> bytes:
+        """Return a request body asking for another model."""
+        return (await self._ask(RenameJob(model), body))[2]
 
     async def answer(self, body: bytes, job: AnswerJob, vault: Vault | None) -> tuple[ReadAnswer, bytes]:
         """Return what the caller gets of a whole answer."""

@@ -80,6 +80,17 @@ def test_values_of_a_large_body_come_back(sidecar: Sidecar, provider: Simulator)
     assert "served" == json.loads(provider.last.body)["model"]
 
 
+def test_large_form_goes_under_the_targets_name(sidecar: Sidecar, provider: Simulator) -> None:
+    """The field alone is replaced."""
+    fields = [("model", "alias"), ("prompt", WORDS * 5000 + EMAIL)]
+    lines = [f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n' for name, text in fields]
+    form = "".join([*lines, "--b--\r\n"]).encode()
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    sidecar.ask(request("POST", "/v1/audio/transcriptions", form, headers), 30.0)
+
+    assert form.replace(b"alias", b"served").replace(EMAIL.encode(), b"[EMAIL-1]") == provider.last.body
+
+
 def test_rules_that_read_the_request_hold_for_large_ones(sidecar: Sidecar, provider: Simulator) -> None:
     """A body must not slip past a cap because it was read elsewhere."""
     answer = ask(sidecar, WORDS * 5000, EMAIL, model="capped", max_tokens=5000)
