@@ -21,12 +21,12 @@ from proxy.core.redaction.edits import Renames, apply_edits
 from proxy.core.redaction.jsonio import dumps, keeping_digits, loads
 from proxy.core.redaction.names import NAME_KINDS, Collector, Found, WithNames
 from proxy.core.redaction.normal import Allowlist, takes_everything
-from proxy.core.redaction.scan import Blind, Detector, Scan, TooDeep
+from proxy.core.redaction.scan import Detector, Scan, TooDeep
 from proxy.core.redaction.seen import Remembering
 from proxy.core.redaction.sites import Site, count_kinds, distinct
 from proxy.core.redaction.vault import Vault, folded_tags
 from proxy.terms.errors import ProxyError, RedactionFault
-from proxy.terms.redaction import Action, DirectionPlan, Placeholders, RedactionPlan, Unscanned
+from proxy.terms.redaction import Action, DirectionPlan, Finding, Placeholders, RedactionPlan, Unscanned
 
 UNSCANNED_KIND = "UNSCANNED"
 """What ``Blocked.kinds`` says when the policy refuses content that cannot be read."""
@@ -94,6 +94,19 @@ class Sighting(NamedTuple):
     kind: str
     place: str
     action: Action
+
+
+class Blind:
+    """Finds nothing: for walks that only count what cannot be read."""
+
+    def find(self, text: str) -> list[Finding]:
+        return []
+
+    def find_labelled(self, text: str, label: str) -> list[Finding]:
+        return []
+
+    def may_contain(self, raw: bytes) -> bool:
+        return False
 
 
 class RequestRedactor:

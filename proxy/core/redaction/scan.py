@@ -40,6 +40,7 @@ _TOP_ORDER, _TOP_KNOWN = fields.TOP_ORDER, fields.TOP_KNOWN
 _NUMBERED = fields.CONTENT | fields.PERSONS
 """Members under which a number is read, too."""
 _MESSAGE = frozenset({"role", "content"})
+_ROLES = ("user", "assistant", "system", "developer", "tool", "function")
 _NAMES = fields.ENUMS | fields.IDS | {"model"}
 
 
@@ -60,19 +61,6 @@ class Detector(Protocol):
     def may_contain(self, raw: bytes) -> bool:
         """Tell whether anything could be found in these bytes; False is a promise."""
         ...
-
-
-class Blind:
-    """Finds nothing: for walks that only count what cannot be read."""
-
-    def find(self, text: str) -> list[Finding]:
-        return []
-
-    def find_labelled(self, text: str, label: str) -> list[Finding]:
-        return []
-
-    def may_contain(self, raw: bytes) -> bool:
-        return False
 
 
 class TooDeep(Exception):
@@ -159,14 +147,7 @@ class Scan:
             self._unkeyed(holder, True)
             return
         if _TOP_KNOWN.issuperset(document):
-            for key, label, is_read in fields.order_of(tuple(document)):
-                value = document[key]
-                kind = type(value)
-                if kind is str:
-                    if is_read or len(value) >= _MIN_SECRET:
-                        self._string(document, key, value, label, False)
-                elif kind is list or kind is dict or key in _NUMBERED:
-                    self._value(document, key, value, key, False)
+            self._known(document)
             return
         for key in _TOP_ORDER:
             if key in document:
@@ -179,6 +160,38 @@ class Scan:
             if is_free:
                 self._key(document, key)
             self._value(document, key, value, key, is_free or key in _FREE)
+
+    def _known(self, document: dict[str, Any]) -> None:
+        """Walk a request all of whose members are of the protocol."""
+        for key, label, is_read in fields.order_of(tuple(document)):
+            value = document[key]
+            kind = type(value)
+            if kind is str:
+                if is_read or len(value) >= _MIN_SECRET:
+                    self._string(document, key, value, label, False)
+            elif key == "messages" and kind is list:
+                self._messages(value)
+            elif kind is list or kind is dict or key in _NUMBERED:
+                self._value(document, key, value, key, False)
+
+    def _messages(self, messages: list[Any]) -> None:
+        """Walk a conversation, most of which is messages of one role and one text."""
+        path = self._path
+        path += ("messages", 0)
+        for at, message in enumerate(messages):
+            path[1] = at
+            if (
+                type(message) is dict
+                and message.keys() == _MESSAGE
+                and message["role"] in _ROLES
+                and type(message["content"]) is str
+            ):
+                self._string(message, "content", message["content"], "content", False)
+            else:
+                path.pop()
+                self._value(messages, at, message, "messages", False)
+                path.append(at)
+        del path[:2]
 
     def _value(self, parent: Any, key: Any, value: Any, label: str, is_free: bool) -> None:
         kind = type(value)
@@ -198,12 +211,6 @@ class Scan:
             self._number(parent, key, value, label)
 
     def _dict(self, node: dict[str, Any], is_free: bool) -> None:
-        if not is_free and node.keys() == _MESSAGE:
-            text, role = node["content"], node["role"]
-            if type(text) is str and type(role) is str and role in _ENUM_WORDS:
-                if text not in _ENUM_WORDS:
-                    self._string(node, "content", text, "content", False)
-                return
         part_type = node.get("type")
         if part_type in _OPAQUE_TYPES and not is_free:
             self.unscanned_at.append(tuple(self._path))
@@ -219,14 +226,8 @@ class Scan:
 
     def _list(self, node: list[Any], label: str, is_free: bool) -> None:
         begun = len(self.sites)
-        path = self._path
         for at, item in enumerate(node):
-            if type(item) is dict and len(path) < MAX_DEPTH:
-                path.append(at)
-                self._dict(item, is_free)
-                path.pop()
-            else:
-                self._value(node, at, item, label, is_free)
+            self._value(node, at, item, label, is_free)
         if len(node) > 1 and not is_free and label not in _ITEM_LISTS:
             self._split_values(node, begun)
 
@@ -234,7 +235,10 @@ class Scan:
         """Find values that begin in one text part and go on in the next; sites from ``begun`` on are of this list."""
         known = {id(site.parent): site for site in self.sites[begun:] if site.key == "text" and not site.is_key}
         for found, pieces in self._kept_across(parts):
-            sites = [known.get(id(parts[at])) or self._site_of(parts[at], at) for at, _, _ in pieces]
+            sites = [
+                known.get(id(parts[at])) or Site(parts[at], "text", parts[at]["text"], (*self._path, at, "text"), [])
+                for at, _, _ in pieces
+            ]
             if any(
                 edit.start < end and start < edit.end and not (start <= edit.start and edit.end <= end)
                 for site, (_, start, end) in zip(sites, pieces, strict=True)
@@ -256,9 +260,6 @@ class Scan:
                 pieces = seam.pieces(edit.start, edit.end)
                 if len(pieces) > 1:
                     yield edit, pieces
-
-    def _site_of(self, part: dict[str, Any], at: int) -> Site:
-        return Site(part, "text", part["text"], (*self._path, at, "text"), [])
 
     def _key(self, parent: dict[str, Any], key: str) -> None:
         edits = self._edits(key, "")

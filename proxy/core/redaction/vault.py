@@ -171,14 +171,23 @@ class Vault:
         """Return a text with placeholders in place of its findings, which are disjoint and in order."""
         pieces: list[str] = []
         done = 0
-        made = self._by_value
+        made, alone, counts, folded = self._by_value, self._alone, self._counts, self._by_folded
+        is_numbered = self._is_numbered
         for start, end, kind, _, _ in findings:
             value = text[start:end]
-            tag = made.get((kind, value))
+            identity = (kind, value)
+            tag = made.get(identity)
             if tag is None:
-                tag = self._make(kind, value)
+                name, tag, inside = _first_of(kind)
+                if is_numbered and name not in counts:
+                    counts[name] = 1
+                    alone[kind] = folded[inside] = value
+                    made[identity] = tag
+                else:
+                    tag = self._another(kind, value)
             pieces += (text[done:start], tag)
             done = end
+        self._sorted = None
         pieces.append(text[done:])
         return "".join(pieces)
 
@@ -188,19 +197,7 @@ class Vault:
 
     def tag(self, kind: str, value: str) -> str:
         """Return the placeholder of a value, making one at its first appearance."""
-        return self._by_value.get((kind, value)) or self._make(kind, value)
-
-    def _make(self, kind: str, value: str) -> str:
-        name, tag, folded = _first_of(kind)
-        counts = self._counts
-        if name in counts or not self._is_numbered:
-            return self._another(kind, value)
-        counts[name] = 1
-        self._alone[kind] = value
-        self._by_value[kind, value] = tag
-        self._by_folded[folded] = value
-        self._sorted = None
-        return tag
+        return self._by_value.get((kind, value)) or self.put_away(value, [Finding(0, len(value), kind, 1.0)])
 
     def _another(self, kind: str, value: str) -> str:
         """Make a placeholder where other values, or the exchange's own text, have to be looked at."""

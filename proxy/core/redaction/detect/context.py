@@ -97,8 +97,13 @@ def _joins(gap: bytes) -> bool:
 
 def resolve(found: list[tuple[int, int, int, Finding]]) -> list[Finding]:
     """Return disjoint findings in order: on overlap lower priority number, then longer, then earlier wins."""
-    if len(found) == 1:
-        return [found[0][3]]
+    reach = -1
+    for _, _, start, finding in found:
+        if start < reach:
+            break
+        reach = finding[1]
+    else:  # in order and disjoint, as nearly always
+        return [item[3] for item in found]
     kept: list[Finding] = []
     taken: list[Finding] = []
     found.sort(key=lambda item: item[2])
