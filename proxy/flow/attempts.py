@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from proxy.core.budget.announced import wait_in_body
-from proxy.core.dialect import Dialect
+from proxy.core.dialect import CHAT, OTHER
 from proxy.core.policy.faults import InjectPlan
 from proxy.core.routing.classify import classify_answer, judge_plain, says_error, says_too_long
 from proxy.core.routing.problems import Code, Problem, problem
@@ -36,7 +36,7 @@ from proxy.flow.sharing import StepShare, arrange, conversation_key
 from proxy.flow.translating import MESSAGES_TARGET, asks_usage, is_translated, translated_answer, version_line
 from proxy.flow.waiting import WaitingLines
 from proxy.terms.http import AnswerHead
-from proxy.terms.outcomes import Fault, Outcome, Status
+from proxy.terms.outcomes import OK, Fault, Outcome, Status
 
 _JSON_LINE: Final = b"\r\ncontent-type: application/json"
 
@@ -117,7 +117,7 @@ class Attempts:
             if plan.request.is_stream:
                 exchange.may_go_on, exchange.first_token_by_s = not walk.is_last, None
             result = await self._attempt(exchange, plan, deployment, step, deadline_s)
-            if result.outcome is Outcome.OK and await self._deliver(exchange, plan, deployment, step, result):
+            if result.outcome is OK and await self._deliver(exchange, plan, deployment, step, result):
                 return None
             if result.booking is not None:
                 result.booking.close(result.outcome, result.http_status, result.retry_after_s)
@@ -235,21 +235,21 @@ class Attempts:
         head = answer.head
         booking.facts.reused_connection = answer.reused_connection
         if head.status == 101:
-            return _Result(Outcome.OK, answer, booking)
+            return _Result(OK, answer, booking)
         if exchange.stream is not None and head.status < 300 and (answer.live is None or not head.is_event_stream):
             if answer.live is not None:
                 answer.live.abort()
             return _Result(Outcome.BAD_CONTENT_TYPE, None, booking)
-        is_known = exchange.dialect is not Dialect.OTHER
+        is_known = exchange.dialect is not OTHER
         body = answer.body
         is_plain = head.status == 200 and head.content_type == b"application/json" and not plan.request.is_stream
         if is_plain and is_known and body and not says_error(body):
             found = (
-                Outcome.OK
+                OK
                 if b"content-encoding" in head.telling
-                else judge_plain(body, needs_choices=exchange.dialect is Dialect.CHAT and not plan.route.is_transparent)
+                else judge_plain(body, needs_choices=exchange.dialect is CHAT and not plan.route.is_transparent)
             )
-            return _Result(found, answer if found is Outcome.OK else None, booking)
+            return _Result(found, answer if found is OK else None, booking)
         outcome = classify_answer(
             head.status,
             head.content_type.decode("ascii", "replace"),
@@ -259,7 +259,7 @@ class Attempts:
             is_known_shape=is_known,
             is_body_empty=answer.body == b"",
         )
-        if outcome is Outcome.OK:
+        if outcome is OK:
             return _Result(outcome, answer, booking)
         if outcome is Outcome.UPSTREAM_4XX and body and says_too_long(head.status, body):
             context = booking.deployment.target.context
@@ -298,7 +298,7 @@ class Attempts:
             target,
             header_lines.to_provider(
                 head,
-                wants_identity=exchange.dialect is not Dialect.OTHER,
+                wants_identity=exchange.dialect is not OTHER,
                 hides_keys=exchange.is_own_key or self.delivery.demands_caller_key,
                 owned=owned,
             )
@@ -310,7 +310,7 @@ class Attempts:
             self.collect_max_bytes if is_gathered else COLLECT_MAX_BYTES,
             step.must_be_fresh,
             plan.route.passes_caller_key and not self.delivery.demands_caller_key,
-            request.is_stream and exchange.dialect is not Dialect.OTHER,
+            request.is_stream and exchange.dialect is not OTHER,
         )
 
     # --- what came of it --------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Final
 
 import orjson
 
-from proxy.core.dialect import Dialect, StreamWatch, read_usage
+from proxy.core.dialect import CHAT, OTHER, Dialect, StreamWatch, read_usage
 from proxy.core.policy.model import BrokenStream
 from proxy.core.redaction import AnswerRedactor, AnswerRestorer
 from proxy.core.routing.classify import is_document
@@ -39,7 +39,7 @@ from proxy.flow.streaming import StreamPipe
 from proxy.flow.treating import is_text, must_treat, redact_error, transforms_for, treat_whole
 from proxy.terms.exchange import Usage
 from proxy.terms.http import AnswerHead
-from proxy.terms.outcomes import Fault, Outcome, Status
+from proxy.terms.outcomes import OK, Fault, Outcome, Status
 
 DRAINING: Final = "draining"
 """The message of the cancellation that a drain sends; any other cancellation means that the caller left."""
@@ -54,6 +54,7 @@ _ACCOUNT_IDS = re.compile(rb"\b(org|proj|acct|user)[-_][A-Za-z0-9]{8,}")
 _BARE_WORD = re.compile(r"[A-Za-z_][\w.-]{0,63}\Z|[0-9]{1,4}\Z", re.ASCII)
 _BREAKS_OF_THE_WIRE: Final = frozenset({Outcome.RESET, Outcome.TRUNCATED})
 _USAGE_MAX_BYTES: Final = 4 * 1024 * 1024
+_USAGE_KEY: Final = b'"usage"'
 _INFLATE_HERE_BYTES: Final = 16 * 1024
 """More is inflated in the worker thread, which leaves the interpreter to others meanwhile."""
 
@@ -136,15 +137,15 @@ class Delivery:
                 body = treated
             if asked is not None:
                 body = rename_model(body, asked)
-            if exchange.dialect is not Dialect.OTHER and len(body) <= _USAGE_MAX_BYTES and b'"usage"' in body:
+            if exchange.dialect is not OTHER and len(body) <= _USAGE_MAX_BYTES:
                 facts.usage = _usage_of(body)
-            if facts.usage is None and exchange.dialect is not Dialect.OTHER:
+            if facts.usage is None and exchange.dialect is not OTHER:
                 if _is_cut(exchange.dialect, head, body, is_readable=coding is None or is_decoded):
                     return Failed(Outcome.TRUNCATED)
                 facts.usage = estimated_whole(exchange, body) if route.budgets else None
         facts.response_bytes = len(body)
         _keep_content(exchange, body)
-        ended(Outcome.OK)
+        ended(OK)
         exchange.seal()
         if self.is_fsync:
             await self.outbox.durable()
@@ -159,7 +160,7 @@ class Delivery:
         self, exchange: Exchange, route: Route, coding: bytes, body: bytes
     ) -> tuple[bytes, bool] | Outcome:
         """Return a coded body as it can be read, and whether it can; or why it is no good."""
-        if exchange.dialect is Dialect.OTHER or not is_inflatable(coding):
+        if exchange.dialect is OTHER or not is_inflatable(coding):
             return Outcome.BAD_RESPONSE if must_treat(exchange, route) else (body, False)
         work = partial(self._inflated, coding, body)
         found: bytes | Outcome = work() if len(body) <= _INFLATE_HERE_BYTES else await self.offload(work)
@@ -230,7 +231,7 @@ class Delivery:
         ended: Ended,
     ) -> Failed | None:
         begun, dialect = exchange.stream, exchange.dialect
-        watch = StreamWatch(dialect, expected_choices=request.choices) if dialect is not Dialect.OTHER else None
+        watch = StreamWatch(dialect, expected_choices=request.choices) if dialect is not OTHER else None
         is_seam = begun is not None and begun.record is not None
         transforms = begun.joined() if begun is not None and is_seam else transforms_for(exchange, route, asked)
         coding = head.telling.get(b"content-encoding")
@@ -267,7 +268,7 @@ class Delivery:
                 raise
             self._cut_short(exchange, route, pipe, share.seal, exc)
             return None
-        if outcome is Outcome.OK:
+        if outcome is OK:
             exchange.responder.finish()
             return None
         if share.can_be_taken_up(outcome):
@@ -392,7 +393,7 @@ class Delivery:
             exchange.cancelled()
             terminal(Outcome.CLIENT_CANCELLED)
             return None
-        if outcome is Outcome.OK:
+        if outcome is OK:
             exchange.responder.finish()
             return None
         facts.status, facts.fault = Status.ERROR, Fault.PROVIDER
@@ -410,7 +411,7 @@ class Delivery:
         sink = _TunnelSink(responder.tunnel_write)
         responder.tunnel(status_line + lines + b"\r\n", live)
         responder.bind(live)
-        outcome = Outcome.OK
+        outcome = OK
         try:
             live.attach(sink)
             await sink.ended
@@ -458,15 +459,26 @@ def _length_line(head: AnswerHead) -> bytes:
 
 
 def _usage_of(body: bytes) -> Usage | None:
-    try:
-        return read_usage(orjson.loads(body))
-    except orjson.JSONDecodeError:
+    """Read the counts of a whole answer; most say them behind the text, which then need not be parsed.
+
+    What stands behind the last ``usage`` key is a document by itself exactly when the key is one of the outermost.
+    """
+    at = body.rfind(_USAGE_KEY)
+    if at < 0:
         return None
+    for document in (b"{" + body[at:], body):
+        try:
+            usage = read_usage(orjson.loads(document))
+        except orjson.JSONDecodeError:
+            continue
+        if usage is not None:
+            return usage
+    return None
 
 
 def _is_cut(dialect: Dialect, head: AnswerHead, body: bytes, *, is_readable: bool) -> bool:
     """Tell whether a chat answer is no JSON document; asked where its usage, which comes last, was not found."""
-    if not is_readable or dialect is not Dialect.CHAT or head.status >= 300 or len(body) > _USAGE_MAX_BYTES:
+    if not is_readable or dialect is not CHAT or head.status >= 300 or len(body) > _USAGE_MAX_BYTES:
         return False
     return not is_document(body)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol
 
-from proxy.core.dialect import Dialect, dialect_of
+from proxy.core.dialect import OTHER, Dialect, dialect_of
 from proxy.core.redaction import Vault
 from proxy.core.routing.problems import Dialect as ErrorDialect
 from proxy.core.routing.problems import Problem, render
@@ -83,7 +83,7 @@ class Exchange:
         self.responder = responder
         self.arrived_s = inbound.arrived_s
         # Only a POST makes a model speak; lists, look-ups and preflights of the same paths are just passed.
-        self.dialect = dialect_of(head.path) if head.method == "POST" else Dialect.OTHER
+        self.dialect = dialect_of(head.path) if head.method == "POST" else OTHER
         self.vault: Vault | None = None
         self.content: ContentDraft | None = None
         """The words of this exchange, where policy has them kept."""
@@ -182,7 +182,9 @@ class Exchange:
         lines = header_lines.to_caller(head, is_decoded=is_decoded, is_governed=is_governed, is_own_key=self.is_own_key)
         if head.is_event_stream:
             lines += b"".join([line for name, line in _STREAM_HINTS if name not in head.fields])
-        lines += header_lines.our_lines(self.facts, self.elapsed_ms(), b"x-request-id" in head.telling, self.named)
+        facts = self.facts
+        now_ms = facts.latency_ms if self._is_sealed else self.elapsed_ms()
+        lines += header_lines.our_lines(facts, now_ms, b"x-request-id" in head.telling, self.named)
         return lines + header_lines.budget_lines(granted) if is_governed and granted is not None else lines
 
     def begin_attempt(self, provider: str, model: str) -> AttemptFacts:

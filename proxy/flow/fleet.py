@@ -28,7 +28,7 @@ from proxy.core.health.breaker import (
 )
 from proxy.core.health.success import LatencyWindow
 from proxy.core.routing.table import RULES, Health, OutcomeRule
-from proxy.terms.outcomes import Outcome
+from proxy.terms.outcomes import OK, Outcome
 
 __all__ = ["ADMIT", "PROBE", "Admission", "BreakerChange", "DeploymentView", "Fleet", "Reason", "Verdict"]
 
@@ -198,7 +198,7 @@ class Fleet:
         if watched is None:
             watched = self._watch(deployment)
         breaker = watched.breaker
-        if outcome is Outcome.OK and breaker.state is BreakerState.CLOSED:
+        if outcome is OK and breaker.state is BreakerState.CLOSED:
             watched.last_outcome = outcome
             watched.last_outcome_s = now_s
             watched.alarm = None
@@ -213,7 +213,7 @@ class Fleet:
         if own is not None:
             name = f"{deployment.removesuffix('*')}{variant}"
             return self._take(name, own, outcome, now_s, latency_ms, retry_after_s, admission)
-        if outcome is Outcome.OK and breaker.state is BreakerState.CLOSED:
+        if outcome is OK and breaker.state is BreakerState.CLOSED:
             return None
         return self._take(deployment, watched, outcome, now_s, latency_ms, retry_after_s, admission)
 
@@ -221,7 +221,7 @@ class Fleet:
         self, watched: _Watched, outcome: Outcome, rule: OutcomeRule, variant: str, admission: Admission | None
     ) -> _Watched | None:
         """Return the model's own state when this outcome is about the model, or None when about the deployment."""
-        if outcome is Outcome.OK:
+        if outcome is OK:
             watched.last_bad_variant = None
         if not variant or len(variant) > VARIANT_NAME_MAX:
             return None
@@ -231,7 +231,7 @@ class Fleet:
         is_about_model = (rule.health is Health.BAD and not rule.is_local and not rule.alarms) or rule.cools
         if not is_about_model:
             # What the provider answered to this model is news of the model as well; only a success is.
-            return own if outcome is Outcome.OK or (admission is not None and admission.is_variant) else None
+            return own if outcome is OK or (admission is not None and admission.is_variant) else None
         if rule.health is Health.BAD:
             last, watched.last_bad_variant = watched.last_bad_variant, variant
             if last is not None and last != variant:
@@ -266,7 +266,7 @@ class Fleet:
         was = breaker.state
         had_alarm = watched.alarm
         self._learn(watched, outcome, rule, now_s, is_probe)
-        if outcome is Outcome.OK:
+        if outcome is OK:
             watched.add_latency((now_s, latency_ms))
         if rule.cools:
             breaker.cool(now_s + (DEFAULT_COOLDOWN_S if retry_after_s is None else retry_after_s), now_s)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from proxy.core.budget.estimate import measure
-from proxy.core.dialect import Dialect
+from proxy.core.dialect import OTHER, Dialect
 from proxy.core.redaction import AnswerRedactor, Redacted, RequestRedactor, Untouched, Vault, Verdict
 from proxy.core.redaction.form import redact_form
 from proxy.core.redaction.jsonio import loads
@@ -72,7 +72,7 @@ def redact_body(
     Raises:
         RedactionFault: A detector or the walk failed; nothing may leave.
     """
-    if dialect is not Dialect.OTHER:
+    if dialect is not OTHER:
         return redactor.redact(body, dialect, document)
     kind = content_type.lower()
     if b"json" in kind:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.core.budget.estimate import Prompt, estimate_tokens, measure, output_tokens
-from proxy.core.dialect import Dialect
+from proxy.core.dialect import CHAT, OTHER, Dialect
 from proxy.core.dialect.seam import dumps_any
 from proxy.core.sse import EventDecoder
 from proxy.flow.booking import Plan
@@ -22,10 +22,10 @@ from proxy.flow.intake import Request
 from proxy.flow.verdicts import Who
 from proxy.terms.exchange import Usage
 
-_ASKS_USAGE: Final = frozenset({Dialect.CHAT, Dialect.COMPLETIONS})
+_ASKS_USAGE: Final = frozenset({CHAT, Dialect.COMPLETIONS})
 """Dialects whose streams report usage only when asked; the others always do."""
 _LENGTH_KEYS: Final = {
-    Dialect.CHAT: ("max_completion_tokens", "max_tokens"),
+    CHAT: ("max_completion_tokens", "max_tokens"),
     Dialect.COMPLETIONS: ("max_tokens",),
     Dialect.RESPONSES: ("max_output_tokens",),
     Dialect.MESSAGES: ("max_tokens",),
@@ -43,7 +43,7 @@ def plan_of(exchange: Exchange, route: Route, request: Request) -> Plan:
     body = request.body if request.body or type(source) is bytes else source
     if not route.budgets and route.plan.output_cap is None:
         return Plan(route, request, body, 0, False)
-    if exchange.dialect is Dialect.OTHER:
+    if exchange.dialect is OTHER:
         return _with_who(Plan(route, request, body, 0, False), exchange)
     is_named = request.max_tokens is not None
     is_whole = type(body) is bytes

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from proxy.core.dialect import Dialect
+from proxy.core.dialect import OTHER
 from proxy.core.policy.applies import Subject
 from proxy.core.policy.model import NoRoute, NoRouteReason
 from proxy.core.redaction import Blocked, Redacted, Unreadable, Untouched, Verdict
@@ -155,7 +155,7 @@ class Relay:
         if (
             request.document is None
             and request.body
-            and exchange.dialect is not Dialect.OTHER
+            and exchange.dialect is not OTHER
             and route.reads_documents(is_stream=request.is_stream)
         ):
             request.document = await self.attempts.delivery.offload(partial(parsed, request.body))
@@ -189,14 +189,14 @@ class Relay:
         head = exchange.inbound.head
         if not isinstance(body, bytes):
             return await self._peek(head, body)
-        if body and exchange.dialect is not Dialect.OTHER and len(body) <= OFFLOAD_ABOVE_BYTES:
+        if body and exchange.dialect is not OTHER and len(body) <= OFFLOAD_ABOVE_BYTES:
             return read_json(body, exchange.dialect)
-        if not body and not head.has_body and exchange.dialect is Dialect.OTHER:
+        if not body and not head.has_body and exchange.dialect is OTHER:
             return Request(body)
         if not body and head.method in ("GET", "HEAD", "DELETE", "OPTIONS"):
             return Request(body)
         content_type = head.fields.get(b"content-type", b"")
-        if exchange.dialect is Dialect.OTHER and b"json" not in content_type.lower():
+        if exchange.dialect is OTHER and b"json" not in content_type.lower():
             return Request(body)
         if len(body) > OFFLOAD_ABOVE_BYTES:
             return await self.large.read(body, exchange.dialect)
@@ -218,10 +218,8 @@ class Relay:
         redactor = route.redactor
         if redactor is None:
             return None
-        content_type = (
-            b"" if exchange.dialect is not Dialect.OTHER else exchange.inbound.head.fields.get(b"content-type", b"")
-        )
-        is_form = exchange.dialect is Dialect.OTHER and content_type[:20].lower().startswith(b"multipart/form-data")
+        content_type = b"" if exchange.dialect is not OTHER else exchange.inbound.head.fields.get(b"content-type", b"")
+        is_form = exchange.dialect is OTHER and content_type[:20].lower().startswith(b"multipart/form-data")
         source = exchange.inbound.body
         if is_form and not isinstance(source, bytes):
             refusal = await self._gather(exchange.inbound, source, request)
@@ -247,7 +245,7 @@ class Relay:
         """Do so, and begin to gather the words of the exchange: as they came, or as they may leave."""
         refusal = await self._redact(exchange, route, request)
         rule, came = route.content, exchange.inbound.body
-        if rule is not None and self.contents is not None and exchange.dialect is not Dialect.OTHER:
+        if rule is not None and self.contents is not None and exchange.dialect is not OTHER:
             sent = None if refusal is not None else request.body
             body = came if rule.is_full and isinstance(came, bytes) else sent
             exchange.content = ContentDraft(self.contents, rule, body or None)

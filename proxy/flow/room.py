@@ -128,7 +128,7 @@ class Room:
 
     def hear(self, plan: Plan, deployment: Deployment, lines: bytes) -> None:
         """Take note of what an answer's header lines say of the provider's own limits."""
-        if HINT in lines:
+        if lines.find(HINT) >= 0:
             now_s = self.clock.monotonic_s()
             self.budgets.hear(target_of(plan, deployment), lines, now_s, self.clock.unix_ms() / 1000.0)
 

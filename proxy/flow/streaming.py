@@ -21,7 +21,7 @@ from proxy.flow.forwarding import PRELUDE_MAX_S, Forwarding
 from proxy.flow.pacing import LARGE_EVENT_BYTES, LARGE_READ_BYTES, TURN_S, Backlog, Turns
 from proxy.flow.ports import LiveBody
 from proxy.flow.stream_parts import Transform, Watch, last_event_end, outcome_of
-from proxy.terms.outcomes import Outcome
+from proxy.terms.outcomes import OK, Outcome
 
 PARTIAL_EVENT_MAX_BYTES: Final = 1024 * 1024
 _DONE: Final = b"data: [DONE]\n\n"
@@ -192,7 +192,7 @@ class StreamPipe(Forwarding):
         if self.first_content_s is None and watch.saw_content:
             self.first_content_s = self._loop.time()
         if not self._is_sealed and (watch.saw_done or (self._seals_on_finish and watch.is_finished)):
-            self._seal(Outcome.OK)
+            self._seal(OK)
         # Only an end may lack its blank line: an error event behind anything else would be read as part of it.
         self._forward(raw if raw is not None and watch.is_finished else data)
         self._has_done = watch.saw_done
@@ -357,7 +357,7 @@ class StreamPipe(Forwarding):
             return
         watch = self._watch
         if watch is not None:
-            if self._partial and outcome is Outcome.OK:
+            if self._partial and outcome is OK:
                 # A last event without its blank line is still an event.
                 last, self._partial = self._partial, b""
                 if self._is_too_large(last):
@@ -366,10 +366,10 @@ class StreamPipe(Forwarding):
                 self._take_events(last + b"\n\n", watch, None if self._transforms else last)
                 if self._has_ended():
                     return
-            if outcome is Outcome.OK and not watch.is_finished:
+            if outcome is OK and not watch.is_finished:
                 outcome = Outcome.TRUNCATED
             elif watch.saw_done:
-                outcome = Outcome.OK
+                outcome = OK
             elif self._is_said:
                 outcome = self._completed()
         self._conclude(outcome)
@@ -388,15 +388,15 @@ class StreamPipe(Forwarding):
             done = self._transformed(_DONE)
             if done is None:
                 return self._outcome or Outcome.BAD_STREAM
-            self._seal(Outcome.OK)
+            self._seal(OK)
             self._forward(done)
-        return Outcome.OK
+        return OK
 
     def _conclude(self, outcome: Outcome) -> None:
         rest = b""
-        if outcome is Outcome.OK and self._waiting is not None:
+        if outcome is OK and self._waiting is not None:
             self._release(self._waiting)
-        if outcome is Outcome.OK and self._transforms:
+        if outcome is OK and self._transforms:
             try:
                 rest = b"".join([transform.finish() for transform in self._transforms])
             except Exception as exc:  # noqa: BLE001 - as in _transformed
@@ -406,7 +406,7 @@ class StreamPipe(Forwarding):
             self._prelude_timer.cancel()
         if self._first_token_timer is not None:
             self._first_token_timer.cancel()
-        if outcome is Outcome.OK:
+        if outcome is OK:
             self._seal(outcome)
             self._forward(rest)
         self._commit()
@@ -423,7 +423,7 @@ class StreamPipe(Forwarding):
             finally:
                 if self._prelude_timer is not None:
                     self._prelude_timer.cancel()
-        if self._outcome is not None and self._outcome is not Outcome.OK:
+        if self._outcome is not None and self._outcome is not OK:
             return self._outcome
         return None
 

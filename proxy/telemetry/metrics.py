@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from proxy.core.routing.problems import Code
 from proxy.terms.exchange import ExchangeFacts
+from proxy.terms.outcomes import OK
 
 LATENCY_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 OWN_BOUNDS_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
@@ -54,17 +55,30 @@ class Histogram:
 _MAX_TOGETHER = 1024
 
 
+class _Ends:
+    """What is counted for every exchange of one route, provider and status, found by one look-up."""
+
+    __slots__ = ("count", "good_attempts", "input_tokens", "latency", "output_tokens")
+
+    def __init__(self, latency: Histogram) -> None:
+        self.count = 0
+        self.good_attempts = 0
+        """Exchanges whose one attempt, at this provider, went well."""
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.latency = latency
+
+
 class Metrics:
     """The process's counters; also a Prometheus collector."""
 
     def __init__(self) -> None:
-        self._exchanges: defaultdict[Labels, int] = defaultdict(int)
+        self._ends: dict[Labels, _Ends] = {}
         self._attempts: defaultdict[Labels, int] = defaultdict(int)
         self._findings: dict[Labels, int] = {}
         self._found_together: dict[tuple[str, tuple[tuple[str, int], ...], tuple[str, ...]], int] = {}
         self._refusals: dict[Labels, int] = {}
         self._injected: defaultdict[Labels, int] = defaultdict(int)
-        self._tokens: defaultdict[Labels, int] = defaultdict(int)
         self._faults: dict[Labels, int] = {}
         self._unscanned_bytes = 0
         self._latency: dict[Labels, Histogram] = {}
@@ -74,27 +88,37 @@ class Metrics:
 
     def exchange_ended(self, facts: ExchangeFacts) -> None:
         """Count one exchange; about two microseconds."""
-        provider = facts.provider
-        self._exchanges[facts.route, provider, facts.status] += 1
-        histogram = self._latency.get((provider,))
-        if histogram is None:
-            histogram = self._latency[(provider,)] = Histogram(LATENCY_BOUNDS_S)
-        latency_s = facts.latency_ms / 1000.0
-        histogram.counts[bisect_left(LATENCY_BOUNDS_S, latency_s)] += 1
-        histogram.sum += latency_s
-        own, own_s = self._own, (facts.latency_ms - facts.upstream_ms) / 1000.0
+        ends = self._ends.get((facts.route, facts.provider, facts.status))
+        if ends is None:
+            ends = self._begin_to_count(facts.route, facts.provider, facts.status)
+        ends.count += 1
+        latency_ms, latency = facts.latency_ms, ends.latency
+        latency_s = latency_ms / 1000.0
+        latency.counts[bisect_left(LATENCY_BOUNDS_S, latency_s)] += 1
+        latency.sum += latency_s
+        own, own_s = self._own, (latency_ms - facts.upstream_ms) / 1000.0
         own.counts[bisect_left(OWN_BOUNDS_S, own_s)] += 1
         own.sum += own_s
-        for attempt in facts.attempts:
-            self._attempts[attempt.provider, attempt.outcome] += 1
+        attempts = facts.attempts
+        if len(attempts) == 1 and attempts[0].outcome is OK:
+            ends.good_attempts += 1
+        else:
+            for attempt in attempts:
+                self._attempts[attempt.provider, attempt.outcome] += 1
         usage = facts.usage
         if usage is not None:
-            tokens = self._tokens
-            tokens[provider, "input"] += usage.input_tokens
-            tokens[provider, "output"] += usage.output_tokens
+            ends.input_tokens += usage.input_tokens
+            ends.output_tokens += usage.output_tokens
         if facts.first_token_ms is not None or facts.findings or facts.response_findings or facts.fault is not None:
             self._count_the_rest(facts)
         self._unscanned_bytes += facts.unscanned_bytes
+
+    def _begin_to_count(self, route: str, provider: str, status: str) -> _Ends:
+        latency = self._latency.get((provider,))
+        if latency is None:
+            latency = self._latency[(provider,)] = Histogram(LATENCY_BOUNDS_S)
+        ends = self._ends[route, provider, status] = _Ends(latency)
+        return ends
 
     def _count_the_rest(self, facts: ExchangeFacts) -> None:
         """Count what most exchanges do not have."""
@@ -146,12 +170,13 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """Yield every family; called by the exposition, off the request path."""
         self._add_up()
+        exchanges, attempts, tokens = self._summed()
         counters: tuple[tuple[str, str, tuple[str, ...], Mapping[Labels, int]], ...] = (
-            ("exchanges", "Exchanges ended.", ("route", "provider", "status"), self._exchanges),
-            ("attempts", "Attempts at providers.", ("provider", "outcome"), self._attempts),
+            ("exchanges", "Exchanges ended.", ("route", "provider", "status"), exchanges),
+            ("attempts", "Attempts at providers.", ("provider", "outcome"), attempts),
             ("findings", "Values found by redaction.", ("type", "direction", "action"), self._findings),
             ("refusals", "Answers of our own making.", ("code", "fault"), self._refusals),
-            ("tokens", "Tokens as the providers counted them.", ("provider", "kind"), self._tokens),
+            ("tokens", "Tokens as the providers counted them.", ("provider", "kind"), tokens),
             ("faults", "Failures of the sidecar itself.", ("where",), self._faults),
             ("injected_faults", "Faults injected for rehearsal.", ("kind", "provider"), self._injected),
         )
@@ -165,6 +190,20 @@ class Metrics:
         yield unscanned
         yield from self._histograms()
         yield from self._asked()
+
+    def _summed(self) -> tuple[dict[Labels, int], dict[Labels, int], dict[Labels, int]]:
+        """Return exchanges, attempts and tokens by their labels."""
+        exchanges: dict[Labels, int] = {}
+        attempts, tokens = self._attempts.copy(), defaultdict[Labels, int](int)
+        for labels, ends in self._ends.items():
+            provider = labels[1]
+            exchanges[labels] = ends.count
+            if ends.good_attempts:
+                attempts[provider, OK] += ends.good_attempts
+            if ends.input_tokens or ends.output_tokens:
+                tokens[provider, "input"] += ends.input_tokens
+                tokens[provider, "output"] += ends.output_tokens
+        return exchanges, attempts, tokens
 
     def _histograms(self) -> Iterator[Metric]:
         rows: tuple[tuple[str, str, dict[Labels, Histogram]], ...] = (
@@ -211,7 +250,7 @@ class Metrics:
     def totals(self) -> dict[str, int]:
         """Return exchanges per status, for the status page."""
         totals: dict[str, int] = {}
-        for (_, _, status), count in self._exchanges.items():
+        for (_, _, status), ends in self._ends.items():
             # Counted under the enum's member, shown under its word: JSON takes no member for a key.
-            totals[str(status)] = totals.get(str(status), 0) + count
+            totals[str(status)] = totals.get(str(status), 0) + ends.count
         return totals

@@ -69,18 +69,20 @@ class AnswerHead:
     ``lines`` holds the field lines as they came, each with its CRLF in front; a strict parser has accepted them.
     They are not taken apart unless somebody asks: most of them only pass by. ``telling`` maps the few names that
     every exchange looks at to their last value in lower case, ``content_type`` is the media type in lower case
-    without parameters, empty when absent.
+    without parameters, empty when absent. ``lower`` is ``lines`` in lower case, byte for byte as long.
     """
 
-    __slots__ = ("_fields", "content_type", "lines", "reason", "status", "telling")
+    __slots__ = ("_fields", "content_type", "lines", "lower", "reason", "status", "telling")
 
     def __init__(self, status: int, reason: bytes, lines: bytes) -> None:
-        if b" \r\n" in lines or b"\t\r\n" in lines or lines[-1:] in b" \t":
+        # ``find`` and not ``in``: CPython 3.11 first tries to read what is looked for as a number, and fails.
+        if lines.find(b" \r\n") >= 0 or lines.find(b"\t\r\n") >= 0 or lines.endswith((b" ", b"\t")):
             lines = _TRAILING_SPACE.sub(b"", lines)
         self.status = status
         self.reason = reason
         self.lines = lines
-        telling: dict[bytes, bytes] = dict(_TELLING.findall(lines.lower()))
+        self.lower = lower = lines.lower()
+        telling: dict[bytes, bytes] = dict(_TELLING.findall(lower))
         self.telling = telling
         media = telling.get(b"content-type", b"")
         self.content_type = media if media == b"application/json" else media.split(b";", 1)[0].strip()

@@ -15,7 +15,7 @@ import httptools
 
 from proxy.flow.ports import Answer, AttemptFailed, BodySink, Call
 from proxy.terms.http import AnswerHead
-from proxy.terms.outcomes import Outcome
+from proxy.terms.outcomes import OK, Outcome
 from proxy.upstream.live_answer import LiveAnswer
 
 LIVE_HIGH_WATER_BYTES: Final = 256 * 1024
@@ -125,7 +125,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._keeps_alive = False
         self._request_is_sent = True
         self._upload: asyncio.Task[None] | None = None
-        self._held_outcome = Outcome.OK
+        self._held_outcome = OK
 
     # --- one attempt ------------------------------------------------------------------------------
 
@@ -206,7 +206,7 @@ class UpstreamConnection(asyncio.Protocol):
         if not self.is_busy or self._is_complete:
             return
         if self.is_raw:
-            self._end(Outcome.OK)
+            self._end(OK)
             return
         if exc is None and self._until_eof and self._in_body:
             self._complete()
@@ -386,7 +386,7 @@ class UpstreamConnection(asyncio.Protocol):
         if sink is not None:
             self._sink = None
             self._release()
-            sink.on_end(Outcome.OK)
+            sink.on_end(OK)
 
     def _deliver_batch(self) -> None:
         """Hand on what one read brought as one piece: providers send each event as a chunk of its own."""
@@ -448,7 +448,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._sink = None
             if self.is_busy and not self.is_raw and not self.transport.is_closing():
                 self._release()
-                sink.on_end(Outcome.OK)
+                sink.on_end(OK)
             else:
                 sink.on_end(self._held_outcome)
         elif self._is_paused:

@@ -20,6 +20,8 @@ from proxy.upstream.connection import UpstreamConnection
 from proxy.upstream.dialer import Address, Dialer
 
 SWEEP_EVERY_S: Final = 0.05
+IDLE_SWEEP_EVERY_S: Final = 1.0
+"""How often connections are looked at while none of them carries an attempt."""
 JOIN_BELOW_BYTES: Final = 64 * 1024
 STARTS_MAX: Final = 64
 
@@ -113,6 +115,7 @@ class Providers:
         self._dialer = Dialer()
         self._connections: dict[UpstreamConnection, Endpoint] = {}
         self._sweep: asyncio.TimerHandle | None = None
+        self._idle_sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
 
     @property
@@ -137,7 +140,7 @@ class Providers:
             key = self._credentials.current(endpoint)
             if key is not None:
                 secret = key.encode("latin-1")
-                if secret in data:
+                if data.find(secret) >= 0:
                     data = data.replace(secret, b"***")
         return data
 
@@ -266,7 +269,8 @@ class Providers:
 
     def _expire_all(self) -> None:
         now_s = self._now_s()
-        busy = False
+        busy = idle = False
+        self._stop_sweeps()
         for connection, endpoint in tuple(self._connections.items()):
             if connection.is_busy:
                 busy = True
@@ -274,14 +278,22 @@ class Providers:
             elif now_s - connection.idle_since_s > endpoint.settings.keepalive_s:
                 connection.transport.close()
             else:
-                busy = True
+                idle = True
         self._sweep = self._loop.call_later(SWEEP_EVERY_S, self._expire_all) if busy else None
+        if idle and not busy:
+            # Nothing has a deadline until the next attempt begins, which starts the quick sweep again.
+            self._idle_sweep = self._loop.call_later(IDLE_SWEEP_EVERY_S, self._expire_all)
+
+    def _stop_sweeps(self) -> None:
+        for sweep in (self._sweep, self._idle_sweep):
+            if sweep is not None:
+                sweep.cancel()
+        self._sweep = self._idle_sweep = None
 
     async def close(self) -> None:
         """Close every connection."""
         self._is_closed = True
-        if self._sweep is not None:
-            self._sweep.cancel()
+        self._stop_sweeps()
         for connection in tuple(self._connections):
             connection.abort()
         await self._dialer.close()

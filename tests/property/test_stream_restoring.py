@@ -6,7 +6,7 @@ import json
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.core.dialect import Dialect, StreamWatch
@@ -162,6 +162,7 @@ STREAMS = st.lists(
 
 
 @given(stream=STREAMS | st.binary(max_size=60), cuts=CUTS)
+@example(stream=b"\n\xef\xbb\xbfdata: z\n", cuts=[1])
 @settings(max_examples=500, deadline=None)
 def test_any_split_decodes_alike_and_keeps_every_byte(stream: bytes, cuts: list[int]) -> None:
     """Framing is exact for all line endings, split anywhere."""

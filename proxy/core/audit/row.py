@@ -182,7 +182,7 @@ def encode_begin(facts: ExchangeFacts) -> bytes:
         )
     except TypeError:
         return _shrink(facts, _begin_values, RESERVED_BYTES)
-    if len(payload) > RESERVED_BYTES or _NUL in payload:
+    if len(payload) > RESERVED_BYTES or payload.find(_NUL) >= 0:
         return _shrink(facts, _begin_values, RESERVED_BYTES)
     if len(facts.id) != ID_BYTES:
         raise ValueError(f"an exchange id has {ID_BYTES} characters, got {len(facts.id)}")
@@ -209,7 +209,7 @@ def finish(facts: ExchangeFacts, max_bytes: int = MAX_ROW_BYTES) -> tuple[bytes,
         payload = facts.id.encode("ascii") + _dumps((_VERSION, facts.ts_ms, columns))
     except (TypeError, KeyError):
         return _shrink(facts, _end_values, max_bytes), None
-    if len(payload) > RESERVED_BYTES or _NUL in payload:
+    if len(payload) > RESERVED_BYTES or payload.find(_NUL) >= 0:
         return _shrink(facts, _end_values, max_bytes), None
     if len(facts.id) != ID_BYTES:
         raise ValueError(f"an exchange id has {ID_BYTES} characters, got {len(facts.id)}")

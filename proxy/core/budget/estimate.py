@@ -51,7 +51,7 @@ def measure(body: bytes) -> Prompt:
     Only what stands where a provider reads a picture is taken out. Inside other text the quotes are escaped, so no
     caller can hide words there.
     """
-    if b"image" not in body:
+    if body.find(b"image") < 0:
         return Prompt(len(body))
     chat = body.count(b'"image_url"') - body.count(b'"input_image"')
     images = max(0, chat) // 2 + body.count(b'"input_image"') + body.count(b'"image"')

@@ -4,8 +4,8 @@ Owns the shapes of the public endpoints; unknown fields are nobody's business he
 policy, placeholders or transport. Called by ``flow`` and ``core/redaction``.
 """
 
-from proxy.core.dialect.names import Dialect, dialect_of
+from proxy.core.dialect.names import CHAT, OTHER, Dialect, dialect_of
 from proxy.core.dialect.usage import error_in_body, read_usage
 from proxy.core.dialect.watch import StreamWatch
 
-__all__ = ["Dialect", "StreamWatch", "dialect_of", "error_in_body", "read_usage"]
+__all__ = ["CHAT", "OTHER", "Dialect", "StreamWatch", "dialect_of", "error_in_body", "read_usage"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 
 class Dialect(StrEnum):
@@ -16,6 +17,11 @@ class Dialect(StrEnum):
     """Anthropic's ``/v1/messages``."""
     OTHER = "other"
     """Anything else: JSON is still read wherever it has strings."""
+
+
+CHAT: Final = Dialect.CHAT
+OTHER: Final = Dialect.OTHER
+"""By names of their own, as ``terms.outcomes.OK`` is: every exchange asks for these a dozen times."""
 
 
 _BY_PATH = {

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from proxy.core.dialect.names import Dialect
+from proxy.core.dialect.names import CHAT, Dialect
 from proxy.core.dialect.usage import error_in_body, read_usage
 from proxy.core.sse import MAX_EVENT_BYTES, EventDecoder, EventTooLarge, ServerEvent
 from proxy.terms.exchange import Usage
@@ -78,7 +78,7 @@ class StreamWatch:
 
         Some providers never give a finish reason; without ``is_strict`` they are believed, when they said something.
         """
-        if self._dialect is not Dialect.CHAT:
+        if self._dialect is not CHAT:
             return False
         if self._ended:
             return bool(self._begun - self._ended)
@@ -87,7 +87,7 @@ class StreamWatch:
     @property
     def is_error_plain(self) -> bool:
         """The error is one that official clients raise on: where they look for a filled ``error`` member, it has one."""
-        if self._dialect is not Dialect.CHAT and self._dialect is not Dialect.COMPLETIONS:
+        if self._dialect is not CHAT and self._dialect is not Dialect.COMPLETIONS:
             return True
         try:
             document = orjson.loads(self.error_data)
@@ -165,7 +165,7 @@ class StreamWatch:
         A key inside text is always written with escaped quotes, so counting the key against its ``null`` form is
         exact for compact and for spaced JSON.
         """
-        if self._dialect is Dialect.CHAT or self._dialect is Dialect.COMPLETIONS:
+        if self._dialect is CHAT or self._dialect is Dialect.COMPLETIONS:
             if _filled(data, b'"finish_reason"') or b"[DONE]" in data:
                 return True
         elif b"[DONE]" in data or self._is_ending(data):

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.core.health.success import SuccessWindow
 
@@ -57,6 +57,10 @@ class Reason(StrEnum):
     COOLING = "cooling"
 
 
+_CLOSED: Final = BreakerState.CLOSED
+_REFUSED: Final = Verdict.REFUSED
+
+
 class Admission(NamedTuple):
     """The answer to one attempt. ``until_s`` (monotonic) is when a refused one may ask again."""
 
@@ -69,7 +73,7 @@ class Admission(NamedTuple):
     @property
     def is_refused(self) -> bool:
         """True when the attempt must not be made."""
-        return self.verdict is Verdict.REFUSED
+        return self.verdict is _REFUSED
 
 
 ADMIT = Admission(Verdict.ADMIT)
@@ -123,7 +127,7 @@ class Breaker:
     )
 
     def __init__(self, settings: BreakerSettings = DEFAULT_SETTINGS) -> None:
-        self.state = BreakerState.CLOSED
+        self.state = _CLOSED
         self.since_s = 0.0
         """When the state was entered."""
         self.consecutive_failures = 0.0
@@ -147,7 +151,7 @@ class Breaker:
             is_only_target: The chain has no other: not refused for cooling, and paced while open.
             is_last_resort: The others of the chain were all passed over: probed every ten seconds at least.
         """
-        if self.state is BreakerState.CLOSED:
+        if self.state is _CLOSED:
             if now_s >= self.cooling_until_s or is_only_target or not self._settings.is_enabled:
                 return ADMIT
             return Admission(Verdict.REFUSED, self.cooling_until_s, Reason.COOLING)
@@ -174,14 +178,14 @@ class Breaker:
     def succeed(self, now_s: float, *, is_probe: bool = False) -> None:
         """Take a good answer. One that did not come from the probe closes nothing."""
         self.recent.count_success(now_s)
-        if self.state is BreakerState.CLOSED:
+        if self.state is _CLOSED:
             self.consecutive_failures = 0.0
         elif is_probe:
             self._close(now_s)
 
     def answer(self, now_s: float, *, is_probe: bool = False) -> None:
         """Take an answer that says nothing about health (the caller's own error, a 429): it came, though."""
-        if is_probe and self.state is not BreakerState.CLOSED:
+        if is_probe and self.state is not _CLOSED:
             self._close(now_s)
 
     def fail(self, weight: float, now_s: float, jitter: float, *, is_probe: bool = False) -> None:
@@ -195,7 +199,7 @@ class Breaker:
         """
         self.recent.count_failure(weight, now_s)
         self.consecutive_failures += weight
-        if self.state is BreakerState.CLOSED:
+        if self.state is _CLOSED:
             if self._settings.is_enabled and self._is_too_much(now_s):
                 self._forgive(now_s)
                 self._open(now_s, jitter)
@@ -257,7 +261,7 @@ class Breaker:
         self._until_s = now_s + backoff_s * (1.0 + settings.jitter_ratio * jitter)
 
     def _close(self, now_s: float) -> None:
-        self.state = BreakerState.CLOSED
+        self.state = _CLOSED
         self.since_s = now_s
         self.consecutive_failures = 0.0
         self._trips //= 2  # a good probe forgives half, so that a provider that flaps is soon asked again

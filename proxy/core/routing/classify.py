@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import orjson
 
-from proxy.terms.outcomes import Outcome
+from proxy.terms.outcomes import OK, Outcome
 
 _OWN_KEY_STATUSES = frozenset({401, 402, 403})
 """Refused, unpaid or forbidden: with a credential of ours, nothing the caller could mend."""
@@ -174,9 +174,9 @@ def judge_plain(body: bytes, *, needs_choices: bool) -> Outcome:
     """Name a whole JSON answer without reading it: complete only if it says so itself, a chat only if it has choices."""
     if body[-1:] != b"}" and body.rstrip()[-1:] != b"}":
         return Outcome.TRUNCATED
-    if needs_choices and b'"choices"' not in body:
+    if needs_choices and body.find(b'"choices"') < 0:
         return Outcome.BAD_RESPONSE
-    return Outcome.OK
+    return OK
 
 
 _TOO_LONG = (b"context_length_exceeded", b"prompt is too long", b"maximum context length", b"context window")
@@ -212,7 +212,7 @@ def _classify_success(
     if has_error_body:
         return Outcome.ERROR_IN_200
     if not is_known_shape:
-        return Outcome.OK
+        return OK
     if is_body_empty or status in _BODILESS_STATUSES:
         return Outcome.BAD_RESPONSE
     if content_type in ("application/json", "text/event-stream"):
@@ -220,7 +220,7 @@ def _classify_success(
     else:
         media = content_type.partition(";")[0].strip().lower()
     if not media:
-        return Outcome.OK
+        return OK
     if is_stream_asked:
-        return Outcome.OK if media == "text/event-stream" else Outcome.BAD_CONTENT_TYPE
-    return Outcome.OK if media == "application/json" or media.endswith("+json") else Outcome.BAD_CONTENT_TYPE
+        return OK if media == "text/event-stream" else Outcome.BAD_CONTENT_TYPE
+    return OK if media == "application/json" or media.endswith("+json") else Outcome.BAD_CONTENT_TYPE

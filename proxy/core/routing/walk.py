@@ -14,7 +14,7 @@ ends after at most ``max_attempts`` attempts, not counting those repeats.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, assert_never
+from typing import Final, NamedTuple, assert_never
 
 from proxy.core.routing.problems import Code, Problem, Retry, problem
 from proxy.core.routing.table import RULES, OutcomeRule, SameTarget
@@ -38,6 +38,10 @@ class Try(NamedTuple):
     must_be_fresh: bool
     is_only_target: bool
     is_last_resort: bool = False
+
+
+_FIRST_OF_ONE: Final = Try(0, False, 0.0, False, True)
+_FIRST_OF_SEVERAL: Final = Try(0, False, 0.0, False, False)
 
 
 class TryNext(NamedTuple):
@@ -137,7 +141,7 @@ class Walk:
         self._may_retry = may_retry_same_target
         self._retried_statuses = retried_statuses
         self._changed_rules = changed_rules
-        self._pending = Try(0, False, 0.0, False, targets == 1)
+        self._pending = _FIRST_OF_ONE if targets == 1 else _FIRST_OF_SEVERAL
         self._attempts = 0
         self._counted = 0
         self._repeats_here = 0

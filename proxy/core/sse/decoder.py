@@ -82,7 +82,7 @@ class EventDecoder:
         self._searched = max(0, len(held) - 3)
         if held and self._is_only_filler(held):
             events.append(ServerEvent(bytes(held)))
-            self._is_first = False
+            self._is_first = False  # a byte order mark counts only as the very first bytes
             held.clear()
             self._searched = 0
         if len(held) > self._max_event_bytes:
