@@ -43,6 +43,6 @@ def test_every_change_was_asked_for_throughout_its_settle_time(
         after = settled.follow(is_well, settle_s, now_s)
         history.append((now_s, is_well))
         if after is not before:
-            recent = [value for at_s, value in history if at_s > now_s - settle_s] or [is_well]
+            recent = [value for at_s, value in history if now_s - at_s < settle_s] or [is_well]
             assert {after} == set(recent)
-            assert history[0][0] <= now_s - settle_s or settle_s == 0.0 or len(history) > len(recent)
+            assert now_s - history[0][0] >= settle_s or settle_s == 0.0 or len(history) > len(recent)
