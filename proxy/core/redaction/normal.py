@@ -9,6 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 import re2
 
+from proxy.core.redaction.detect.engine import Test, compile_any
 from proxy.terms.redaction import Action, DirectionPlan
 
 _EXACT = frozenset({"PASSWORD", "API_KEY", "JWT", "PRIVATE_KEY", "URL_CREDENTIALS", "CRYPTO_WALLET"})
@@ -34,7 +35,7 @@ def normal_form(kind: str, value: str) -> str:
 class Allowlist:
     """The values and patterns of one direction that are nobody's business."""
 
-    __slots__ = ("_domains", "_networks", "_patterns", "_values", "is_empty")
+    __slots__ = ("_domains", "_is_whole", "_networks", "_occurs", "_patterns", "_values", "is_empty")
 
     def __init__(self, plan: DirectionPlan) -> None:
         """Compile the patterns.
@@ -46,12 +47,25 @@ class Allowlist:
         self._values |= {value.lower() for value in self._values}
         self._values |= {form for value in self._values if (form := normal_form("", value))}
         self._patterns = [_compile(pattern) for pattern in plan.allow_patterns]
+        self._is_whole, self._occurs = _any_of(plan.allow_patterns)
         self._domains = tuple(name for domain in plan.allow_domains for name in (f"@{domain}", f".{domain}"))
         self._networks = [ip_network(network) for network in plan.allow_networks]
         self.is_empty = not (self._values or self._patterns or self._domains or self._networks)
 
-    def allows(self, kind: str, text: str, start: int, end: int) -> bool:
-        """Tell whether ``text[start:end]`` is allowed: by value, domain or network, or because a pattern covers all of it."""
+    def may_cover(self, text: str) -> bool:
+        """Tell whether some pattern matches somewhere in a text, which costs less than to ask for each value in it."""
+        return bool(self._patterns) and self._occurs(text)
+
+    def allows(self, kind: str, text: str, start: int, end: int, *, may_cover: bool = True) -> bool:
+        """Tell whether ``text[start:end]`` is allowed: by value, domain or network, or because a pattern covers all of it.
+
+        Args:
+            kind: Its type.
+            text: Where it stands.
+            start: Its first character.
+            end: Behind its last one.
+            may_cover: What ``may_cover`` says of the text, when it is known.
+        """
         value = text[start:end]
         normal = normal_form(kind, value)
         if value in self._values or normal in self._values:
@@ -60,12 +74,27 @@ class Allowlist:
             return True
         if kind == "IP_ADDRESS" and self._networks and _is_within(normal, self._networks):
             return True
-        for pattern in self._patterns:
-            if pattern.fullmatch(value) or pattern.fullmatch(normal):
-                return True
-            if any(found.start() <= start and end <= found.end() for found in pattern.finditer(text)):
-                return True
-        return False
+        if not self._patterns:
+            return False
+        if self._is_whole(value) or (normal != value and self._is_whole(normal)):
+            return True
+        return may_cover and any(
+            found.start() <= start and end <= found.end()
+            for pattern in self._patterns
+            for found in pattern.finditer(text)
+        )
+
+
+def _any_of(patterns: tuple[str, ...]) -> tuple[Test, Test]:
+    """Return the tests of ``compile_any``; where patterns cannot stand together, those that ask one by one."""
+    try:
+        return compile_any(list(patterns))
+    except ValueError:
+        compiled = [_compile(pattern) for pattern in patterns]
+        return (
+            lambda text: any(pattern.fullmatch(text) for pattern in compiled),
+            lambda text: any(pattern.search(text) for pattern in compiled),
+        )
 
 
 def takes_everything(plan: DirectionPlan, allow: Allowlist) -> bool:

@@ -411,6 +411,7 @@ class Scan:
         """Return the findings policy looks for and does not allow, and that are no stand-ins of ours."""
         has_brackets = "[" in text
         allows = None if self._allow.is_empty else self._allow.allows
+        may_cover = allows is not None and self._allow.may_cover(text)
         plan = self._plan
         actions, default, min_score, scores = plan.actions, plan.default, plan.min_score, plan.scores
         kept: list[Finding] = []
@@ -423,7 +424,7 @@ class Scan:
                 continue
             if has_brackets and is_own_mark(text, start, end):
                 continue
-            if allows is not None and allows(kind, text, start, end):
+            if allows is not None and allows(kind, text, start, end, may_cover=may_cover):
                 continue
             kept.append(found)
             last_end = end

@@ -24,8 +24,8 @@ from proxy.core.redaction.vault import Vault
 from proxy.core.sse import MAX_EVENT_BYTES, EventDecoder, ServerEvent, encode
 from proxy.terms.errors import ProxyError, RedactionFault
 
-_OPENER = re.compile(rb"\[[^{\]\n]")
-"""A bracket that is not one of JSON's own for sure; nothing else opens a placeholder but its other two spellings:"""
+_OPENER = re.compile(rb'\[[A-Za-z "\\\x80-\xff]')
+"""A bracket behind which a placeholder may stand, or the end of a text; nothing else opens one but its other spellings:"""
 _ESCAPED_OPENER = re.compile(rb"\\(?:\\|u(?:005[bBcC]|[fF]{2}3[bB]))")
 _WIDE_OPENER = "\uff3b".encode()
 _VERBATIM = frozenset({

@@ -130,6 +130,34 @@ def compile_text(pattern: str) -> Any:
         raise ValueError(f"not a linear-time pattern: {exc}") from exc
 
 
+Test = Callable[[str], bool]
+
+
+def compile_any(patterns: list[str]) -> tuple[Test, Test]:
+    """Compile patterns of a policy to two tests: whether a text as a whole is any of them, and whether it holds any.
+
+    Raises:
+        ValueError: RE2 is missing, refuses a pattern, or they cannot stand together.
+    """
+    compiled = compile_text("|".join([f"(?:{pattern})" for pattern in patterns]))
+    try:
+        match, whole, anywhere = compiled._regexp.Match, re2._Anchor.ANCHOR_BOTH, re2._Anchor.UNANCHORED
+        if match(whole, b"", 0, 0)[0][0] > 0:
+            raise TypeError("spans have another layout")
+    except (AttributeError, TypeError, IndexError):  # another release of the binding: its public face stays the same
+        return (lambda text: compiled.fullmatch(text) is not None), (lambda text: compiled.search(text) is not None)
+
+    def is_whole(text: str) -> bool:
+        data = text.encode("utf-8", "replace")
+        return bool(match(whole, data, 0, len(data))[0][0] >= 0)
+
+    def occurs(text: str) -> bool:
+        data = text.encode("utf-8", "replace")
+        return bool(match(anywhere, data, 0, len(data))[0][0] >= 0)
+
+    return is_whole, occurs
+
+
 def compile_set(patterns: list[str]) -> Callable[[str], list[int]]:
     """Compile patterns of a policy to one pass that says which of them match somewhere in a text.
 

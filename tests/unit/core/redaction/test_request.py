@@ -168,6 +168,23 @@ def test_rules_and_domains_leave_what_they_allow(plan: dict[str, Any], left: str
     assert left == " ".join(word for word in leaves.split() if "@" in word)
 
 
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        ("^[a-z]+@corp\\.example\\.com$",),
+        ("(?P<who>zoe)@.*", "(?P<who>[a-z]+)@corp\\.example\\.com"),
+        ("nothing", "<[a-z@.]+> of ours", "(?i)^ANA@CORP\\.EXAMPLE\\.COM$"),
+        ("x", "to <ana@corp\\.example\\.com>"),
+    ],
+    ids=["anchored", "one name twice", "one of several", "with words about it"],
+)
+def test_pattern_allows_a_value_that_it_is_or_that_it_covers(patterns: tuple[str, ...]) -> None:
+    """All patterns are asked in one pass first; none may lose its meaning beside the others."""
+    verdict = redacted(chat("to <ana@corp.example.com> of ours, not bob@x.org"), allow_patterns=patterns)
+
+    assert ["to <ana@corp.example.com> of ours, not [EMAIL-1]"] == contents(verdict)
+
+
 def test_bad_allow_pattern_is_refused_at_load() -> None:
     """Look-around and the like have no linear time."""
     with pytest.raises(ValueError, match="RE2"):
