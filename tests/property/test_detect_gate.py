@@ -26,6 +26,8 @@ LABELS = (
     "cpf", "CPF: ", "phone=", "born ", "dob\n", "nascido em ", "né le ", "password: ", "senha\t", "token ", "api_key = ", "\\n", "\n", "\t", '"', "\\", "/",
     "é", "ß", "日", "生年月日", "身份证号", "номер", " ", ", ", ": ", "pix ", "routing number ", "name,password\nana,", "a|phone|b\n", "😀", "\u0001", "x", "_", "-", "(", ")", "1", ".",
     "passport no ", "INSERT INTO t (a, senha) VALUES ('x', '", "contraseña ", "\u2028", "%20", "</td><td>",
+    "пароль: ", "密码是", "パスワード「", "」", " is my password", " (token)", " é a minha CNH", " is my date of birth", "**Password:** ", "token for x: ", "| senha | ", " |",
+    '"cnh", "value": "', "Телефон ", "هاتف: ", "clave CURP: ", "ż", "host:",
 )  # fmt: skip
 PIECES = st.lists(
     st.one_of(st.sampled_from(VALUES), st.sampled_from(LABELS), st.text(max_size=4)), min_size=1, max_size=6

@@ -28,7 +28,9 @@ _FOLDED: dict[str, str] = {
 }
 _PERCENT = re.compile(r"%[2-7][0-9A-Fa-f]")
 _UNPLAIN = re.compile(rf"[{_INVISIBLE}]|%([2-6][0-9A-Fa-f]|7[0-9A-Ea-e])")
-_NEEDS_FOLDING = re.compile("[" + "".join(map(re.escape, _FOLDED)) + "]")
+_NEEDS_FOLDING = re.compile("[" + "".join(re.escape(c) for c in _FOLDED if c < "\U00010000") + "]")
+_ASTRAL = re.compile("[\U0001d400-\U0001d7ff]")
+"""Letters and digits of mathematics; apart from the others, for one class of both is searched forty times slower."""
 
 
 def to_bytes(text: str) -> bytes:
@@ -41,6 +43,8 @@ def to_bytes(text: str) -> bytes:
         raw = bytearray(text, "latin-1", "replace")
     for found in _NEEDS_FOLDING.finditer(text):
         raw[found.start()] = ord(_FOLDED[found[0]])
+    for found in _ASTRAL.finditer(text):
+        raw[found.start()] = ord(_FOLDED.get(found[0], "?"))
     return bytes(raw)
 
 

@@ -17,7 +17,8 @@ from proxy.core.redaction.detect.labels import Label, LabelIndex
 _HEX_ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})")
 _MAX_HEX_ESCAPES = 2000
 _MAX_DEPTH = 4
-_TABLE = re.compile(rb"(?i)\binsert\s+into\b|[^\n]*[,;\t|][^\n]*\n[^\n]*[,;\t|]")
+_INSERT = re.compile(rb"(?i)\binsert\s+into\b")
+_DELIMITERS = b",;\t|"
 _TOKENS_KEY = b'_tokens"'
 _LIMIT_KEYS = (b'"max_tokens"', b'"max_completion_tokens"', b'"max_output_tokens"')
 """Keys of almost every request that hold the word of a label and announce nothing; they would be weighed each time."""
@@ -132,10 +133,22 @@ def _opens(body: bytes, labels: LabelIndex, walk: Callable[[GateContext], None])
     return is_open(ctx)
 
 
+def _has_table(data: bytes) -> bool:
+    """True when two lines that follow each other both hold a delimiter, or values are inserted."""
+    if _INSERT.search(data) is not None:
+        return True
+    is_row = False
+    for line in data.split(b"\n") if b"\n" in data else ():
+        was_row, is_row = is_row, len(line.translate(None, _DELIMITERS)) < len(line)
+        if was_row and is_row:
+            return True
+    return False
+
+
 def is_open(ctx: GateContext) -> bool:
     """Judge a body whose families have all been asked."""
     if ctx.fired:
         return True
-    if ctx.header and _TABLE.search(ctx.data) is not None:
+    if ctx.header and _has_table(ctx.data):
         return True
     return ctx.wants_label and ctx.has_label()

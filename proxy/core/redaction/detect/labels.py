@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from proxy.core.redaction.detect.engine import NextFrom, Scan, compile_union
+from proxy.core.redaction.detect.engine import NO_SPAN, NextFrom, Scan, compile_union
 
 WINDOW = 64
 """Characters looked at before a value; a label must end at most ``REACH`` before it."""
@@ -40,6 +40,7 @@ _LATIN_EXTENDED = str.maketrans(
 )
 _CASE = bytes(0x61 if 0x61 <= c <= 0x7A else 0x41 if 0x41 <= c <= 0x5A else 0x20 for c in range(256))
 """Small letters, capitals, the rest: humps are searched for only where this shows one."""
+_EXTENDED = re.compile("[" + "".join(map(chr, _LATIN_EXTENDED)) + "]")
 _HUMP = re.compile(rb"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -83,8 +84,8 @@ class LabelIndex:
         self._other_kinds = dict(self._other)
         self._other_scan = re.compile("|".join(re.escape(label) for label, _ in self._other) or r"(?!)")
         backwards = sorted(self._latin, key=len, reverse=True)
-        alternatives = b"|".join([key[::-1].replace(b" ", b" +") for key in backwards])
-        self._scan: Scan = compile_union((rb"\b[0-9]{0,2}s?(?:" + alternatives + rb")\b",), engine)
+        self._scan: Scan = _compile(backwards, engine)
+        self._scan_positive: Scan = _compile([k for k in backwards if self._latin[k] != _ONLY_NEGATIVE], engine)
 
     def before(self, text: str, data: bytes, start: int) -> Label | None:
         """Return the nearest label that ends within ``REACH`` characters before ``start``."""
@@ -134,15 +135,12 @@ class LabelIndex:
             lower = text.lower()
             if any([label in lower for label, _ in self._other]):
                 return True
-        window = data if not text else text.translate(_LATIN_EXTENDED).encode("latin-1", "replace")
-        backwards = _HUMP.sub(b" ", window).translate(_NORMAL)[::-1]
-        next_from = self._scan(backwards)
-        start, end = next_from(0)
-        while start >= 0:
-            if self._kinds(backwards[start:end]) != _ONLY_NEGATIVE:
-                return True
-            start, end = next_from(end)
-        return False
+            if _EXTENDED.search(text):
+                data = text.translate(_LATIN_EXTENDED).encode("latin-1", "replace")
+        case = data.translate(_CASE)
+        if b"aA" in case or b"AAa" in case:
+            data = _HUMP.sub(b" ", data)
+        return self._scan_positive(data.translate(_NORMAL)[::-1])(0) != NO_SPAN
 
     def _kinds(self, backwards: bytes) -> frozenset[str]:
         key = _squeeze(backwards[::-1].rstrip(b"0123456789"))
@@ -167,6 +165,12 @@ class LabelIndex:
         """Return the kinds a JSON key or column header names, empty when none."""
         found = self.before(label + ":", (label + ":").encode("latin-1", "replace"), len(label) + 1)
         return found.kinds if found else frozenset()
+
+
+def _compile(keys: list[bytes], engine: str) -> Scan:
+    """Compile normalised labels, longest first, to a scan over text read backwards."""
+    alternatives = b"|".join([key[::-1].replace(b" ", b" +") for key in keys])
+    return compile_union((rb"\b[0-9]{0,2}s?(?:" + alternatives + rb")\b",), engine)
 
 
 def _with_dotted(words: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, Iterable[str]]]:
