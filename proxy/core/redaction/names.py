@@ -257,9 +257,9 @@ def _in_characters(spans: list[tuple[int, int]], text: str) -> list[tuple[int, i
 
 
 def _clean_edges(spans: list[tuple[int, int]], text: str) -> int:
-    """Count the ends of spans that lie between a word and something else."""
-    edges = [at for span in spans for at in span]
-    return sum(1 for at in edges if (at > 0 and text[at - 1].isalnum()) != (at < len(text) and text[at].isalnum()))
+    """Count the ends of spans that have a word on their inside and something else on their outside."""
+    starts = sum(1 for start, _ in spans if text[start : start + 1].isalnum() and not text[start - 1 : start].isalnum())
+    return starts + sum(1 for _, end in spans if text[end - 1 : end].isalnum() and not text[end : end + 1].isalnum())
 
 
 def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
