@@ -1,7 +1,7 @@
 """``readygate replay``: what other policies would have done with the exchanges of the last hours or days.
 
 Owns the verb's arguments, its progress bar and its output. Decides from audit rows, so it needs no prompt; the comparison
-itself is ``core/policy/replay``.
+itself is ``core/policy/replay``, budgets are played by ``flow/budget_replay`` and kept words read by ``flow/kept_words``.
 """
 
 from __future__ import annotations
@@ -10,28 +10,52 @@ import argparse
 import asyncio
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 from proxy.cli.audit_output import Progress
+from proxy.cli.audit_people import actor
 from proxy.cli.audit_store import EXIT_FINDING, EXIT_GOOD, EXIT_UNUSABLE, Unusable, find_settings, find_store
+from proxy.cli.audit_words import contents_of
 from proxy.core.audit.query import RowFilter, parse_filter
 from proxy.core.audit.render import json_line
 from proxy.core.config.settings import Settings
 from proxy.core.policy.load import parse_policies
+from proxy.core.policy.model import BudgetRule
 from proxy.core.policy.policy_set import PolicySet
 from proxy.core.policy.replay import Replay
 from proxy.core.redaction.detect import KNOWN_KINDS
 from proxy.flow.audit_reading import pages
+from proxy.flow.budget_replay import BudgetPlay, warm_up_s
+from proxy.flow.catalog import Snapshot
+from proxy.flow.kept_words import KeptWords
+from proxy.flow.people import with_content
+from proxy.flow.reload import compile_snapshot
 from proxy.sources.files import prices_of, read_policies
 from proxy.sources.policy_history import PolicyHistory
 from proxy.stores.audit_reader import open_reader
+from proxy.stores.people import open_people
 from proxy.terms.errors import QueryTooSlow, SinkUnavailable
 
 _FILTERS: Final = ("since", "until", "app", "user", "policy", "route", "revision")
 _QUERY_S: Final = 120.0
+_OPENED_ROWS: Final = 200
+_HASH_KEY: Final = b"replay: pseudonyms leave no process"
+_OF_PARTS: Final = {
+    "budgets": {
+        "played": "met a budget, played in the order of their time",
+        "estimated": "of these were reserved by their length, for want of their words (max_tokens, messages)",
+        "assumed": "were not served then: taken to use what others of their app and model did",
+        "unsure": "ended otherwise than the budgets of then explain; what budgets do there is not told",
+    },
+    "content": {
+        "read": "were read again from kept words",
+        "unreadable": "have kept words that were cut or that audit.key does not open",
+    },
+}
+"""What is said of budgets and words, where there is something to say."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -39,8 +63,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "replay",
         help="decide audited exchanges again under other policies and list what would change",
-        description="Decide audited exchanges again from their rows: route, targets, refusals, redaction by type. Budgets and "
-        "the health of providers are not replayed. Exit code: 0 nothing would change, 1 something would, 2 unusable.",
+        description="Decide audited exchanges again from their rows: route, targets, refusals, redaction by type, budgets in the "
+        "order of time. The health of providers is that of then. Exit code: 0 nothing would change, 1 something would, 2 unusable.",
     )
     parser.add_argument("-c", "--config", default="config.yaml", metavar="PATH", help="config file (%(default)s)")
     parser.add_argument("--policies", metavar="FOLDER", help="the policies in question; left out: the config's")
@@ -50,6 +74,10 @@ def add_parser(subparsers: Any) -> None:
     )
     for name in _FILTERS[1:]:
         parser.add_argument(f"--{name}", metavar="X", help=f"only this {name}" if name != "until" else "before this")
+    parser.add_argument("--no-budgets", action="store_true", help="leave budgets out: fewer rows are read")
+    parser.add_argument(
+        "--content", action="store_true", help="read kept words again; leaves an entry in audit_actions"
+    )
     parser.add_argument("--format", choices=("text", "json"), default="text", help="output (%(default)s)")
     parser.set_defaults(run=run)
 
@@ -57,47 +85,116 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Replay; return the exit code."""
     try:
-        settings = find_settings(Path(args.config))
-        policies = _policies(settings, Path(args.policies) if args.policies else settings.policies)
-        replay = Replay(policies, _known(settings, policies), prices_of(settings), enforce=args.enforce)
-        asyncio.run(_read(replay, find_store(Path(args.config)), _filter(args)))
+        config = Path(args.config)
+        settings = find_settings(config)
+        snapshot = _snapshot(settings, Path(args.policies) if args.policies else settings.policies)
+        run_ = _Run(settings, snapshot, config, enforce=args.enforce, plays=not args.no_budgets, content=args.content)
+        asyncio.run(run_.read(find_store(config), _filter(args)))
     except Unusable as exc:
         print(f"readygate replay: {exc}", file=sys.stderr)
         return EXIT_UNUSABLE
     except (SinkUnavailable, QueryTooSlow) as exc:
         print(f"readygate replay: the audit store: {exc}", file=sys.stderr)
         return EXIT_UNUSABLE
-    document = replay.document()
+    document = run_.document()
     print(json_line(document) if args.format == "json" else "\n".join(report_lines(document)), end="")
     if args.format != "json":
         print()
-    return EXIT_FINDING if replay.changes.changed else EXIT_GOOD
+    return EXIT_FINDING if run_.replay.changes.changed else EXIT_GOOD
 
 
-async def _read(replay: Replay, store_url: str, wanted: RowFilter) -> None:
-    try:
-        reader = open_reader(store_url, limit_s=_QUERY_S)
-    except ValueError as exc:
-        raise Unusable(str(exc)) from None
-    try:
-        bar, done = Progress(await reader.count(wanted), sys.stderr, time.monotonic), 0
-        async for page in pages(reader, wanted, oldest_first=True):
-            for row in page:
-                replay.take(row)
-            done += len(page)
-            bar.show(done)
-        bar.end()
-    finally:
-        await reader.close()
+class _Run:
+    """One run: the policies in question, what they are compared by, and where rows and words come from."""
+
+    def __init__(
+        self, settings: Settings, snapshot: Snapshot, config: Path, *, enforce: bool, plays: bool, content: bool
+    ) -> None:
+        self._config = config
+        self._policies = snapshot.policies
+        self._known = _known(settings, snapshot.policies)
+        prices = prices_of(settings)
+        is_shared = settings.budgets.url is not None
+        self._play = BudgetPlay(prices, is_shared=is_shared, enforce=enforce) if plays else None
+        self._words = KeptWords(snapshot) if content else None
+        self._contents = contents_of(config) if content else None
+        self.replay = Replay(
+            snapshot.policies,
+            self._known,
+            prices,
+            enforce=enforce,
+            look=None if self._words is None else self._words.look,
+            play=self._play,
+        )
+
+    async def read(self, store_url: str, wanted: RowFilter) -> None:
+        """Take every row, oldest first; budgets need all rows of their time, also those nobody asked about."""
+        try:
+            reader = open_reader(store_url, limit_s=_QUERY_S)
+        except ValueError as exc:
+            raise Unusable(str(exc)) from None
+        since = next(one.value for one in wanted.conditions if (one.column, one.operator) == ("ts", ">="))
+        assert isinstance(since, datetime)
+        if self._contents is not None:
+            await open_people(store_url).note_content(
+                f"replay since {since.isoformat()}", actor=actor(), now_ms=_now_ms()
+            )
+        asked = RowFilter(tuple(one for one in wanted.conditions if one.column == "ts")) if self._meters else wanted
+        if self._meters:
+            asked = asked.but("ts", ">=", since - timedelta(seconds=warm_up_s(self._meters)))
+        try:
+            bar, done = Progress(await reader.count(asked), sys.stderr, time.monotonic), 0
+            async for page in pages(reader, asked, oldest_first=True):
+                await self._take(page, wanted, since)
+                done += len(page)
+                bar.show(done)
+            self.replay.finish()
+            bar.end()
+        finally:
+            await reader.close()
+
+    @property
+    def _meters(self) -> tuple[BudgetRule, ...]:
+        """The budgets that make earlier rows, and those of others, matter."""
+        return () if self._play is None else self._policies.budgets
+
+    async def _take(self, page: list[dict[str, Any]], wanted: RowFilter, since: datetime) -> None:
+        equal = [one for one in wanted.conditions if one.column != "ts"]
+        for start in range(0, len(page), _OPENED_ROWS):
+            rows = page[start : start + _OPENED_ROWS]
+            if self._contents is not None:
+                rows = await with_content(rows, self._contents)
+            for row in rows:
+                counts = row["ts"] >= since and all(row[one.column] == one.value for one in equal)
+                self.replay.take(row, counts=counts)
+
+    def document(self) -> dict[str, Any]:
+        """Return the report as plain data, with what could not be decided and why."""
+        play, words = self._play, self._words
+        return {
+            **self.replay.document(),
+            "budgets": None
+            if play is None
+            else {"played": play.played, "estimated": play.estimated, "assumed": play.assumed, "unsure": play.unsure},
+            "content": None if words is None else {"read": words.read, "unreadable": words.unreadable},
+        }
 
 
-def _policies(settings: Settings, folder: Path) -> PolicySet:
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _snapshot(settings: Settings, folder: Path) -> Snapshot:
+    from proxy.flow.redactors import Redactors  # noqa: PLC0415 - half a second of imports that --help does not need
+
+    made = Redactors(_HASH_KEY)
     found = read_policies(folder)
-    result = parse_policies(found.files, settings, KNOWN_KINDS)
-    problems = [str(problem) for problem in (*found.problems, *result.problems) if problem.is_error]
-    if result.policies is None or problems:
-        raise Unusable("the policies cannot be used:\n" + "\n".join(f"  {problem}" for problem in problems))
-    return result.policies
+    snapshot, problems = compile_snapshot(
+        found.files, found.problems, settings, KNOWN_KINDS, made.build, made.build_answers
+    )
+    if snapshot is None:
+        text = "\n".join(f"  {problem}" for problem in problems if problem.is_error)
+        raise Unusable("the policies cannot be used:\n" + text)
+    return snapshot
 
 
 def _known(settings: Settings, policies: PolicySet) -> Any:
@@ -147,4 +244,7 @@ def report_lines(document: dict[str, Any]) -> list[str]:
         "unread": "are uploads or too large to be read again: compared by their facts alone",
     }
     lines += [f"{document[key]:>8}  {text}" for key, text in remarks.items() if document.get(key)]
+    for part, texts in _OF_PARTS.items():
+        said = document.get(part) or {}
+        lines += [f"{said[key]:>8}  {text}" for key, text in texts.items() if said.get(key)]
     return ["".join(char if char.isprintable() else "?" for char in line) for line in lines]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from proxy.flow.attempts import Attempts
     from proxy.flow.large_bodies import Renamings
 
-_NOT_ACCEPTED: Final = frozenset(
+NOT_ACCEPTED: Final = frozenset(
     {
         Outcome.CONNECT_ERROR,
         Outcome.DNS_ERROR,
@@ -129,7 +129,7 @@ class Booking:
                 was=change.was.value,
                 outcome=change.outcome.value,
             )
-        if outcome in _NOT_ACCEPTED:
+        if outcome in NOT_ACCEPTED:
             owner.budgets.cancel(self.reservation, now_s)
         else:
             self._settle(http_status, now_s)

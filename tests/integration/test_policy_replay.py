@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -131,3 +133,134 @@ def test_what_observing_reports_is_what_enforcing_does(tmp_path: Path, count: in
     really = Counter(what for a, b in zip(before, after, strict=True) for what in seen(a, b))
     assert really == said
     assert len(said) == 2
+
+
+BUDGETS = """version: 2
+policy: default
+audit: {content: CONTENT}
+budgets:
+  - {id: small, provider: one, route: any, requests_per_day: FIRST, per: [app], when_exhausted: next}
+  - {id: words, provider: two, tokens_per_day: SECOND, when_exhausted: next}
+  - {id: side, route: side, requests_per_day: THIRD, when_exhausted: refuse}
+  - {id: few, app: mail, requests_per_day: FEW, when_exhausted: refuse}
+  - {id: dear, app: till, route: any, cost_per_day_usd: COST, when_exhausted: refuse}
+routes:
+  - {name: any, match: {models: ["gpt-*"]}, chain: [{provider: one}, {provider: two, model: gpt-other}], retries: none}
+  - {name: side, match: {models: ["side"]}, chain: [{provider: one}], retries: none}
+"""
+PRICES = """version: 1
+revision: "t"
+prices: [{provider: one, model: "*", input: 10, output: 20}, {provider: two, model: "*", input: 10, output: 20}]
+"""
+KEY = "READYGATE_AUDIT_KEY"
+AUDIT = f"audit: {{store: 'sqlite:///audit.db', spool: spool, batch_wait: 20ms, key: {{env: {KEY}}}}}\n"
+
+
+def limits(content: str, **numbers: float) -> str:
+    text = BUDGETS.replace("CONTENT", content)
+    for word, value in numbers.items():
+        text = text.replace(word, str(value))
+    return text
+
+
+def spending(count: int) -> list[bytes]:
+    """Answers of named and of assumed length, in turn; a budget of tokens holds them to what they may become."""
+    asked: list[bytes] = []
+    for n in range(count):
+        model = "side" if n % 4 == 3 else "gpt-4o"
+        more = {"max_tokens": 40} if n % 3 else {}
+        asked.append(chat(TEXTS[n % 2] * (1 + n % 5), headers={"x-readygate-app": APPS[n % 3]}, model=model, **more))
+    return asked
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(2_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("content", ["full", pytest.param("none", marks=pytest.mark.slow)])
+def test_other_budgets_are_played_in_the_order_of_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, content: str
+) -> None:
+    """Requests, tokens and cost; next and refuse: what replay lists is what a sidecar with these limits then does.
+
+    What tokens are held is known from the words; without them the play is exact for requests.
+    """
+    monkeypatch.setenv(KEY, "k" * 40)
+    (tmp_path / "next").mkdir()
+    now = limits(content, FIRST=count // 6, SECOND=10**6, THIRD=count // 10, FEW=10**6, COST=10)
+    words = (60 * count, 0.0002 * count) if content == "full" else (10**6, 10)
+    then = limits(content, FIRST=count // 12, SECOND=words[0], THIRD=count // 6, FEW=count // 4, COST=words[1])
+    (tmp_path / "next" / "default.yaml").write_text(then)
+    found = {}
+    with threaded_simulator() as provider:
+        url = provider.base_url
+        config = f'providers: {{one: {{base_url: "{url}"}}, two: {{base_url: "{url}"}}}}\nprices: prices.yaml\n{AUDIT}'
+        for name, text in {"now": now, "then": then}.items():
+            folder = tmp_path / name
+            folder.mkdir()
+            (folder / "prices.yaml").write_text(PRICES)
+            with sidecar_for(folder, config, text) as sidecar:
+                found[name] = play(sidecar, spending(count))
+                if name == "now":
+                    more = ["--content"] if content == "full" else []
+                    same = replay(sidecar, *more)
+                    code, report = replay(sidecar, "--policies", str(tmp_path / "next"), *more)
+
+    pairs = list(zip(found["now"], found["then"], strict=True))
+    really = Counter((a["app"], what) for a, b in pairs for what in seen(a, b))
+    said: Counter[tuple[str, str]] = Counter()
+    for one in report["changes"]:
+        said[one["app"], one["what"]] += one["count"]
+    assert (0, 0, 0) == (same[0], same[1]["changed"], same[1]["budgets"]["unsure"])
+    assert really == said
+    assert {"refused", "admitted", "target"} <= {what for _, what in said}
+    assert (1, 0) == (code, report["budgets"]["unsure"])
+    assert ({"read": count, "unreadable": 0} if content == "full" else None) == report["content"]
+    assert (report["budgets"]["estimated"] == 0) is (content == "full")
+
+
+LOOSE = """version: 2
+policy: default
+audit: {content: CONTENT}
+redaction: {request: {default: ignore, rules: [{types: [email], action: restore}]}}
+routes: [{name: any, match: {models: ["*"]}, chain: [{provider: one}], retries: none}]
+"""
+TIGHT = """version: 2
+policy: default
+access: {forbidden_params: [logit_bias]}
+redaction:
+  request: {default: mask, rules: [{types: [cpf], action: block}, {types: [email], action: restore}]}
+  response: {default: redact}
+routes: [{name: any, match: {models: ["*"]}, chain: [{provider: one}], retries: none}]
+"""
+
+
+@pytest.mark.parametrize("content", [pytest.param("full", marks=pytest.mark.slow), "redacted"])
+def test_kept_words_are_read_again_by_the_policies_in_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    """Types that nobody looked for then, and parameters that nobody limited, are found in the words, and in nothing else."""
+    monkeypatch.setenv(KEY, "k" * 40)
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next" / "default.yaml").write_text(TIGHT)
+    sent = [chat(text, headers={"x-readygate-user": "ana"}) for text in TEXTS] + [chat("hello", logit_bias={})]
+    with threaded_simulator() as provider:
+        config = f'providers: {{one: {{base_url: "{provider.base_url}"}}}}\n{AUDIT}'
+        with sidecar_for(tmp_path, config, LOOSE.replace("CONTENT", content)) as sidecar:
+            before = play(sidecar, sent)
+            eventually(lambda: replay(sidecar, "--content")[1]["content"]["read"] == len(sent), "words are missing")
+            blind = replay(sidecar, "--policies", str(tmp_path / "next"))[1]
+            _, report = replay(sidecar, "--policies", str(tmp_path / "next"), "--content")
+            put_in_force(sidecar, TIGHT)
+            after = play(sidecar, sent)
+            with contextlib.closing(sqlite3.connect(sidecar.folder / "audit.db")) as connection:
+                noted = connection.execute("SELECT detail FROM audit_actions").fetchall()
+
+    really = Counter(what for a, b in zip(before, after, strict=True) for what in seen(a, b))
+    said = Counter({one["what"]: 0 for one in report["changes"]})
+    for one in report["changes"]:
+        said[one["what"]] += one["count"]
+    answers = said.pop("answer", 0)
+    assert really == said
+    assert {"refused": 2, "redaction": 2} == dict(really)
+    assert (0, len(sent)) == (report["partly_known"], blind["partly_known"])
+    assert (len(sent), 0) == (report["content"]["read"], blind["changed"])
+    assert answers == sum(bool(json.loads(row["response_findings"])) for row in after if row["http_status"] == 200)
+    assert any("replay since" in str(detail) for (detail,) in noted)
