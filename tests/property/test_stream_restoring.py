@@ -19,7 +19,7 @@ from tests.unit.core.redaction.streams import DONE, arguments, chunk, events, te
 VALUES = ("ana@x.com", 'q"uo\\te', "line\nbreak", "[EMAIL-1]", "\u00e9\U0001f680", "o'neil@x.com") + ("z@x.com",) * 6
 FRAGMENTS = st.sampled_from([
     "[EMAIL-1]", "[EMAIL-2]", "[EMAIL-12]", "[email-3]", "[EMAIL\\-4]", "\uff3bEMAIL-5\uff3d", "\\[EMAIL-6\\]", "[EMAIL -1]",
-    "[", "]", "\\", "[EM", "EMAIL-1", "-1]", "\\u005b", "\\u005d", "\\u00", '"', '\\"', "{", "}", ":", " ", "\n", "a", "\u00e9",
+    "[", "]", "\\", "[EM", "EMAIL-1", "-1]", "\\u005b", "\\u005d", "\\u00", "[\u00a0EMAIL-3]", "[EMAIL\u20112]", '"', '\\"', "{", "}", ":", " ", "\n", "a", "\u00e9",
     "\U0001f680", "[x]", "[1]", "\uff3b", '{"a":"', '\\\\\\"', "AIL-2]",
 ])  # fmt: skip
 TEXTS = st.lists(FRAGMENTS, max_size=12).map("".join) | st.text(max_size=20)

@@ -33,11 +33,14 @@ _INSIDE = re.compile(rf"({_BODY}?){_CLOSE}")
 _PARTIAL_BODY = re.compile(rf"{_BODY}\Z")
 _PARTIAL_ESCAPE = re.compile(r"\\+(?:u[0-9a-fA-F]{0,4})?\Z")
 _PLAIN_TAG = re.compile(rb"\[( ?[A-Za-z][A-Za-z0-9 _-]{0,%d})\]" % _MAX_BODY)
-_ODD_TAG = re.compile(rb"\[(?: ?[A-Za-z][A-Za-z0-9 _-]{0,%d}[\\\x80-\xff]|[\x80-\xff])" % _MAX_BODY)
+_ODD_TAG = re.compile(rb"\[(?: ?[A-Za-z][A-Za-z0-9 _-]{0,%d}[\\\x80-\xff]|[\x80-\xff]| ?\\+u)" % _MAX_BODY)
 """What may be a placeholder in raw JSON too, but with an escape or a character beyond ASCII in it."""
+_ESCAPED_OPENER = re.compile(rb"\\u(?:005[bB]|[fF]{2}3[bB])")
 _DROPPED = dict.fromkeys(map(ord, " \u00a0\\_-\u2010\u2011\u2012\u2013\u2014\u2212\uff0d"))
 _NOT_IN_NAME = re.compile(r"[^A-Z0-9]+")
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
+_NO_SOURCE = re.compile(r'["\\\x00-\x1f\x7f\ud800-\udfff]')
+"""What cannot stand in JSON source, or in UTF-8, as it is."""
 _SLICE = 1 << 16
 _OVERLAP = 128
 _KIN, _OWN, _STEP = 5, 3, 2
@@ -139,7 +142,7 @@ class Vault:
 
     @property
     def needs_escaping(self) -> bool:
-        """Some value holds a quote, a backslash or a control character."""
+        """Some value holds a quote, a backslash, a control character or half a surrogate pair."""
         if self._sorted is None:
             self._prepare()
         return self._needs_escaping
@@ -147,7 +150,8 @@ class Vault:
     def _prepare(self) -> list[str]:
         """Work out what only the way back needs to know."""
         values = "".join(self._by_folded.values())
-        self._needs_escaping = not values.isprintable() or '"' in values or "\\" in values
+        is_odd = '"' in values or "\\" in values or not values.isprintable()
+        self._needs_escaping = is_odd and _NO_SOURCE.search(values) is not None
         self._longest = max(map(len, self._by_value.values()), default=2) - 2 + SLACK
         self._sorted = sorted(self._by_folded)
         return self._sorted
@@ -274,7 +278,11 @@ class Vault:
             The very same bytes when no placeholder is in them; None when that is for a parser to say: a value or a
             placeholder has escapes or rare characters.
         """
-        if b"\\u" in data or b"\xef\xbc\xbb" in data or _ODD_TAG.search(data) is not None:
+        if (
+            _ODD_TAG.search(data) is not None
+            or (b"\\u" in data and _ESCAPED_OPENER.search(data) is not None)
+            or (b"\xef\xbc\xbb" in data)
+        ):
             return None
         pieces = _PLAIN_TAG.split(data)
         if len(pieces) == 1:

@@ -123,6 +123,16 @@ def test_keyed_placeholder_steps_aside_for_text_that_looks_like_it() -> None:
     assert f"ana@x.com {tag}" == vault.restore_text(f"{longer} {tag}")
 
 
+@pytest.mark.parametrize(
+    ("value", "needs"),
+    [("+55\u00a011 98765\u20114321", False), ("jos\u00e9@x.com", False), ("a\u2028b", False), ('a"b', True), ("a\\b", True),
+     ("a\nb", True), ("a\x7fb", True), ("a\ud83db", True)],
+)  # fmt: skip
+def test_only_values_that_json_spells_otherwise_need_escaping(value: str, needs: bool) -> None:
+    """With such a value in the vault every event of a stream is parsed; a copied phone number must not do that."""
+    assert needs == vault_of("ana@x.com", value).needs_escaping
+
+
 def test_vault_that_took_rows_restores_alike() -> None:
     """The process that found the values hands them over."""
     vault, other = vault_of("ana@x.com", 'q"uo'), Vault()
