@@ -66,7 +66,7 @@ from proxy.flow.relay import Relay
 from proxy.flow.reload import compile_snapshot
 from proxy.flow.retention import Pruner, ages_of, keep_pruning
 from proxy.flow.rollout_calls import RolloutCalls
-from proxy.flow.rollouts import Rollouts
+from proxy.flow.rollouts import Past, Rollouts
 from proxy.flow.vitals import Vitals
 from proxy.flow.waiting import WaitingLines
 from proxy.server.admin import AdminDoor
@@ -445,14 +445,14 @@ class App:
         ``pin`` says that these are the texts of an older revision rather than those of the policy folder.
         """
         async with self._loading:
-            snapshot, base, problems = await asyncio.to_thread(self._compile_with_base, folder, pin)
+            snapshot, problems, past, base = await asyncio.to_thread(self._compile_with_base, folder, pin)
             if snapshot is None:
                 errors = _causes_first(problems)
                 if pin is None:
                     self.vitals.policy_trouble = errors[0] if errors else "no policy"
                 self.witness.notice("policy_refused", problems=errors[:5], more=max(0, len(errors) - 5))
                 return problems
-            start = self.rollouts.accept(snapshot, base, is_pinned=pin is not None, by=by)
+            start = self.rollouts.accept(snapshot, base, was_whole=past.was_whole, is_pinned=pin is not None, by=by)
             self.vitals.policy_trouble = ""
             failed = [str(problem) for problem in problems if problem.code == CASE_FAILED]
             if failed:
@@ -466,19 +466,19 @@ class App:
 
     def _compile_with_base(
         self, folder: FolderSnapshot, pin: Pin | None
-    ) -> tuple[Snapshot | None, Snapshot | None, list[Problem]]:
+    ) -> tuple[Snapshot | None, list[Problem], Past, Snapshot | None]:
         """Compile texts, and the kept revision that has to stand behind them where they are a canary."""
         snapshot, problems = self._compile(folder)
-        wanted = None if snapshot is None else self.rollouts.base_wanted(snapshot, is_pinned=pin is not None)
-        if wanted is None:
-            return snapshot, None, problems
-        kept = self.life.find(wanted)
+        past = Past() if snapshot is None else self.rollouts.look_back(snapshot, is_pinned=pin is not None)
+        if past.base is None:
+            return snapshot, problems, past, None
+        kept = self.life.find(past.base)
         # Its cases held when it was put in force; one that depends on the day must not leave everybody to the canary.
         base, found = (None, []) if kept is None else self._compile(replace(self._kept_folder(kept, ""), cases=()))
         if base is None:
             errors = _causes_first(found) or ["its texts are not kept"]
-            self.witness.notice("policy_base_refused", revision=wanted, problems=errors[:5])
-        return snapshot, base, problems
+            self.witness.notice("policy_base_refused", revision=past.base, problems=errors[:5])
+        return snapshot, problems, past, base
 
     async def _apply_kept(self, kept: Kept, pin: Pin) -> list[Problem]:
         """Put an older revision in force in place of what the policy folder holds."""

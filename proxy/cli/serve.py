@@ -23,6 +23,9 @@ from proxy.terms.errors import SpoolLocked, SpoolUnavailable
 
 EXIT_DONE, EXIT_UNUSABLE = 0, 2
 LARGE_BLOCK_BYTES = 4 << 20
+SWITCH_S = 0.001
+"""So long another thread may keep the event loop from going on: while policies compile, each wait of an exchange costs up to this,
+5 ms with the interpreter's own setting."""
 _MMAP_THRESHOLD = -3
 _NO_KEY_CODES = frozenset({"unset-secret", "no-usable-provider"})
 
@@ -86,6 +89,7 @@ def _run_loop(settings: Settings, secrets: Secrets, policies: FolderSnapshot, si
         runner = asyncio.Runner()
     else:
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    sys.setswitchinterval(SWITCH_S)
     with runner:
         code: int = runner.run(_serve(settings, secrets, policies, simulated))
     return code

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from proxy.core.budget.dimensions import Unit
 from proxy.core.config.settings import ProviderKind, ProviderSettings, StreamUsage
@@ -38,6 +38,7 @@ from proxy.terms.redaction import RedactionPlan
 if TYPE_CHECKING:
     from proxy.flow.trial import Trial
 
+_Built = TypeVar("_Built")
 _APART = (Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.COST)
 
 
@@ -128,8 +129,9 @@ class Snapshot:
         self._providers = providers
         self.revision = policies.revision
         self.asks_more = policies.asks_more
-        self._redactor_for = redactor_for
-        self._answers_for = answers_for
+        # Routes without a redaction of their own share their policy's, and what it remembers of texts.
+        self._redactor_for = _once_each(redactor_for)
+        self._answers_for = _once_each(answers_for)
         self._routes: dict[int, Route] = {}
         for policy in policies.policies:
             plans = [*policy.routes, *([policy.pass_through] if policy.pass_through is not None else [])]
@@ -271,6 +273,18 @@ class Snapshot:
     def deployments(self) -> frozenset[str]:
         """Names of all deployments."""
         return frozenset(d.name for route in self._routes.values() for d in route.deployments)
+
+
+def _once_each(build: Callable[[RedactionPlan], _Built]) -> Callable[[RedactionPlan], _Built]:
+    """Return a function that builds once for each plan, whoever asks."""
+    built: dict[int, tuple[RedactionPlan, _Built]] = {}
+
+    def once(plan: RedactionPlan) -> _Built:
+        if id(plan) not in built:
+            built[id(plan)] = plan, build(plan)
+        return built[id(plan)][1]
+
+    return once
 
 
 def _asked_of(route: Route, deployment: Deployment) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from proxy.core.policy.revisions import Activation, Kept, Step
 from proxy.core.policy.rollout import (
@@ -59,6 +59,16 @@ class RolloutHistory(Protocol):
     def rollout(self) -> Remembered | None:
         """Return the rollout that is remembered."""
         ...
+
+
+class Past(NamedTuple):
+    """What the history says about texts from the policy folder."""
+
+    was_whole: bool = False
+    """They were in force for everybody at some time."""
+    base: str | None = None
+    """The kept revision that has to be in force before they may be a canary. After a restart nothing is in force yet, and
+    after a pin it is the pinned one. None: none has to be, or it is."""
 
 
 class _Run:
@@ -132,29 +142,31 @@ class Rollouts:
 
     # --- what comes from the policy folder --------------------------------------------------------
 
-    def base_wanted(self, snapshot: Snapshot, *, is_pinned: bool) -> str | None:
-        """Return the kept revision that has to be in force before ``accept`` may decide; None: none, or it is.
-
-        After a restart nothing is in force yet, and after a pin it is the pinned one. Reads the disk.
-        """
+    def look_back(self, snapshot: Snapshot, *, is_pinned: bool) -> Past:
+        """Return what the history says about texts that ``accept`` is about to decide on. Reads the disk."""
         plan = snapshot.policies.rollout
         if is_pinned or plan is None:
-            return None
+            return Past()
+        kept = self._history.find(snapshot.revision)
+        was_whole = kept is not None and kept.was_whole
         memory, current = self.remembered, self._catalog.snapshot
+        wanted: str | None = None
         if memory is not None and memory.is_about(snapshot.revision, plan):
-            wanted: str | None = memory.stable
-        elif current is None and not self._was_whole(snapshot.revision):
+            wanted = memory.stable
+        elif current is None and not was_whole:
             wanted = self._history.last_whole()
-        else:
-            return None
-        return None if wanted == snapshot.revision or (current and current.revision == wanted) else wanted
+        is_there = wanted == snapshot.revision or (current is not None and current.revision == wanted)
+        return Past(was_whole, None if is_there else wanted)
 
-    def accept(self, snapshot: Snapshot, base: Snapshot | None, *, is_pinned: bool, by: str) -> Start:
+    def accept(
+        self, snapshot: Snapshot, base: Snapshot | None, *, was_whole: bool = False, is_pinned: bool, by: str
+    ) -> Start:
         """Put good texts in force, whole or as a canary, or neither, and say which.
 
         Args:
             snapshot: The texts, compiled.
-            base: What ``base_wanted`` named, compiled; None: nothing was wanted, or it cannot be used.
+            base: The base of ``look_back``, compiled; None: nothing was wanted, or it cannot be used.
+            was_whole: What ``look_back`` said.
             is_pinned: They are an older revision that somebody pinned: for everybody, whatever they say.
             by: Who brought them.
         """
@@ -171,12 +183,12 @@ class Rollouts:
                 stable=None if stable is None else stable.revision,
                 remembered=self.remembered,
                 is_running=self._run is not None,
-                was_whole=plan is not None and self._was_whole(snapshot.revision),
+                was_whole=was_whole,
             )
         if start is Start.CANARY and stable is not None and plan is not None:
             self._begin(snapshot, plan, stable, by)
         elif start is Start.WHOLE:
-            if plan is not None and stable is None and not is_pinned and not self._was_whole(snapshot.revision):
+            if plan is not None and stable is None and not is_pinned and not was_whole:
                 why = "no revision before it is kept here, or none that can be used"
                 self._witness.notice("policy_rollout_skipped", revision=snapshot.revision, why=why)
             self._put_whole(snapshot, is_pinned=is_pinned, by=by)
@@ -188,10 +200,6 @@ class Rollouts:
 
     def _tell_in_force(self, snapshot: Snapshot) -> None:
         self._witness.notice("policy_in_force", revision=snapshot.revision, generation=self._catalog.generation)
-
-    def _was_whole(self, revision: str) -> bool:
-        kept = self._history.find(revision)
-        return kept is not None and kept.was_whole
 
     def _begin(self, snapshot: Snapshot, plan: RolloutPlan, stable: Snapshot, by: str) -> None:
         memory = self.remembered

@@ -44,16 +44,19 @@ class PolicyHistory:
         if note.get("revision") == revision:
             at = Activation(at.at_ms, str(note.get("by", "")), str(note.get("why", "")), at.step)
             self._remove(_NOTE)
-        last = next(iter(self.all()), None)
-        known = self.find(revision)
+        before = self.all()
+        last = next(iter(before), None)
+        known = next((one for one in before if one.revision == revision), None)
         times = known.times if known is not None else ()
         if last is None or last.revision != revision or not times or times[-1].step is not at.step:
             times = (*times, at)[-_MAX_TIMES:]
         self._write(revision, asdict(Kept(revision, _plain(files), _plain(cases), times)))
-        whole = self.last_whole()  # what stands behind a canary stays, however many canaries there were
-        for old in self.all()[self._max_revisions :]:
-            if old.revision != whole:
-                self._remove(old.revision)
+        others = [one for one in before if one.revision != revision]
+        if len(others) >= self._max_revisions:
+            whole = self.last_whole()  # what stands behind a canary stays, however many canaries there were
+            for old in others[self._max_revisions - 1 :]:
+                if old.revision != whole:
+                    self._remove(old.revision)
 
     def note(self, revision: str, at: Activation) -> None:
         """Write down what became of a kept revision. Raises OSError."""

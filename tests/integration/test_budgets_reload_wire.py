@@ -33,7 +33,7 @@ def edit(sidecar: Sidecar, limit: int) -> float:
 def test_lowered_limit_acts_within_a_second_and_forgets_nothing(
     store: str, own_redis: RedisServer, tmp_path: Path
 ) -> None:
-    """RL-23: lowering below what is used refuses at once; raising again admits only the difference."""
+    """RL-23, LC-08: lowering below what is used refuses at once; raising again admits only the difference."""
     shared = (
         "" if store == "memory" else f'budgets: {{store: "{own_redis.url}", max_sidecars: 1, private_share: 0.0}}\n'
     )
