@@ -28,6 +28,7 @@ from proxy.flow.delivering import Delivery
 from proxy.flow.exchange import Exchange
 from proxy.flow.fleet import Fleet
 from proxy.flow.injection import choose_fault, send_with
+from proxy.flow.large_bodies import Renamings
 from proxy.flow.ports import Answer, AttemptFailed, Call, Clock, Upstream, Witness
 from proxy.flow.pricing import Pricing
 from proxy.flow.room import Room, target_of
@@ -112,8 +113,8 @@ class Attempts:
             if isinstance(step, GiveUp):
                 return self._give_up(exchange, plan, step, answers)
             deployment = deployments[step.target_index]
-            if step.wait_s or plan.renamings is not None:
-                await _get_ready(plan, deployment.model, step.wait_s)
+            if step.wait_s or plan.request.size is not None:
+                await self._get_ready(plan, deployment.model, step.wait_s)
             if plan.request.is_stream:
                 exchange.may_go_on, exchange.first_token_by_s = not walk.is_last, None
             result = await self._attempt(exchange, plan, deployment, step, deadline_s)
@@ -133,6 +134,15 @@ class Attempts:
                 verdict = _as_give_up(result, step, walk)
             if isinstance(verdict, GiveUp):
                 return self._give_up(exchange, plan, verdict, answers)
+
+    async def _get_ready(self, plan: Plan, model: str | None, wait_s: float) -> None:
+        """Wait before an attempt, and have a large body ready under its target's name for the model."""
+        if wait_s:
+            await asyncio.sleep(wait_s)
+        if plan.request.size is not None and model not in (None, plan.request.model) and type(plan.body) is bytes:
+            if plan.renamings is None:
+                plan.renamings = Renamings(self.delivery.large)
+            await plan.renamings.prepare(plan.body, model)
 
     def _arrange(self, exchange: Exchange, plan: Plan, shares: tuple[StepShare, ...]) -> tuple[Deployment, ...]:
         """Return the chain with the members of its shared steps in the order of this exchange."""
@@ -424,14 +434,6 @@ class Attempts:
 NAMES_MAX: Final = 64
 COLLECT_MAX_BYTES: Final = 1024 * 1024
 """Answers up to this size are gathered and written in one piece; larger ones pass as they come."""
-
-
-async def _get_ready(plan: Plan, model: str | None, wait_s: float) -> None:
-    """Wait before an attempt, and have a large body ready under its target's name for the model."""
-    if wait_s:
-        await asyncio.sleep(wait_s)
-    if plan.renamings is not None and model not in (None, plan.request.model) and type(plan.body) is bytes:
-        await plan.renamings.prepare(plan.body, model)
 
 
 def _denied(exchange: Exchange, deployment: Deployment, verdict: Denied | TooLarge | Unpriced) -> _Result:

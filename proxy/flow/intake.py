@@ -52,7 +52,7 @@ class Request:
     choices: int = 1
     user: str = ""
     size: Prompt | None = None
-    """What a large body comes to for budgets, measured where it was read."""
+    """What a large body comes to for budgets, measured where it was read; None for others."""
     upload: BodySource | None = None
     """What is left of a body that was looked into and is too large to be gathered."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from proxy.core.budget.estimate import Prompt
 from proxy.core.dialect import OTHER
 from proxy.core.policy.applies import Subject
 from proxy.core.policy.model import NoRoute, NoRouteReason
@@ -36,7 +37,7 @@ from proxy.flow.intake import (
     read_json,
     takes_long,
 )
-from proxy.flow.large_bodies import LargeBodies, Renamings, redact_body
+from proxy.flow.large_bodies import LargeBodies, redact_body
 from proxy.flow.metering import plan_of
 from proxy.flow.models import list_models
 from proxy.flow.outbox import Outbox, Refused
@@ -165,8 +166,6 @@ class Relay:
             return problem(Code(admission.code))
         exchange.mark_begun()
         plan = plan_of(exchange, route, request)
-        if len(request.body) > OFFLOAD_ABOVE_BYTES:
-            plan.renamings = Renamings(self.large)
         return await self.attempts.walk(exchange, plan)
 
     async def _is_listed(self, exchange: Exchange, snapshot: Snapshot, caller: Caller) -> bool:
@@ -259,6 +258,8 @@ class Relay:
             return source.refusal or problem(Code.CLIENT_CLOSED_REQUEST)
         if isinstance(body, bytes):
             request.body = body
+            if len(body) > OFFLOAD_ABOVE_BYTES:
+                request.size = Prompt(len(body))
         else:
             request.upload = body
         return None

@@ -6,6 +6,7 @@ Owns the choice. Knows no forms and no policy.
 from __future__ import annotations
 
 from collections import deque
+from io import BytesIO
 
 from proxy.core.routing.problems import Problem
 from proxy.flow.ports import BodySource
@@ -50,11 +51,8 @@ async def gather(source: BodySource, length: int | None, max_bytes: int) -> byte
     """
     if length is not None and length > max_bytes:
         return source
-    pieces: list[bytes] = []
-    size = 0
+    gathered = BytesIO()  # to join the pieces of a large body would hold everybody up
     while piece := await source.next_piece():
-        pieces.append(piece)
-        size += len(piece)
-        if size > max_bytes:
-            return Resumed(pieces, source)
-    return b"".join(pieces)
+        if gathered.write(piece) and gathered.tell() > max_bytes:
+            return Resumed([gathered.getvalue()], source)
+    return gathered.getvalue()

@@ -22,8 +22,8 @@ LIVE_HIGH_WATER_BYTES: Final = 256 * 1024
 MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_HEADER_LINES: Final = 256
 MAX_INTERIM_ANSWERS: Final = 16
-MANY_PIECES: Final = 8
-"""So many pieces of a gathered body are put together while the rest is still coming."""
+POUR_EVERY_BYTES: Final = 2 * 1024 * 1024
+"""So much of a gathered body is put together while the rest is still coming."""
 _BODILESS: Final = frozenset({204, 304})
 
 
@@ -55,6 +55,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_is_paused",
         "_is_websocket",
         "_keeps_alive",
+        "_look_at_bytes",
         "_loop",
         "_now_s",
         "_on_closed",
@@ -102,6 +103,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._waiter = None
         self._sink = None
         self._write_waiter = None
+        self._poured: BytesIO | None = None
         self._throttle: tuple[Callable[[], None], Callable[[], None]] | None = None
         self.is_busy = False
         self.is_raw = False
@@ -113,7 +115,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._raw_head = b""
         self._answer_head = None
         self._held: list[bytes] = []
-        self._poured: BytesIO | None = None
         self._batch: list[bytes] = []
         self._held_bytes = 0
         self._body_bytes = 0
@@ -139,6 +140,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_websocket = head.is_websocket
         self._wants_events = call.wants_events
         self._collect_max_bytes = call.collect_max_bytes
+        self._look_at_bytes = min(call.collect_max_bytes, POUR_EVERY_BYTES)
         self.first_byte_timeout_s = timeouts.first_byte_s
         self.idle_timeout_s = timeouts.idle_s
         self.deadline_s = call.deadline_s
@@ -320,15 +322,21 @@ class UpstreamConnection(asyncio.Protocol):
         self._held.append(data)
         self._held_bytes += len(data)
         if self._waiter is not None:
-            if self._body_bytes > self._collect_max_bytes:
-                self._go_live()
-            elif len(self._held) > MANY_PIECES:
-                self._pour()
-                # A fast provider is read dozens of times in one turn of the loop: let others have theirs.
-                self.pause()
-                self._loop.call_soon(self._read_on)
+            if self._body_bytes > self._look_at_bytes:
+                self._look_at_size()
         elif self._held_bytes > LIVE_HIGH_WATER_BYTES and not self._is_paused:
             self.pause()
+
+    def _look_at_size(self) -> None:
+        """Hand the answer over when it is too large to be gathered; else put together what there is of it, now and then."""
+        if self._body_bytes > self._collect_max_bytes:
+            self._go_live()
+            return
+        self._look_at_bytes = min(self._body_bytes + POUR_EVERY_BYTES, self._collect_max_bytes)
+        self._pour()
+        # A fast provider is read dozens of times in one turn of the loop: let others have theirs.
+        self.pause()
+        self._loop.call_soon(self._read_on)
 
     def _pour(self) -> None:
         """Put the pieces so far together: to join all of a large body at its end would hold everybody up."""
@@ -336,6 +344,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._poured = BytesIO()
         self._poured.writelines(self._held)
         self._held = []
+
+    def _gathered(self) -> bytes:
+        if self._poured is None:
+            return b"".join(self._held)
+        self._pour()
+        body, self._poured = self._poured.getvalue(), None  # its own memory, no copy
+        return body
 
     def _read_on(self) -> None:
         if self._waiter is not None:  # else whoever has the answer now says so
@@ -358,8 +373,7 @@ class UpstreamConnection(asyncio.Protocol):
         waiter, self._waiter = self._waiter, None
         assert self._answer_head is not None
         if self._poured is not None:
-            self._pour()
-            self._held, self._poured = [self._poured.getvalue()], None
+            self._held = [self._gathered()]
         if waiter is not None and not waiter.done():
             waiter.set_result(Answer(self._answer_head, None, LiveAnswer(self), self.uses > 1))
 
@@ -370,11 +384,8 @@ class UpstreamConnection(asyncio.Protocol):
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             assert self._answer_head is not None
-            if self._poured is not None:
-                self._pour()
-                self._held = [self._poured.getvalue()]  # its own memory, no copy
             held = self._held
-            body = held[0] if len(held) == 1 else b"".join(held)
+            body = held[0] if len(held) == 1 and self._poured is None else self._gathered()
             answer = Answer(self._answer_head, body, None, self.uses > 1)
             self._release()
             if not waiter.done():

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,7 +69,8 @@ def _many_strings(size: int) -> bytes:
 
 
 def _many_keys(size: int) -> bytes:
-    return chat("short", EMAIL, metadata={f"k{n}": 1 for n in range(size // 11)})
+    names = ("".join(letters) for letters in product("bcdfghjklm", repeat=7))
+    return chat("short", EMAIL, metadata=dict.fromkeys(islice(names, size // 12), 1))
 
 
 def _picture(size: int) -> bytes:
