@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import statistics
 import threading
 import time
@@ -162,6 +163,7 @@ def of_many(count: int, action: str) -> dict[str, str]:
 @pytest.mark.parametrize("count", [1, pytest.param(50, id="50-policies-500-routes")])
 def test_p99_is_unchanged_by_fifty_reloads(tmp_path: Path, count: int) -> None:
     """Paired with phases in peace. A noisy machine widens the bound by what its own phases in peace differ."""
+    faulthandler.cancel_dump_traceback_later()  # it takes longer than a stuck test is given
     sides = [of_many(count, "redact"), of_many(count, "mask")]
     with simulator_process() as provider:
         config = f'providers: {{one: {{base_url: "{provider.origin}/v1"}}}}\n'
