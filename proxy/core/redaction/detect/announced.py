@@ -67,6 +67,15 @@ _VALUE_AT = re.compile(
     rb"(?P<scheme>(?i:(?:bearer|basic|token|key|apikey|digest)[ \xa0]{1,2}|x=))?"
     rb"(?P<value>[^\s\"'`<>=][^\s\"'`<>]{3,399})"
 )
+_PLAIN = rb" \(?(?:[a-z\xc0-\xff'\-]+|[A-Za-z\xc0-\xff']+|[0-9]{1,4})\)?"
+_PROSE = re.compile(
+    rb"[A-Za-z]{0,12}[,;.?!]?(?:(?:"
+    + _PLAIN
+    + rb"[,;]?){6}|(?:"
+    + _PLAIN
+    + rb"[,;]?){0,5}(?:\Z|[.?!](?:\Z|[\"\\\n]| [A-Z][a-z]* [a-z])))"
+)
+"""A sentence that goes on in plain words, or ends: no value can follow within reach. Most of all mentions are such."""
 _NO_SECRET_NAME = re.compile(
     rb"(?:(?<![A-Za-z])|(?<=[a-z0-9])(?=[A-Z]))(?i:public|primary|foreign|partition|sort|cache|index|bucket|object|host|group"
     rb"|shortcut|hot|column|unique|idempotency|max|min|prompt|completion|total|input|output|num|n|stop|eos|bos|pad|special|csrf"
@@ -94,10 +103,13 @@ _SCHEMED = re.compile(rb"[ \xa0]{1,2}([^\s\"'`<>,;=]{12,400}={0,2})")
 _ASSIGNED = re.compile(rb"[A-Za-z_\-]{2,30}=[^=]")
 _WHERE_SECRETS_ARE_FOR = frozenset((NEGATIVE, "IP_ADDRESS", "PHONE", "CREDIT_CARD", "EMAIL"))
 """Labels that also say what a secret opens: "password for the server:", "senha do cart\xe3o:"."""
-_LEADS = (b" ", b"(")
+_OWNERS = frozenset(
+    b"my your his her our their meu minha seu sua mi su tu mein meine dein deine mon ma votre mio mia mijn".split()
+)
+_OWNER_CHARS = 24
 _SAID = re.compile(
     rb"(?<![^\s\"'`(])(?P<value>[^\s\"'`<>()]{8,128})[\"'`]?(?:(?P<paren> \()| (?:is|as|was|\xe9|es|ist|est|\xe8) (?:(?:the|la|le|il|o|a|el) )?"
-    rb"(?:my|your|his|her|our|their|meu|minha|seu|sua|mi|su|tu|mein|meine|dein|deine|mon|ma|votre|mio|mia|mijn) (?:[A-Za-z]{1,10} )?)\Z"
+    rb"[a-z]{2,6} (?:[A-Za-z]{1,10} )?)\Z"
 )
 _CLOSES = re.compile(rb"[A-Za-z \xc0-\xff]{0,16}\)")
 _LOOK_BACK = 170
@@ -128,10 +140,10 @@ class Announced:
         """Judge what follows the label stem at [start, end); return where the scan goes on."""
         if start < ctx.barren and not of_password:
             return end
-        found = _VALUE_AT.match(ctx.data, end, end + _REACH)
+        found = None if _PROSE.match(ctx.data, end) else _VALUE_AT.match(ctx.data, end, end + _REACH)
         if _HEADER_END.match(ctx.data, end):
             ctx.orphans = ctx.header = True
-        if not ctx.local and ctx.data[start - 1 : start] in _LEADS:
+        if not ctx.local and _is_owned(ctx.data[max(0, start - _OWNER_CHARS) : start]):
             self._said_before(ctx, start, end, of_password=of_password)
         if found is None:
             return end
@@ -189,6 +201,14 @@ class Announced:
             return 0
         ctx.add(*found.span(1), "API_KEY", 4, LABELLED, "LABELLED")
         return found.end()
+
+
+def _is_owned(lead: bytes) -> bool:
+    """True where somebody's secret is named ("my password", "your new token"), or one in brackets: its value may stand before."""
+    if lead[-1:] != b" ":
+        return lead[-1:] == b"("
+    words = lead.split(b" ")
+    return words[-2] in _OWNERS or (len(words) > 2 and words[-3] in _OWNERS)
 
 
 def _names_another(ctx: Context, end: int, at: int) -> bool:

@@ -60,6 +60,11 @@ class Context:
             return None
         return found
 
+    def is_called(self, start: int, kind: str) -> bool:
+        """True when the nearest label before ``start`` names the kind."""
+        label = self.label(start)
+        return label is not None and kind in label.kinds
+
     def label_after(self, end: int) -> Label | None:
         """Return the label right after a value; never asked when a stream is searched, which may not wait for it."""
         return None if self.local else self._labels.after(self.text, self.data, end)

@@ -55,6 +55,11 @@ class GateContext(Context):
         self.wants_label = True
         return None
 
+    def is_called(self, start: int, kind: str) -> bool:
+        """Open at once: labels of such values ("from", "host") are words of every other sentence, and not looked for."""
+        self.fired = True
+        return False
+
     def label_after(self, end: int) -> Label | None:
         """Note that a label would be asked for."""
         self.wants_label = True

@@ -56,7 +56,8 @@ _WORDS = re.compile(rb"[a-z0-9]+")
 _MAX_LABEL_WORDS = 4
 _OTHER_WINDOW = 40
 _AFTER_WINDOW = 64
-_ONLY_NEGATIVE = frozenset((NEGATIVE,))
+_NOT_DECISIVE = frozenset((NEGATIVE, "IP_ADDRESS"))
+"""What a label may name and yet open no gate by itself: nothing, or addresses, of which those that need it open it anyway."""
 
 
 class Label(NamedTuple):
@@ -85,7 +86,7 @@ class LabelIndex:
         self._other_scan = re.compile("|".join(re.escape(label) for label, _ in self._other) or r"(?!)")
         backwards = sorted(self._latin, key=len, reverse=True)
         self._scan: Scan = _compile(backwards, engine)
-        self._scan_positive: Scan = _compile([k for k in backwards if self._latin[k] != _ONLY_NEGATIVE], engine)
+        self._scan_positive: Scan = _compile([k for k in backwards if self._latin[k] - _NOT_DECISIVE], engine)
 
     def before(self, text: str, data: bytes, start: int) -> Label | None:
         """Return the nearest label that ends within ``REACH`` characters before ``start``."""
@@ -133,7 +134,7 @@ class LabelIndex:
         """True when a label of any kind stands anywhere in the text."""
         if text and not text.isascii():
             lower = text.lower()
-            if any([label in lower for label, _ in self._other]):
+            if any([label in lower for label, kinds in self._other if kinds - _NOT_DECISIVE]):
                 return True
             if _EXTENDED.search(text):
                 data = text.translate(_LATIN_EXTENDED).encode("latin-1", "replace")

@@ -129,8 +129,7 @@ def _is_version(lead: bytes) -> bool:
 
 
 def _is_called_address(ctx: Context, start: int) -> bool:
-    label = ctx.label(start)
-    return label is not None and "IP_ADDRESS" in label.kinds
+    return ctx.is_called(start, "IP_ADDRESS")
 
 
 def _is_no_host(octets: list[int]) -> bool:
