@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy.flow.pricing import Pricing
@@ -14,6 +15,7 @@ from proxy.telemetry.metrics import Sample
 
 if TYPE_CHECKING:
     from proxy.app.main import App
+    from proxy.flow.key_source import KeySource
     from proxy.flow.names import Names
     from proxy.flow.shadow import Shadow
 
@@ -37,6 +39,8 @@ def add_gauges(app: App) -> None:
     if app.names is not None:
         _add_names_gauges(app, one, app.names)
     _add_rollout_gauges(app, one)
+    if app.vitals.key_sources:
+        _add_key_gauges(app)
     add("policy_generation", "Policy snapshots put in force.", (), one(lambda: app.catalog.generation))
     add("audit_waiting_rows", "Rows not yet in the store.", (), one(lambda: app.rows.state().lag.rows))
     add("audit_waiting_bytes", "Bytes not yet in the store.", (), one(lambda: app.rows.state().lag.bytes))
@@ -76,6 +80,29 @@ def add_gauges(app: App) -> None:
         is_counter=True,
     )
     add("component_ok", "1 while a component is ok.", ("component",), partial(_component_samples, app))
+
+
+def _add_key_gauges(app: App) -> None:
+    """Show where callers' keys come from."""
+    add, sources, label = app.metrics.add_gauges, app.vitals.key_sources, ("source",)
+
+    def each(read: Callable[[KeySource], float]) -> Callable[[], list[Sample]]:
+        return lambda: [((name,), read(source)) for name, source in sources.items()]
+
+    add("caller_key_source_keys", "Keys in force, by where they come from.", label, each(lambda one: one.keys))
+    add(
+        "caller_key_source_age_seconds",
+        "Since they were last read well.",
+        label,
+        each(lambda one: one.age_s(monotonic())),
+    )
+    add(
+        "caller_key_source_refused",
+        "Looks that could not be used.",
+        label,
+        each(lambda one: one.refused),
+        is_counter=True,
+    )
 
 
 def _add_names_gauges(app: App, one: One, names: Names) -> None:

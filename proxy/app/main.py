@@ -21,9 +21,11 @@ from prometheus_client import CollectorRegistry
 
 from proxy.app.gauges import add_gauges
 from proxy.app.parts import (
+    CALLER_KEYS,
     ProviderKeys,
     admin_credentials,
     budget_store_shown,
+    key_sources,
     names_service,
     shared_budget_store,
     token_verifier,
@@ -333,6 +335,7 @@ class App:
         vitals.budget_store = self.budget_store
         vitals.pricing = self.pricing
         vitals.rollouts = self.rollouts
+        vitals.key_sources = key_sources(self._settings, self.tokens)
         return vitals
 
     def _load_prices(self) -> None:
@@ -656,10 +659,14 @@ class App:
     def _accept_callers(self, result: CallerKeysResult) -> None:
         """Put caller keys in force; when something is wrong with their file the last good ones stay."""
         self._caller_keys = result
+        source = self.vitals.key_sources[CALLER_KEYS]
         if result.keys is None:
-            self.witness.notice("callers_refused", problems=[str(p) for p in result.problems if p.is_error][:5])
+            problems = [str(p) for p in result.problems if p.is_error][:5]
+            source.bad(problems[0])
+            self.witness.notice("callers_refused", problems=problems)
         else:
             self.callers.accept(key.as_caller() for key in result.keys)
+            source.good(len(result.keys), time.monotonic())
             self.witness.notice("callers_in_force", keys=len(result.keys))
 
     async def _watch_callers(self) -> None:

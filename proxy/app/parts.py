@@ -10,12 +10,13 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy.core.budget.shares import Shares
 from proxy.core.config.budget_store import MEMORY_STORE, parse_budget_store
 from proxy.core.config.load import MAIN_ADMIN
 from proxy.core.config.settings import AdminToken, SecretRef, Settings
+from proxy.flow.key_source import KeySource
 from proxy.server.admin_access import Credential
 from proxy.sources.secrets import Secrets
 from proxy.terms.admin import Role
@@ -73,6 +74,16 @@ def names_service(settings: Settings, secrets: Secrets) -> Names | None:
         return None if secret is None else secret.reveal()
 
     return Names(service, NamesClient(service, key), time.monotonic, random.random)
+
+
+CALLER_KEYS: Final = "caller_keys"
+"""What the component of the callers' file is called."""
+
+
+def key_sources(settings: Settings, tokens: Tokens | None) -> dict[str, KeySource]:
+    """Return where callers' keys come from, by the component's name."""
+    found = {CALLER_KEYS: KeySource()} if settings.callers_file is not None else {}
+    return found if tokens is None else {**found, "jwt_keys": tokens.source}
 
 
 def token_verifier(settings: Settings, notice: Callable[..., None]) -> Tokens | None:

@@ -20,13 +20,16 @@ from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from proxy.cli.check import find_problems
 from proxy.core.config.budget_store import MEMORY_STORE, parse_budget_store
+from proxy.core.config.caller_keys import KeyState
 from proxy.core.config.settings import Listen, ProviderSettings, SecretRef, Settings, endpoints_of
 from proxy.core.config.texts import parse_store_url
+from proxy.sources.caller_keys import read_caller_keys
 from proxy.sources.files import read_config
 from proxy.sources.secrets import Secrets, references
 from proxy.terms.errors import ProxyError
@@ -36,6 +39,7 @@ EXIT_GOOD, EXIT_FINDING, EXIT_UNUSABLE = 0, 1, 2
 OK, WARN, BAD = "ok", "warn", "bad"
 CHECK_TIMEOUT_S = 5.0
 CLOCK_SLACK_S = 5.0
+_SOON_S = 7 * 86400.0
 
 
 class Finding(NamedTuple):
@@ -100,6 +104,7 @@ def _local(path: Path, settings: Settings) -> Iterator[Finding]:
     text = f"{errors[0]}" if errors else f"{path} and {settings.policies} load, {lints} lints"
     yield Finding("files", BAD if errors else WARN if lints else OK, text, advice)
     yield from _secrets(settings)
+    yield from _caller_keys(settings)
     is_running = False
     for finding in _ports(settings):
         is_running = is_running or "sidecar is running" in finding.text
@@ -127,6 +132,52 @@ def _secrets(settings: Settings) -> Iterator[Finding]:
         if is_key and not usable:
             advice += "; without any key `serve` puts the simulated provider in place"
         yield Finding("secrets", WARN if is_key else BAD, secrets.trouble(ref), advice)
+
+
+def _caller_keys(settings: Settings) -> Iterator[Finding]:
+    """Look at the callers' file: without a key that opens, nobody gets in."""
+    if settings.callers_file is None:
+        return
+    found = read_caller_keys(settings.callers_file)
+    if found.keys is None:
+        text = str(next(problem for problem in found.problems if problem.is_error))
+        yield Finding("caller keys", BAD, text, "mend the file, or restore it: until then the last good keys stay")
+        return
+    now_s = time.time_ns() / 1e9
+    states = [key.state(now_s) for key in found.keys]
+    good = sum(state in (KeyState.ACTIVE, KeyState.EXPIRING) for state in states)
+    soon = [key for key in found.keys if key.until_s is not None and now_s < key.until_s < now_s + _SOON_S]
+    if not good and not settings.callers and settings.jwt is None:
+        yield Finding("caller keys", BAD, f"none of {len(states)} opens the data port", "readygate keys create")
+    elif soon:
+        names = ", ".join(sorted({key.name for key in soon}))
+        yield Finding(
+            "caller keys", WARN, f"{good} open the data port; end within a week: {names}", "readygate keys rotate"
+        )
+    else:
+        yield Finding("caller keys", OK, f"{good} open the data port")
+
+
+async def _jwt_keys(settings: Settings) -> list[Finding]:
+    """Fetch the issuer's keys once, as a sidecar would."""
+    if settings.jwt is None:
+        return []
+    from proxy.sources.tokens import fetch_keys, read_keys, why_not  # noqa: PLC0415 - only who takes tokens pays for the library
+
+    where = str(settings.jwt.jwks_file or settings.jwt.jwks_url)
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            data = await asyncio.to_thread(fetch_keys, settings.jwt)
+        keys = read_keys(data, settings.jwt.algorithms)
+    except TimeoutError:
+        return [Finding("jwt keys", BAD, f"{where}: no answer in time", "check jwks and the network")]
+    except (OSError, HTTPException, ValueError) as exc:
+        return [
+            Finding(
+                "jwt keys", BAD, f"{where}: {why_not(exc)}", "check jwks; no token opens the data port without keys"
+            )
+        ]
+    return [Finding("jwt keys", OK, f"{len(keys)} usable at {where}")]
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
@@ -185,6 +236,7 @@ async def _remote(base_dir: Path, settings: Settings) -> list[Finding]:
     looks: list[Coroutine[Any, Any, list[Finding]]] = [
         _audit_store(base_dir, settings, secrets),
         _budget_store(settings, secrets),
+        _jwt_keys(settings),
         _providers(settings, secrets),
     ]
     findings: list[Finding] = []

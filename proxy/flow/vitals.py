@@ -20,6 +20,7 @@ from proxy.flow.catalog import Catalog, Snapshot
 from proxy.flow.fleet import Fleet
 from proxy.flow.free_checks import FreeChecks
 from proxy.flow.heartbeat import TOLD_FROM_S, Heartbeat
+from proxy.flow.key_source import KeySource
 from proxy.flow.outbox import Outbox
 from proxy.flow.pricing import Pricing
 from proxy.flow.rollouts import Rollouts
@@ -65,6 +66,8 @@ class Vitals:
         self.simulated: frozenset[str] = frozenset()
         """Providers that the simulated provider stands in for."""
         self.checks: FreeChecks | None = None
+        self.key_sources: dict[str, KeySource] = {}
+        """Where callers' keys come from, by the component's name."""
 
     # --- probes -----------------------------------------------------------------------------------
 
@@ -169,6 +172,9 @@ class Vitals:
         rows["event_loop"] = self._row(
             "event_loop", "degraded" if stalled else "ok", stalled, latency_ms=round(self._heartbeat.lag_s * 1000, 2)
         )
+        for name, source in self.key_sources.items():
+            state, reason, numbers = source.row(self._now_s())
+            rows[name] = self._row(name, state, reason, **numbers)
         by_provider: dict[str, list[dict[str, Any]]] = {}
         for view in self.deployments():
             by_provider.setdefault(view["provider"], []).append(view)

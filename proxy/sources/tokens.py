@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import urllib.error
 import urllib.request
 from collections import OrderedDict
 from collections.abc import Callable
@@ -21,6 +22,7 @@ import orjson
 
 from proxy.core.config.settings import JwtSettings
 from proxy.flow.callers import Verified
+from proxy.flow.key_source import KeySource
 
 MAX_TOKEN_BYTES: Final = 8192
 MAX_KEYS_BYTES: Final = 1024 * 1024
@@ -63,7 +65,7 @@ class Tokens:
         self._notice = notice
         self._keys: dict[str, jwt.PyJWK] = {}
         self._digest = b""
-        self._trouble = ""
+        self.source = KeySource(FILE_LOOK_EVERY_S if settings.jwks_file is not None else settings.refresh_s)
         self._known: OrderedDict[bytes, Verified] = OrderedDict()
         self._wanted = asyncio.Event()
         self._fetched: asyncio.Future[None] | None = None
@@ -168,30 +170,46 @@ class Tokens:
                 self._known.clear()
                 self._notice("jwt_keys_in_force", keys=len(self._keys))
                 self.on_change()
-            self._trouble = ""
+            self.source.good(len(self._keys), self._now_s())
         except (OSError, HTTPException, ValueError, jwt.PyJWTError) as exc:
-            if self._trouble != type(exc).__name__:
-                self._trouble = type(exc).__name__
-                self._notice("jwt_keys_refused", error=self._trouble, kept=len(self._keys))
+            known, trouble = self.source.trouble, why_not(exc)
+            self.source.bad(trouble)
+            if known != trouble:
+                self._notice("jwt_keys_refused", error=trouble, kept=len(self._keys))
         finally:
             if self._fetched is not None:
                 self._fetched.set_result(None)
                 self._fetched = None
 
     def _read(self) -> bytes:
-        settings = self._settings
-        if settings.jwks_file is not None:
-            with settings.jwks_file.open("rb") as file:
-                data = file.read(MAX_KEYS_BYTES + 1)
-        else:
-            opener = urllib.request.build_opener(_NoRedirect)
-            headers = {"accept": "application/json"}
-            request = urllib.request.Request(settings.jwks_url or "", headers=headers)  # noqa: S310 - http(s) by the schema
-            with opener.open(request, timeout=FETCH_S) as answer:
-                data = answer.read(MAX_KEYS_BYTES + 1)
-        if len(data) > MAX_KEYS_BYTES:
-            raise ValueError("more than 1 MiB of keys")
-        return data
+        return fetch_keys(self._settings)
+
+
+def why_not(exc: Exception) -> str:
+    """Return why keys could not be had, in a few words that hold nothing of them or of the address."""
+    if isinstance(exc, urllib.error.HTTPError):
+        return f"the issuer answers {exc.code}"
+    reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
+    if isinstance(reason, OSError) and reason.strerror:
+        return f"{type(reason).__name__}: {reason.strerror}"
+    said = "" if not isinstance(exc, ValueError) or isinstance(exc, orjson.JSONDecodeError) else f": {exc}"
+    return type(reason).__name__ + said if isinstance(reason, Exception) else type(exc).__name__
+
+
+def fetch_keys(settings: JwtSettings) -> bytes:
+    """Return the key set as it is now; blocks. Raises OSError, HTTPException, ValueError."""
+    if settings.jwks_file is not None:
+        with settings.jwks_file.open("rb") as file:
+            data = file.read(MAX_KEYS_BYTES + 1)
+    else:
+        opener = urllib.request.build_opener(_NoRedirect)
+        headers = {"accept": "application/json"}
+        request = urllib.request.Request(settings.jwks_url or "", headers=headers)  # noqa: S310 - http(s) by the schema
+        with opener.open(request, timeout=FETCH_S) as answer:
+            data = answer.read(MAX_KEYS_BYTES + 1)
+    if len(data) > MAX_KEYS_BYTES:
+        raise ValueError("more than 1 MiB of keys")
+    return data
 
 
 def read_keys(data: bytes, algorithms: tuple[str, ...]) -> dict[str, jwt.PyJWK]:

@@ -101,3 +101,49 @@ def test_broken_file_keeps_the_last_good_keys(sidecar: Sidecar) -> None:
 
     assert 200 == status(sidecar, good)
     path.write_text(text)
+
+
+def test_trouble_of_the_keys_file_is_in_health_metrics_and_doctor(provider: Simulator, tmp_path: Path) -> None:
+    """The last good keys stay, so nobody would notice that an edit never acted."""
+    config = f'providers: {{main: {{base_url: "{provider.base_url}"}}}}\ncallers_file: callers.yaml'
+
+    def seen() -> tuple[str, int, float]:
+        row = running.admin("/health").json()["components"]["caller_keys"]
+        return row["state"], row["keys"], running.metric("readygate_component_ok", component="caller_keys")
+
+    def doctor() -> dict[str, str]:
+        command = [
+            sys.executable,
+            "-m",
+            "proxy",
+            "doctor",
+            "--offline",
+            "-c",
+            str(tmp_path / "config.yaml"),
+            "--format",
+            "json",
+        ]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        found: dict[str, str] = next(one for one in json.loads(done.stdout)["findings"] if one["name"] == "caller keys")
+        return found
+
+    with sidecar_for(tmp_path, config, POLICY) as running:
+        assert ("failed", 0, 0.0) == seen()
+        assert ("bad", True) == (doctor()["state"], "cannot be read" in doctor()["text"])
+        key = keys(tmp_path, "create", "shop-prod", "--app", "shop")["key"]
+        eventually(lambda: seen() == ("ok", 1, 1.0), "the key is not in force")
+        assert ("ok", "1 open the data port") == (doctor()["state"], doctor()["text"])
+        good = (tmp_path / "callers.yaml").read_text()
+        (tmp_path / "callers.yaml").write_text(good.replace("app:", "ap:"))
+        eventually(lambda: seen() == ("degraded", 1, 0.0), "nobody says so")
+        reason = running.admin("/health").json()["components"]["caller_keys"]["reason"]
+        assert ("callers.yaml:" in reason, "did you mean `app`" in reason) == (True, True)
+        assert 200 == status(running, key)
+        assert 1.0 <= running.metric("readygate_caller_key_source_refused_total", source="caller_keys")
+        (tmp_path / "callers.yaml").write_text(good)
+        eventually(lambda: seen() == ("ok", 1, 1.0), "the trouble does not end")
+        keys(tmp_path, "rotate", "shop-prod", "--overlap", "1h")
+        assert ("warn", True) == (doctor()["state"], "end within a week: shop-prod" in doctor()["text"])
+        keys(tmp_path, "revoke", "shop-prod")
+
+    assert ("bad", "readygate keys create") == (doctor()["state"], doctor()["advice"])

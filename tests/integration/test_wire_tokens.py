@@ -234,3 +234,39 @@ def test_new_key_is_fetched_for_its_first_token_and_unknown_ones_cost_one_fetch(
         assert 2 == server.asked
         server.http.shutdown()
         assert 200 == running.ask(asked(token(OTHER_RSA_KEY, "r2"))).status
+
+
+def component(running: Sidecar) -> dict[str, Any]:
+    health = running.admin("/health").json()
+    found: dict[str, Any] = health["components"]["jwt_keys"]
+    assert found["state"] == "ok" or health["status"] == "degraded"
+    return found
+
+
+def test_keys_that_cannot_be_used_show_before_the_last_good_ones_end(provider: Simulator, tmp_path: Path) -> None:
+    """The last good keys stay, so no caller would notice: health, metrics, log and doctor say it."""
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps({"keys": KEYS}))
+    with sidecar_for(tmp_path, config(provider, "{file: jwks.json}"), POLICY) as running:
+        assert ("ok", 3) == (component(running)["state"], component(running)["keys"])
+        path.write_text('{"keys": []}')
+        eventually(lambda: component(running)["state"] == "degraded", "nobody says so")
+        shown = component(running)
+        assert "the last good keys stay: ValueError: no usable key" == shown["reason"]
+        assert 200 == running.ask(asked(token())).status
+        assert 1.0 <= running.metric("readygate_caller_key_source_refused_total", source="jwt_keys")
+        assert 0.0 == running.metric("readygate_component_ok", component="jwt_keys")
+        doctor = [sys.executable, "-m", "proxy", "doctor", "-c", str(tmp_path / "config.yaml"), "--format", "json"]
+        done = subprocess.run(doctor, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        told = next(one for one in json.loads(done.stdout)["findings"] if one["name"] == "jwt keys")
+        assert ("bad", "no usable key") == (told["state"], told["text"].rpartition(": ")[2])
+        path.write_text(json.dumps({"keys": KEYS[:1]}))
+        eventually(lambda: (component(running)["state"], component(running)["keys"]) == ("ok", 1), "it does not end")
+
+
+def test_a_process_that_never_got_keys_says_that_no_token_opens_it(provider: Simulator, tmp_path: Path) -> None:
+    """Every token is refused, and the reason is not the tokens."""
+    with sidecar_for(tmp_path, config(provider, "{file: nowhere.json}"), POLICY) as running:
+        assert 401 == running.ask(asked(token())).status
+        assert ("failed", 0) == (component(running)["state"], component(running)["keys"])
+        assert "No such file" in component(running)["reason"]
