@@ -16,6 +16,7 @@ import orjson
 
 from proxy.core.budget.estimate import Prompt
 from proxy.core.dialect import OTHER, Dialect
+from proxy.core.dialect.json_text import dumps
 from proxy.core.routing.problems import Code, Problem, problem
 from proxy.flow.ports import BodySource
 
@@ -183,7 +184,7 @@ def with_model(body: bytes, document: Any, model: str) -> bytes:
     """Return the body asking for another model, every other byte as it was.
 
     Only when the one ``"model"`` in the bytes cannot be told for sure to be the top-level key is the parsed
-    document written anew.
+    document written anew. What is no JSON object (no body, a list, a file) asks for no model and stays as it is.
     """
     if document is None and body.startswith(b"--"):  # a form that was gathered
         field = _MULTIPART_MODEL.search(body[:MULTIPART_PEEK_BYTES])
@@ -192,9 +193,9 @@ def with_model(body: bytes, document: Any, model: str) -> bytes:
         found = _MODEL_VALUE.search(body)
         if found is not None:
             return body[: found.start(1)] + model.encode("ascii") + body[found.end(1) :]
-    if document is None:  # a large body, read elsewhere
-        document = orjson.loads(body)
-    return orjson.dumps({**document, "model": model})
+    if document is None:  # a large body, read elsewhere, or none that names a model
+        document = parsed(body)
+    return dumps({**document, "model": model}) if isinstance(document, dict) else body
 
 
 class ModelRenamer:

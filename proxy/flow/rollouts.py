@@ -379,7 +379,9 @@ class Rollouts:
     def summary(self) -> str:
         """One line about the rollout under way; empty without one."""
         run = self._run
-        return "" if run is None else f"canary {run.snapshot.revision}: {run.share * 100:.3g} % of exchanges, {run.move}"
+        return (
+            "" if run is None else f"canary {run.snapshot.revision}: {run.share * 100:.3g} % of exchanges, {run.move}"
+        )
 
     @property
     def share(self) -> float:

@@ -188,3 +188,17 @@ def test_every_event_of_a_stream_is_renamed() -> None:
         b'data: {"model":"my \\"fast\\""}\n\n', b": ping\n\n", b'data: {"model":"my \\"fast\\""}\n\n' * 2, b'data: {"model":"my \\"fast\\""}\n\n',
     ] == out  # fmt: skip
     assert b"" == renamer.finish()
+
+
+@pytest.mark.parametrize("body", [b"", b"[1]", b"\x00\x01", b'"text"'])
+def test_what_is_no_object_asks_for_no_model(body: bytes) -> None:
+    """A list of files, a GET without a body: a route whose target has a model of its own takes these as well."""
+    assert body == with_model(body, None, "gpt-4o")
+
+
+def test_half_a_character_survives_another_model() -> None:
+    """Some clients cut texts between surrogates; the provider gets what the caller sent."""
+    body = b'{"model": "fast", "messages": [{"role": "user", "content": "\\ud83d"}]}'
+    changed = with_model(body, json.loads(body), "gpt-4o")
+
+    assert {**json.loads(body), "model": "gpt-4o"} == json.loads(changed)
