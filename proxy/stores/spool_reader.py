@@ -244,8 +244,9 @@ class SpoolReader:
         taken = self._recent.take(segment, max_rows)
         writer, epoch, secret, bind = segment.writer, segment.header.epoch, segment.header.secret, self._chain.bind
         for _, _, exchange_id, seq, columns in taken:
-            bound = bind(exchange_id, id_time_ms(exchange_id), seq, columns, secret)
-            batch.rows.append(row_of(exchange_id, columns, (writer, epoch, seq), bound))
+            ts = id_time_ms(exchange_id)
+            bound = bind(exchange_id, ts, seq, columns, secret)
+            batch.rows.append(row_of(exchange_id, columns, (writer, epoch, seq), bound, ts))
         held.live_rows += len(taken)
         # Behind the last row of the window there are only BEGINs of exchanges that run: not for the reader.
         segment.cursor = taken[-1][1] if len(taken) == max_rows else segment.data_end

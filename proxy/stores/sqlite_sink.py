@@ -2,7 +2,7 @@
 
 Owns the connection and its thread. The event loop never waits for the disk; WAL mode lets the CLI read
 while rows arrive. Knows rows as tuples in the order of ``Row``; the SQL is in ``sql/sqlite``. A row takes
-7 us, half of it binding its columns: ``None`` and ``bool`` cost the driver four times what an ``int`` does.
+about 6 us, half of it binding its columns.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from proxy.core.audit.records import Record
-from proxy.core.audit.row import Gap, Row
+from proxy.core.audit.row import WRITTEN_COLUMNS, Gap, Row
 from proxy.stores.late_rows import LateRows
 from proxy.stores.migrations import migrations, statement
 from proxy.terms.errors import RowRefused, SinkUnavailable
 
 _T = TypeVar("_T")
 _BUSY_S: Final = 5.0
+_COST: Final = Row._fields.index("cost_usd")
+_UPSTREAM: Final = Row._fields.index("upstream_ms")
 _NAMED = ("readygate_schema (version INTEGER PRIMARY KEY, name TEXT NOT NULL)",)
 
 
@@ -126,8 +128,7 @@ class SqliteSink:
         connection.execute("BEGIN IMMEDIATE")
         try:
             self._look_for_tombstones(connection)
-            # Plain tuples: the driver binds them in half the time it takes for any other sequence.
-            connection.executemany(statement("sqlite", "insert_rows"), [row[:] for row in self._late.met(rows)])
+            connection.executemany(statement("sqlite", "insert_rows"), list(map(_bindable, self._late.met(rows))))
             if gaps:
                 connection.executemany(statement("sqlite", "insert_gaps"), gaps)
             if records:
@@ -153,6 +154,19 @@ class SqliteSink:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _bindable(row: Row) -> tuple[Any, ...]:
+    """Return the row as a plain tuple of what the driver binds without asking for adapters first.
+
+    It binds any other sequence in twice the time, and ``None`` and ``bytes`` in five times that of a text.
+    """
+    cost, first_token, bound, seal = row.cost_usd, row.first_token_ms, row.hash, row.seal
+    return (
+        *row[:_COST], "" if cost is None else cost, row.latency_ms, "" if first_token is None else first_token,
+        *row[_UPSTREAM:WRITTEN_COLUMNS], row.subject or "",
+        None if bound is None else bytearray(bound), row.metadata, None if seal is None else bytearray(seal),
+    )  # fmt: skip
 
 
 def split_statements(sql: str) -> list[str]:

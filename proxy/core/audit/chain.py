@@ -24,8 +24,8 @@ A hash proves nothing by itself, since whoever can write the store can compute i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from hashlib import sha256
+from dataclasses import dataclass, field
+from hashlib import sha256, shake_256
 from typing import Any, Final
 
 import orjson
@@ -36,6 +36,7 @@ from proxy.core.audit.sanitise import NO_GROUPS
 CHAINED: Final = 1
 ALONE: Final = 2
 SALT_BYTES: Final = 16
+_SALTS_AT_ONCE: Final = 32
 _SALTED_SEAL: Final = 9 + SALT_BYTES
 _ERASED_SEAL: Final = 9 + 32
 
@@ -70,6 +71,8 @@ class Chain:
     seq: int
     position: int
     hash: bytes
+    _salted: tuple[int, bytes, bytes] = field(default=(-1, b"", b""), repr=False, compare=False)
+    """The salts at hand: number of the block, secret, the block."""
 
     @classmethod
     def begin(cls, writer: str, epoch: int) -> Chain:
@@ -89,7 +92,7 @@ class Chain:
             return None
         self.position = number = self.position + 1
         position = number.to_bytes(8, "big")
-        salt = sha256(secret + exchange_id.encode()).digest()[:SALT_BYTES]
+        salt = self._salt(secret, seq)
         personal: tuple[Any, ...] = (columns[1], columns[2], columns[_ERROR], _NO_METADATA)
         if columns[_GROUPS] != NO_GROUPS:
             personal = (*personal, columns[_GROUPS])
@@ -98,6 +101,14 @@ class Chain:
         self.hash = bound = sha256(self.hash + position + kept + others).digest()
         self.seq = seq
         return bound, b"\x01" + position + salt
+
+    def _salt(self, secret: bytes, seq: int) -> bytes:
+        """Return the salt of the frame with this number; they are made a block at a time, that is cheaper."""
+        block, place = divmod(seq, _SALTS_AT_ONCE)
+        if block != self._salted[0] or secret != self._salted[1]:
+            salts = shake_256(secret + block.to_bytes(8, "big")).digest(SALT_BYTES * _SALTS_AT_ONCE)
+            self._salted = (block, secret, salts)
+        return self._salted[2][place * SALT_BYTES : (place + 1) * SALT_BYTES]
 
     def bind_gap(self, gap: Gap) -> Gap:
         """Bind a gap record and return it with its place."""

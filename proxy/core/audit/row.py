@@ -278,14 +278,23 @@ class Stamp(NamedTuple):
     seq: int
 
 
-def row_of(exchange_id: str, columns: Columns, stamp: tuple[str, int, int], bound: Bound | None = None) -> Row:
+def row_of(
+    exchange_id: str, columns: Columns, stamp: tuple[str, int, int], bound: Bound | None = None, ts: int | None = None
+) -> Row:
     """Return the row of an exchange that ended, from the columns ``finish`` returned and where it was kept.
+
+    Args:
+        exchange_id: A UUIDv7.
+        columns: As ``finish`` returned them.
+        stamp: Writer, epoch and number.
+        bound: The row's place in the chain.
+        ts: The time the id begins with, where it has been read already.
 
     Raises:
         ValueError: An id without the time a UUIDv7 begins with.
     """
     tail = _DEFAULTS if bound is None else (None, bound[0], "{}", bound[1])
-    return tuple.__new__(Row, (exchange_id, id_time_ms(exchange_id), *stamp, *columns, *tail))
+    return tuple.__new__(Row, (exchange_id, id_time_ms(exchange_id) if ts is None else ts, *stamp, *columns, *tail))
 
 
 def with_bound(row: Row, bound: Bound | None) -> Row:
