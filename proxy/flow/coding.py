@@ -52,6 +52,10 @@ class Inflater:
             data = self._engine.unconsumed_tail or self._engine.unused_data
         return b"".join(pieces)
 
+    def flush(self) -> bytes:
+        """Nothing is held."""
+        return b""
+
     def _inflate(self, data: bytes) -> bytes:
         try:
             out = self._engine.decompress(data, _STEP_BYTES)

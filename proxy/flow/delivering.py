@@ -35,7 +35,9 @@ from proxy.flow.outbox import Outbox
 from proxy.flow.pacing import Turns
 from proxy.flow.ports import Answer, LiveBody, Offload, Upstream
 from proxy.flow.rescue import Share
+from proxy.flow.stream_parts import Decoder, Decoders
 from proxy.flow.streaming import StreamPipe
+from proxy.flow.translating import TranslatedLive
 from proxy.flow.treating import is_text, must_treat, redact_error, transforms_for, treat_whole
 from proxy.terms.exchange import Usage
 from proxy.terms.http import AnswerHead
@@ -249,7 +251,7 @@ class Delivery:
             watch,
             share.transforms,
             share.seal,
-            inflater=inflater,
+            decoder=_decoder_of(live, inflater),
             mask=partial(self._mask_events, exchange.facts.provider),
             seals_on_finish=dialect in (Dialect.RESPONSES, Dialect.MESSAGES),
         )
@@ -444,6 +446,13 @@ class _TunnelSink:
     def on_end(self, outcome: Outcome) -> None:
         if not self.ended.done():
             self.ended.set_result(None)
+
+
+def _decoder_of(live: LiveBody, inflater: Inflater | None) -> Decoder | None:
+    """Return what makes events of the caller's dialect of a provider's bytes; None where they are."""
+    if type(live) is not TranslatedLive:
+        return inflater
+    return live.codec if inflater is None else Decoders(inflater, live.codec)
 
 
 def _keep_content(exchange: Exchange, body: bytes) -> None:

@@ -30,6 +30,32 @@ class Watch(Protocol):
     def is_cut_at_done(self, *, is_strict: bool) -> bool: ...
 
 
+class Decoder(Protocol):
+    """What makes readable events of a provider's bytes: a content coding undone, another dialect translated."""
+
+    def feed(self, data: bytes) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+class Decoders:
+    """One decoder behind another."""
+
+    __slots__ = ("_first", "_then")
+
+    def __init__(self, first: Decoder, then: Decoder) -> None:
+        self._first = first
+        self._then = then
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what both make of these bytes."""
+        return self._then.feed(self._first.feed(data))
+
+    def flush(self) -> bytes:
+        """Return what they held."""
+        return self._then.feed(self._first.flush()) + self._then.flush()
+
+
 class Transform(Protocol):
     """A codec between the provider's events and the caller's."""
 

@@ -8,7 +8,6 @@ chain: it tells its relay when it is committed and how it ended.
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Callable
 from functools import partial
 from sys import maxsize
@@ -16,11 +15,10 @@ from typing import Final
 
 from proxy.core.routing.classify import classify_error_data
 from proxy.core.sse import EventDecoder
-from proxy.flow.coding import Inflater, InflateTooLarge
 from proxy.flow.forwarding import PRELUDE_MAX_S, Forwarding
 from proxy.flow.pacing import LARGE_EVENT_BYTES, LARGE_READ_BYTES, TURN_S, Backlog, Turns
 from proxy.flow.ports import LiveBody
-from proxy.flow.stream_parts import Transform, Watch, last_event_end, outcome_of
+from proxy.flow.stream_parts import Decoder, Transform, Watch, last_event_end, outcome_of
 from proxy.terms.outcomes import OK, Outcome
 
 PARTIAL_EVENT_MAX_BYTES: Final = 1024 * 1024
@@ -37,9 +35,9 @@ class StreamPipe(Forwarding):
     __slots__ = (
         "_backlog",
         "_bytes_in",
+        "_decoder",
         "_ended",
         "_has_done",
-        "_inflater",
         "_is_apart",
         "_is_held",
         "_is_said",
@@ -63,7 +61,7 @@ class StreamPipe(Forwarding):
         transforms: tuple[Transform, ...],
         on_terminal: Callable[[Outcome], None],
         *,
-        inflater: Inflater | None = None,
+        decoder: Decoder | None = None,
         mask: Callable[[bytes], bytes] | None = None,
         seals_on_finish: bool = False,
         seal_at_bytes: int | None = None,
@@ -73,7 +71,7 @@ class StreamPipe(Forwarding):
         Args:
             watch: Facts of the events; None for bodies that are only passed.
             on_terminal: Called once, before the bytes that complete the answer are written.
-            inflater: Undoes a content coding first.
+            decoder: Makes readable events of the provider's bytes.
             mask: Takes credentials out of events once an in-band error has been seen.
             seals_on_finish: The dialect's last event, not ``[DONE]``, completes the answer.
             seal_at_bytes: This many bytes complete the answer.
@@ -81,7 +79,7 @@ class StreamPipe(Forwarding):
         super().__init__(watch, on_terminal, seals_on_finish, seal_at_bytes)
         self._live = live
         self._transforms = transforms
-        self._inflater = inflater
+        self._decoder = decoder
         self._mask = mask
         self._turns: Turns | None = None
         self._large_bytes = maxsize
@@ -112,22 +110,31 @@ class StreamPipe(Forwarding):
             return
         if len(data) > self._large_bytes or self._backlog is not None:
             self._put_off(data)
-        elif self._inflater is None:
+        elif self._decoder is None:
             self._take(data)
         else:
-            self._inflate(data, self._inflater)
+            self._decode(data, self._decoder)
 
-    def _inflate(self, data: bytes, inflater: Inflater) -> None:
-        """Take coded bytes; what they become is worked off like a large read when it is much."""
+    def _decode(self, data: bytes, decoder: Decoder) -> None:
+        """Take bytes that are no events yet; what they become is worked off like a large read when it is much."""
         try:
-            data = inflater.feed(data)
-        except (zlib.error, InflateTooLarge):
+            data = decoder.feed(data)
+        except Exception:  # noqa: BLE001 - whatever they sent, it is not what they say it is
             self._stop(Outcome.BAD_STREAM)
             return
-        if len(data) <= self._large_bytes:
-            self._take(data)
-        else:
+        if len(data) > self._large_bytes:
             self._wake_for().put_first(data)
+        elif data:
+            self._take(data)
+
+    def _decode_rest(self, decoder: Decoder) -> None:
+        try:
+            rest = decoder.flush()
+        except Exception:  # noqa: BLE001 - as above
+            self._stop(Outcome.BAD_STREAM)
+            return
+        if rest:
+            self._take(rest)
 
     def _take(self, data: bytes) -> None:
         if self._watch is None:
@@ -255,15 +262,13 @@ class StreamPipe(Forwarding):
         self._bytes_in += len(events)
         return self._bytes_in > LARGE_EVENT_BYTES
 
-    def _put_off(self, data: bytes, events: bytes | None = None, end: Outcome | None = None) -> None:
+    def _put_off(self, data: bytes, events: bytes | None = None) -> None:
         """Leave a large read, or whole events that are large, to whoever waits for this stream."""
         backlog = self._wake_for()
         if data:
             backlog.add(data)
         if events is not None:
             backlog.large = events
-        if end is not None:
-            backlog.end = end
 
     def _wake_for(self) -> Backlog:
         """Return the backlog after telling whoever waits for this stream that there is something in it."""
@@ -297,10 +302,10 @@ class StreamPipe(Forwarding):
     def _take_turn(self, backlog: Backlog, now_s: Callable[[], float]) -> None:
         until_s = now_s() + TURN_S
         while self._outcome is None and not backlog.is_empty:
-            if self._inflater is None or backlog.is_first_plain:
+            if self._decoder is None or backlog.is_first_plain:
                 self._take(backlog.next_slice())
             else:
-                self._inflate(backlog.next_slice(), self._inflater)
+                self._decode(backlog.next_slice(), self._decoder)
             if backlog.large is not None or self._is_held or now_s() > until_s:
                 return
 
@@ -357,14 +362,12 @@ class StreamPipe(Forwarding):
             return
         watch = self._watch
         if watch is not None:
-            if self._partial and outcome is OK:
-                # A last event without its blank line is still an event.
-                last, self._partial = self._partial, b""
-                if self._is_too_large(last):
-                    self._put_off(b"", last + b"\n\n", outcome)
-                    return
-                self._take_events(last + b"\n\n", watch, None if self._transforms else last)
+            if outcome is OK:
+                self._take_last(watch)
                 if self._has_ended():
+                    return
+                if self._backlog is not None:
+                    self._backlog.end = outcome
                     return
             if outcome is OK and not watch.is_finished:
                 outcome = Outcome.TRUNCATED
@@ -373,6 +376,18 @@ class StreamPipe(Forwarding):
             elif self._is_said:
                 outcome = self._completed()
         self._conclude(outcome)
+
+    def _take_last(self, watch: Watch) -> None:
+        """Take what is only known to be whole now that the body has ended; it may be put off."""
+        if self._decoder is not None:
+            self._decode_rest(self._decoder)
+        if self._partial and self._backlog is None and not self._has_ended():
+            # A last event without its blank line is still an event.
+            last, self._partial = self._partial, b""
+            if self._is_too_large(last):
+                self._put_off(b"", last + b"\n\n")
+            else:
+                self._take_events(last + b"\n\n", watch, None if self._transforms else last)
 
     def _has_ended(self) -> bool:
         return self._outcome is not None

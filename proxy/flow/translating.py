@@ -16,7 +16,6 @@ from proxy.core.dialect.from_messages import ChatEvents, NotAMessage, chat_of, e
 from proxy.flow.catalog import Deployment
 from proxy.flow.exchange import Exchange
 from proxy.flow.ports import Answer, BodySink, LiveBody
-from proxy.terms.outcomes import Outcome
 
 MESSAGES_TARGET: Final = b"/messages"
 _VERSION: Final = b"anthropic-version: 2023-06-01\r\n"
@@ -71,39 +70,19 @@ def _is_error(document: object) -> bool:
 
 
 class TranslatedLive:
-    """A live Messages API stream that reads as a chat stream."""
+    """A live Messages API stream, with the codec that makes a chat stream of it: whoever reads it feeds the codec, so that
+    large reads are translated at the pace of everything else.
+    """
 
-    __slots__ = ("_events", "_live", "_sink")
+    __slots__ = ("_live", "codec")
 
-    def __init__(self, live: LiveBody, events: ChatEvents) -> None:
+    def __init__(self, live: LiveBody, codec: ChatEvents) -> None:
         self._live = live
-        self._events = events
-        self._sink: BodySink | None = None
+        self.codec = codec
 
     def attach(self, sink: BodySink) -> None:
-        """Deliver the chunks to ``sink``."""
-        self._sink = sink
-        self._live.attach(self)
-
-    def on_body(self, data: bytes) -> None:
-        """Translate what came and hand on what it completes."""
-        if self._sink is None:
-            return
-        try:
-            made = self._events.feed(data)
-        except Exception:  # noqa: BLE001 - whatever they sent, it is no event stream; the watch is told with nonsense
-            made = b"data: unreadable\n\n"
-        if made:
-            self._sink.on_body(made)
-
-    def on_end(self, outcome: Outcome) -> None:
-        """The body ended."""
-        if self._sink is None:
-            return
-        rest = self._events.flush() if outcome is Outcome.OK else b""
-        if rest:
-            self._sink.on_body(rest)
-        self._sink.on_end(outcome)
+        """Deliver the provider's bytes to ``sink``."""
+        self._live.attach(sink)
 
     def pause(self) -> None:
         """Stop reading from the provider."""
@@ -115,7 +94,6 @@ class TranslatedLive:
 
     def abort(self) -> None:
         """Close the connection now."""
-        self._sink = None
         self._live.abort()
 
     def write(self, data: bytes) -> None:

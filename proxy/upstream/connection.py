@@ -50,6 +50,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_held_outcome",
         "_in_body",
         "_interim_answers",
+        "_is_body_ours",
         "_is_complete",
         "_is_head_request",
         "_is_paused",
@@ -104,6 +105,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink = None
         self._write_waiter = None
         self._poured: BytesIO | None = None
+        self._is_body_ours = False
         self._throttle: tuple[Callable[[], None], Callable[[], None]] | None = None
         self.is_busy = False
         self.is_raw = False
@@ -155,7 +157,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Let the socket's back-pressure reach whoever writes into a tunnel."""
         self._throttle = (pause, resume)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Write bytes of the request (or of a tunnel)."""
         self.transport.write(data)
 
@@ -164,10 +166,19 @@ class UpstreamConnection(asyncio.Protocol):
         if self._write_waiter is not None:
             await self._write_waiter
 
-    def upload_runs(self, upload: asyncio.Task[None]) -> None:
-        """The request body is still being sent by this task; the first-byte clock starts when it ends."""
+    def upload_runs(self, upload: asyncio.Task[None], *, is_ours: bool = False) -> None:
+        """The request body is still being sent by this task; the first-byte clock starts when it ends.
+
+        ``is_ours``: the body is all here, so a provider that takes none of it for so long is as silent as one that says
+        nothing; a caller may send as slowly as the door allows.
+        """
         self._upload = upload
+        self._is_body_ours = is_ours
         self._request_is_sent = False
+
+    def slice_sent(self) -> None:
+        """The provider takes the request body."""
+        self.last_activity_s = self._now_s()
 
     def upload_ended(self) -> None:
         """The request body has been sent."""
@@ -500,7 +511,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if now_s >= self.deadline_s:
             self.fail(Outcome.TOTAL_TIMEOUT)
-        elif self._is_paused or not self._request_is_sent:
+        elif self._is_paused or not (self._request_is_sent or self._is_body_ours):
             return
         elif not self._in_body:
             if now_s - self.last_activity_s >= self.first_byte_timeout_s:

@@ -23,6 +23,8 @@ SWEEP_EVERY_S: Final = 0.05
 IDLE_SWEEP_EVERY_S: Final = 1.0
 """How often connections are looked at while none of them carries an attempt."""
 JOIN_BELOW_BYTES: Final = 64 * 1024
+WRITE_BYTES: Final = 256 * 1024
+"""A body is written in slices of so much."""
 STARTS_MAX: Final = 64
 
 
@@ -171,9 +173,13 @@ class Providers:
             if isinstance(body, bytes):
                 if len(body) <= JOIN_BELOW_BYTES:
                     connection.write(head + body)
-                else:
+                elif len(body) <= WRITE_BYTES:
                     connection.write(head)
                     connection.write(body)
+                else:
+                    connection.write(head)
+                    upload = self._loop.create_task(self._send_sliced(connection, body))
+                    connection.upload_runs(upload, is_ours=True)
             else:
                 connection.write(head)
                 upload = self._loop.create_task(self._upload(connection, body, call.head.content_length is None))
@@ -216,6 +222,16 @@ class Providers:
             connection.fail(Outcome.CLIENT_CANCELLED)
         else:
             connection.upload_ended()
+
+    async def _send_sliced(self, connection: UpstreamConnection, body: bytes) -> None:
+        """Send a large body a slice at a time: TLS would encrypt all of it in one go, 20 MB in 20 to 70 ms."""
+        whole = memoryview(body)
+        for at in range(0, len(body), WRITE_BYTES):
+            connection.write(whole[at : at + WRITE_BYTES])
+            await connection.drain()
+            await asyncio.sleep(0)
+            connection.slice_sent()
+        connection.upload_ended()
 
     def _render_head(self, endpoint: Endpoint, call: Call, key: str | None) -> bytes:
         start = endpoint.start_for(call, key)

@@ -157,6 +157,22 @@ def _arguments(size: int) -> list[str]:
     return [text[at : at + 6] for at in range(0, len(text), 6)]
 
 
+def _message_stream(size: int) -> bytes:
+    """Return what a target says that speaks the Messages API."""
+    message = {"id": "m", "role": "assistant", "model": "served", "content": [], "usage": {"input_tokens": 1}}
+    deltas = [{"type": "text_delta", "text": piece} for piece in _words(size, has_findings=True)]
+    events: list[tuple[str, dict[str, Any]]] = [
+        ("message_start", {"message": message}),
+        ("content_block_start", {"index": 0, "content_block": {"type": "text", "text": ""}}),
+        *[("content_block_delta", {"index": 0, "delta": delta}) for delta in deltas],
+        ("content_block_stop", {"index": 0}),
+        ("message_delta", {"delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}}),
+        ("message_stop", {}),
+    ]
+    lines = [(kind, json.dumps({"type": kind, **members}, separators=(",", ":"))) for kind, members in events]
+    return streamed([f"event: {kind}\ndata: {data}\n\n".encode() for kind, data in lines])
+
+
 def _large_deltas(size: int, delta: int = 900_000) -> list[str]:
     return [SAID + _text(delta, has_findings=True)] * max(1, size // delta)
 
@@ -207,6 +223,7 @@ CASES = (
     Case("stream: words, redacted", ANSWERS_TOO, _small_stream, lambda size: _stream(_words(size, has_findings=True))),
     Case("stream: words, observed", COUNTS_ANSWERS, _small_stream, lambda size: _stream(_words(size, has_findings=True))),
     Case("stream: arguments, redacted", ANSWERS_TOO, _small_stream, lambda size: _stream(_arguments(size), "arguments")),
+    Case("stream: words, translated", ANSWERS_TOO.replace("main}", "spoken}"), _small_stream, _message_stream),
     Case("stream: large deltas, restored", POLICY, _small_stream, lambda size: _stream(_large_deltas(size))),
     Case("stream: large deltas, redacted", ANSWERS_TOO, _small_stream, lambda size: _stream(_large_deltas(size))),
 )  # fmt: skip
@@ -263,7 +280,9 @@ def floor(folder: Path, policy: str) -> Iterator[Floor]:
     answers = folder / "answers"
     answers.mkdir()
     with canned_provider(answers) as base_url:
-        config = f'providers: {{main: {{base_url: "{base_url}"}}}}\n'
+        config = (
+            f'providers: {{main: {{base_url: "{base_url}"}}, spoken: {{kind: anthropic, base_url: "{base_url}"}}}}\n'
+        )
         write_files(folder, config, {"default.yaml": policy}, "max_body: 40MiB")
         with serving(folder, {"STALLS": str(folder / "stalls")}, module="tests.support.watched_sidecar") as sidecar:
             yield Floor(sidecar, answers)

@@ -198,10 +198,10 @@ async def test_transforms_are_flushed_at_the_end_and_at_a_break() -> None:
 
 async def test_compressed_stream_is_inflated_and_nonsense_stopped() -> None:
     """Flushed per event or not; a mislabelled one is a bad stream."""
-    good = Stage(inflater=Inflater(b"gzip"))
+    good = Stage(decoder=Inflater(b"gzip"))
     for piece in (packed := gzip.compress(TOKEN + STOP + DONE))[:10], packed[10:]:
         good.pipe.on_body(piece)
-    bad = Stage(inflater=Inflater(b"gzip"))
+    bad = Stage(decoder=Inflater(b"gzip"))
     bad.pipe.on_body(TOKEN)
 
     assert None is await good.pipe.committed()

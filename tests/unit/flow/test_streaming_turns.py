@@ -63,7 +63,7 @@ class Slow:
 class Stage:
     """A pipe that takes turns, with both its sides and the moment it was sealed."""
 
-    def __init__(self, *transforms: Transform, inflater: Inflater | None = None) -> None:
+    def __init__(self, *transforms: Transform, decoder: Inflater | None = None) -> None:
         self.live = Live()
         self.written: list[bytes] = []
         self.sealed_behind: list[tuple[Outcome, bytes]] = []
@@ -72,7 +72,7 @@ class Stage:
             StreamWatch(Dialect.CHAT),
             transforms,
             lambda outcome: self.sealed_behind.append((outcome, self.data)),
-            inflater=inflater,
+            decoder=decoder,
         )
         self.turns = Turns(time.monotonic, partial(asyncio.get_running_loop().run_in_executor, None))
         self.pipe.take_turns(self.turns)
@@ -241,7 +241,7 @@ async def test_cancelled_while_an_event_is_transformed_leaves_the_transforms_alo
 async def test_coded_stream_is_inflated_slice_by_slice() -> None:
     """Two kilobytes of gzip may be two megabytes of events."""
     text = event("0" * 400) * 15_000
-    stage = Stage(Slow(), inflater=Inflater(b"gzip"))
+    stage = Stage(Slow(), decoder=Inflater(b"gzip"))
     coded = gzip.compress(text + STOP + DONE)
     stage.pipe.on_body(coded[: LARGE_READ_BYTES - 1])
     stage.pipe.on_body(coded[LARGE_READ_BYTES - 1 :])
