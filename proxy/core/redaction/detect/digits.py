@@ -89,7 +89,9 @@ class DigitRuns:
             resume = end if stop == end else max(stop, start + 1)
         if shape not in self._exact and shape.strip(b"0"):
             special = _SPECIAL.search(data, start, stop)
-            if special is not None and (run[0] != 0x2B or special["ip"] is None):
+            if special is not None and (
+                run[0] != 0x2B or special["ip"] is None or _is_number(data[start : special.start()])
+            ):
                 if special.start() == start:
                     return self._special(ctx, special)
                 resume = special.start()
@@ -243,6 +245,11 @@ def _is_timestamp(digits: str) -> bool:
         return False
     day, hour, minute, second = digits[:8], digits[8:10], digits[10:12], digits[12:]
     return dates.is_calendar_date(day.encode()) and hour < "24" and minute < "60" and second < "60"
+
+
+def _is_number(before: bytes) -> bool:
+    """True when what stands before a dotted quad is long enough for a telephone number, so the quad is none of its groups."""
+    return len(before.translate(None, NON_DIGITS)) > 7
 
 
 def is_date_shape(run: bytes, shape: bytes) -> bool:
