@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 
 from loadtest.score_detect import FILES, load_rows
 from proxy.core.dialect import Dialect
-from proxy.core.redaction import AnswerRedactor, Redacted, RequestRedactor, StreamRestorer, Vault
+from proxy.core.redaction import AnswerRedactor, Redacted, RequestRedactor, StreamObserver, StreamRestorer, Vault
 from proxy.core.redaction.detect import build_detector
 from proxy.core.redaction.sieve import Sieve
 from proxy.terms.redaction import Action, DirectionPlan, RedactionPlan
 from tests.property.test_stream_restoring import CUTS, pieces_of
-from tests.unit.core.redaction.streams import DONE, chunk, texts
+from tests.unit.core.redaction.streams import DONE, arguments, chunk, texts
 
 DETECTOR = build_detector()
 ANSWERS = AnswerRedactor(RedactionPlan(response=DirectionPlan(default=Action.REDACT)), DETECTOR)
+OBSERVING = AnswerRedactor(RedactionPlan(response=DirectionPlan(default=Action.OBSERVE)), DETECTOR)
 REQUESTS = RequestRedactor(RedactionPlan(request=DirectionPlan(default=Action.RESTORE)), DETECTOR)
 ROWS_PER_FILE = 60
 FRAGMENTS = st.sampled_from([
@@ -91,6 +92,27 @@ def test_any_interleaving_of_choices_redacts_each_like_the_whole(
     read = texts(restorer.feed(stream + DONE) + restorer.finish())
 
     assert [sieved([text]) for text, _ in lanes] == [read.get((index, "content"), "") for index in range(len(lanes))]
+
+
+@given(text=TEXTS, more=TEXTS, cuts=CUTS, is_json=st.booleans(), is_cut_off=st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_observer_counts_what_would_have_been_replaced(
+    text: str, more: str, cuts: list[int], is_json: bool, is_cut_off: bool
+) -> None:
+    """It judges in larger pieces; a long text, the arguments of a tool and a stream without its end come to the same."""
+    long = f"{text} {more * 4} {text}"
+    stream = [arguments(piece) if is_json else chunk({"content": piece}) for piece in pieces_of(long, cuts)]
+    stream += [] if is_cut_off else [chunk({}, "stop"), DONE]
+    seen, replaced = OBSERVING.marks(), ANSWERS.marks()
+    observer, restorer = StreamObserver(Dialect.CHAT, seen), StreamRestorer(Vault(), Dialect.CHAT, replaced)
+    for piece in stream:
+        assert piece is observer.feed(piece)
+        restorer.feed(piece)
+    observer.finish()
+    restorer.finish()
+
+    assert (replaced.counts()[0], {}) == seen.counts()
+    assert not observer.has_failed
 
 
 @given(text=TEXTS, cuts=CUTS, byte_cuts=CUTS)

@@ -130,7 +130,7 @@ class StreamObserver:
     __slots__ = ("_inner", "has_failed")
 
     def __init__(self, dialect: Dialect, marks: Marks) -> None:
-        self._inner = StreamRestorer(Vault(), dialect, marks)
+        self._inner = StreamRestorer(Vault(), dialect, marks, only_counts=True)
         self.has_failed = False
         """Something in here failed, so the counts are too low."""
 

@@ -13,7 +13,7 @@ from proxy.core.redaction.edits import Move, moved
 from proxy.core.redaction.jsoncursor import JsonCursor
 from proxy.core.redaction.marks import Marks
 from proxy.core.redaction.scan import is_protocol
-from proxy.core.redaction.sieve import Sieve
+from proxy.core.redaction.sieve import Sieve, Tally
 from proxy.core.redaction.vault import Vault, may_hold_tag
 
 
@@ -87,22 +87,26 @@ class Lane:
 class Treatment:
     """What is done to every text of one answer: new findings replaced, then the exchange's values put back."""
 
-    __slots__ = ("_marks", "vault")
+    __slots__ = ("_marks", "_sieve", "vault")
 
-    def __init__(self, vault: Vault, marks: Marks | None = None) -> None:
-        """``marks`` is None where policy does not look at answers."""
+    def __init__(self, vault: Vault, marks: Marks | None = None, *, only_counts: bool = False) -> None:
+        """Choose the treatment.
+
+        Args:
+            vault: What is put back.
+            marks: What is done with new findings; None where policy does not look at answers.
+            only_counts: Nothing is done with them but counting.
+        """
         self.vault = vault
         self._marks = marks
-
-    @property
-    def is_reading(self) -> bool:
-        """True when texts are read for new findings, so that none may pass unseen."""
-        return self._marks is not None
+        self._sieve = Tally if only_counts else Sieve
 
     def lane(self, *, is_json: bool) -> Lane:
         """Return the lane of one text that will come in pieces."""
         return Lane(
-            self.vault, is_json=is_json, sieve=None if self._marks is None else Sieve(self._marks, is_json=is_json)
+            self.vault,
+            is_json=is_json,
+            sieve=None if self._marks is None else self._sieve(self._marks, is_json=is_json),
         )
 
     def whole(self, text: str, *, is_json: bool = False, name: str = "") -> str:

@@ -147,7 +147,7 @@ class RequestRedactor:
             raise ValueError("keyed placeholders need a key")
         self._tag_key = hmac.digest(hash_key, b"placeholders", "sha256") if is_keyed else b""
         self._replaces_all = not self._actions & {Action.BLOCK, Action.OBSERVE, Action.OFF}
-        self._restores_all = self._actions == {Action.RESTORE} and plan.unscanned is Unscanned.PASS
+        self._restores_all = self._actions == {Action.RESTORE}
         self._plan: DirectionPlan = plan.request
         self._detector: Detector = Remembering(detector)
         self.name_kinds = frozenset(
@@ -292,18 +292,12 @@ class RequestRedactor:
         return self._is_active and self._detector.may_contain(raw)
 
     def _act(self, body: bytes, dialect: Dialect, holder: list[Any], scan: Scan, *, is_suspect: bool) -> Verdict:
-        if self._restores_all and dialect is not Dialect.EMBEDDINGS and scan.sites:
+        if scan.sites and dialect is not Dialect.EMBEDDINGS and self._restores(scan):
             return self._restorable(holder, scan)
         findings = distinct(scan.sites)
         blocked = self._blocked(scan, findings)
         if blocked is not None:
             return blocked
-        if (
-            findings
-            and dialect is not Dialect.EMBEDDINGS
-            and all(self._plan.action_for(kind) is Action.RESTORE for kind in findings)
-        ):
-            return self._restorable(holder, scan)
         vault = self._vault_for(scan)
         makes = StandIns(self._plan, vault, self._hash_key, are_stable=dialect is Dialect.EMBEDDINGS)
         sanitized: dict[tuple[str, str], None] = {}
@@ -323,6 +317,17 @@ class RequestRedactor:
             return Untouched(findings, document, scan.unscanned_bytes)
         counts = findings if self._replaces_all else count_kinds(sanitized)
         return Redacted(dumps(document), document, vault, findings, counts, scan.unscanned_bytes)
+
+    def _restores(self, scan: Scan) -> bool:
+        """Tell whether everything that was found is to be restored, and nothing else is to be done."""
+        if scan.unscanned_at and self._unscanned is Unscanned.REFUSE:
+            return False
+        if self._restores_all:
+            return True
+        kinds: set[str] = set()
+        for site in scan.sites:
+            kinds.update(site.kinds())
+        return all(self._plan.action_for(kind) is Action.RESTORE for kind in kinds)
 
     def _vault_for(self, scan: Scan) -> Vault:
         """Return a vault whose placeholders stand nowhere in the request."""

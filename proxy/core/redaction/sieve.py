@@ -6,10 +6,15 @@ values back.
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.core.redaction.edits import Move
 from proxy.core.redaction.judge import Run
 from proxy.core.redaction.judge_json import AnyJudge
 from proxy.core.redaction.marks import Marks
+
+_GATHERED: Final = 512
+"""So many characters of a text that is only counted are judged at once."""
 
 
 class Sieve:
@@ -50,3 +55,35 @@ class Sieve:
         self._held = held[at:]
         self._read += at
         return "".join(pieces)
+
+
+class Tally(Sieve):
+    """Counts what a lane's text holds: the text goes on as it came, so it need not be judged piece by piece."""
+
+    __slots__ = ("_is_open",)
+
+    def __init__(self, marks: Marks, *, is_json: bool) -> None:
+        super().__init__(marks, is_json=is_json)
+        self._is_open = False
+
+    @property
+    def is_holding(self) -> bool:
+        """True until ``finish``, so that nobody forgets to call it."""
+        return self._is_open
+
+    def feed(self, piece: str) -> str:
+        """Take the next piece and return it."""
+        self._held += piece
+        self._is_open = True
+        if len(self._held) >= _GATHERED:
+            self._judge.feed(self._held)
+            self._held = ""
+        return piece
+
+    def finish(self) -> str:
+        """Judge the rest; nothing is to be given out."""
+        self._judge.feed(self._held)
+        self._judge.finish()
+        self._held = ""
+        self._is_open = False
+        return ""

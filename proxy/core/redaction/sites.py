@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from proxy.terms.redaction import Finding
 
-_KIND = itemgetter(0)
+_KIND, _KIND_OF = itemgetter(0), itemgetter(2)
 
 
 class Edit(NamedTuple):
@@ -61,6 +61,11 @@ class Site:
             self._edits = [Edit(f[0], f[1], f[2], text[f[0] : f[1]]) for f in self.findings or ()]
             self.findings = None
         return self._edits
+
+    def kinds(self) -> Iterable[str]:
+        """Return the type of each finding."""
+        found: list[Finding] | list[Edit] = self.edits if self.findings is None else self.findings
+        return map(_KIND_OF, found)
 
     def values(self) -> Iterator[tuple[str, str]]:
         """Yield type and value of each finding."""

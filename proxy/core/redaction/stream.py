@@ -65,6 +65,7 @@ class StreamRestorer:
         marks: Marks | None = None,
         *,
         keeps_places: bool = False,
+        only_counts: bool = False,
         max_event_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
         """Begin with the stream.
@@ -74,10 +75,11 @@ class StreamRestorer:
             dialect: What the events are.
             marks: What policy does with new findings; None where it does not look at answers.
             keeps_places: The stream may point into its own text by offsets, so all of it is read, to correct them.
+            only_counts: Nothing is done with new findings but counting, and what comes out is thrown away.
             max_event_bytes: Larger events are refused.
         """
         self._vault = vault
-        self._treatment = Treatment(vault, marks)
+        self._treatment = Treatment(vault, marks, only_counts=only_counts)
         self._is_restoring = dialect is not Dialect.EMBEDDINGS
         self._has_failed = False
         self._decoder = EventDecoder(max_event_bytes)
