@@ -11,10 +11,12 @@ from pathlib import Path
 from proxy.core.policy.custom_types import ALIASES
 from proxy.core.redaction.detect import OPT_IN_KINDS, VALIDATORS
 from proxy.core.redaction.detect.announced import STEMS
+from proxy.core.redaction.detect.announced_other import WORDS as OTHER_STEMS
 from proxy.core.redaction.detect.catalog import ALL_KINDS
 from proxy.core.redaction.detect.kinds import Kind
 from proxy.core.redaction.detect.tables.issuers import FORMS, ISSUERS
 from proxy.core.redaction.detect.tables.negative import NEGATIVE_WORDS
+from tests.docs.label_languages import languages_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/kinds.md"
@@ -61,8 +63,8 @@ def forms_of(kind: Kind) -> str:
 
 def labels_of(kind: Kind) -> str:
     """Return the words that announce a type."""
-    shown = ", ".join(kind.labels[:8])
-    return shown + (f" and {len(kind.labels) - 8} more" if len(kind.labels) > 8 else "")
+    shown = ", ".join(kind.labels[:5])
+    return shown + (f" and {len(kind.labels) - 5} more" if len(kind.labels) > 5 else "")
 
 
 def kinds_section() -> Iterator[str]:
@@ -78,6 +80,26 @@ def kinds_section() -> Iterator[str]:
         yield "| " + " | ".join(cell(text) for text in cells) + " |"
 
 
+def secret_words(*, is_password: bool) -> list[str]:
+    """Return the words that announce a secret."""
+    latin = sorted(stem.decode("latin-1").replace("_", " ") for stem, kind in STEMS.items() if kind is is_password)
+    return latin + [word for word, kind in OTHER_STEMS.items() if kind is is_password]
+
+
+def labels_section() -> Iterator[str]:
+    """Yield every word that announces a type, and the languages they are in."""
+    yield "\n## Words that announce a type\n"
+    yield "Told by the words themselves; a type with none here is announced by its abbreviation alone, which is the same in every language.\n"
+    yield "| type | languages | words |"
+    yield "|---|---|---|"
+    for kind in sorted(ALL_KINDS, key=lambda k: k.name):
+        if kind.labels:
+            words = ", ".join(dict.fromkeys(kind.labels))
+            yield f"| `{kind.name.lower()}` | {languages_of(kind.labels, kind.countries)} | {cell(words)} |"
+    for is_password, name in ((False, "api_key"), (True, "password")):
+        yield f"| `{name}` | {languages_of(secret_words(is_password=is_password))} | below |"
+
+
 def secrets_section() -> Iterator[str]:
     """Yield what makes an API key or a password."""
     yield "\n## Keys known by their form (`api_key`)\n"
@@ -90,7 +112,7 @@ def secrets_section() -> Iterator[str]:
         yield f"| {sub.lower()} | {', '.join(f'`{prefix}`' for prefix in prefixes)} |"
     yield "\nKnown by a mark inside: " + ", ".join(sub.lower() for sub, _ in FORMS) + "."
     for is_password, name in ((False, "api_key"), (True, "password")):
-        words = sorted(stem.decode("latin-1").replace("_", " ") for stem, kind in STEMS.items() if kind is is_password)
+        words = secret_words(is_password=is_password)
         yield f"\nWords that announce a `{name}` (values must be dense enough and no template): {', '.join(words)}."
 
 
@@ -109,7 +131,9 @@ def words_section() -> Iterator[str]:
 
 def render() -> str:
     """Return the whole page."""
-    return "\n".join([HEAD.rstrip("\n"), *kinds_section(), *secrets_section(), *words_section()]) + "\n"
+    return (
+        "\n".join([HEAD.rstrip("\n"), *kinds_section(), *labels_section(), *secrets_section(), *words_section()]) + "\n"
+    )
 
 
 if __name__ == "__main__":
