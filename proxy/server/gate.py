@@ -156,3 +156,28 @@ def render_head(method: str, target: bytes, version: str, headers: list[Header])
         lines += (name, b": ", value, b"\r\n")
     lines.append(b"\r\n")
     return b"".join(lines)
+
+
+def is_mostly_framing(data: bytes, spare_bytes: int) -> bool:
+    """True when a chunked body that came in one read with its head has more chunk extensions than it accounts for.
+
+    Its size alone is told by the parser only when the message is over. Whatever is no proper framing is the parser's to
+    refuse.
+    """
+    at = data.find(b"\r\n\r\n") + 4
+    if at < 4 or b";" not in data[at:] or b"chunked" not in data[:at].lower():
+        return False
+    framing = body = 0
+    while at < len(data):
+        end = data.find(b"\r\n", at)
+        end = len(data) if end < 0 else end
+        framing += end - at
+        try:
+            size = int(data[at:end].partition(b";")[0], 16)
+        except ValueError:
+            return False
+        if size <= 0:
+            break
+        body += size
+        at = end + size + 4
+    return framing > spare_bytes + 16 * body

@@ -126,6 +126,9 @@ class Reading(Responding):
     def _read_first(self, data: bytes) -> None:
         """Read bytes that begin a request, and remember its head when it came whole."""
         self.phase_since_s = self.last_read_s
+        if len(data) > MAX_OVERHEAD_BYTES and gate.is_mostly_framing(data, MAX_OVERHEAD_BYTES):
+            self._refuse(problem(Code.BAD_REQUEST, "The body's framing is out of proportion."))
+            return
         began = self._head
         self._read(data)
         head = self._head

@@ -117,3 +117,25 @@ def test_declined_upgrade_is_the_same_request_without_the_offer() -> None:
     assert b"GET /v1/x HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n" == gate.render_head(
         "GET", b"/v1/x", "1.1", gate.without_upgrade(headers)
     )
+
+
+CHUNKED = b"POST /v1/x HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (CHUNKED + b"5;a=" + b"x" * 500 + b"\r\nhello\r\n0\r\n\r\n", True),
+        (CHUNKED + b"5;a=" + b"x" * 500, True),
+        (CHUNKED + b"5\r\nhello\r\n1;a=" + b"x" * 500 + b"\r\nx\r\n", True),
+        (CHUNKED + b"5;a=" + b"x" * 90 + b"\r\nhello\r\n0\r\n\r\n", False),
+        (CHUNKED + b"64;a=" + b"x" * 500 + b"\r\n" + b"y" * 100 + b"\r\n0\r\n\r\n", False),
+        (CHUNKED + b"5\r\nhello\r\n0\r\n\r\nPOST /v1/x HTTP/1.1\r\nX: ;" + b"x" * 500, False),
+        (CHUNKED + b"no size;" + b"x" * 500, False),
+        (b"POST /v1/x HTTP/1.1\r\nContent-Length: 999\r\n\r\n5;a=" + b"x" * 500, False),
+        (b"POST /v1/x HTTP/1.1\r\nX: chunked;" + b"x" * 500, False),
+    ],
+)
+def test_framing_that_outweighs_its_body_is_seen(data: bytes, expected: bool) -> None:
+    """With 100 bytes to spare; what is no chunk is for the parser."""
+    assert expected is gate.is_mostly_framing(data, 100)
