@@ -43,6 +43,13 @@ class Sieve:
 
     def _apply(self, runs: list[Run]) -> str:
         held = self._held
+        if not runs:
+            return ""
+        if len(runs) == 1 and runs[0][1] is None:
+            size = runs[0][0]
+            self._held = held[size:]
+            self._read += size
+            return held[:size]
         pieces: list[str] = []
         at = 0
         for size, stand_in in runs:

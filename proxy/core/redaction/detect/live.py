@@ -14,17 +14,20 @@ from proxy.core.redaction.detect.fold import to_bytes
 MAX_HOLD = 256
 """A run without a blank that is longer than this has either been recognised by its beginning or never will be."""
 _TAIL = 64
-_TOKEN_END = b" \t\r\n\x0b\x0c\"'<>`\xa0"
+_TOKEN_END = bytes(0x20 if chr(c) in " \t\r\n\x0b\x0c\"'<>`\xa0" else c for c in range(256))
+_GROUP_END = bytes(0x20 if chr(c) in '- \xa0\n"' else c for c in range(256))
+"""Tables that make one character of all that end a run, to be searched for once."""
 _NUMBER_CHARS = b"0123456789 .-/():_+\xa0"
 _EXTENSION = re.compile(rb"[0-9] ?(?:e|ex|ext|exte[a-z]{0,5}|x|r|ra|ram[a-z]{0,2})\.? ?[0-9]{0,6}\Z", re.IGNORECASE)
 _ALNUM = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.," + bytes(range(0xC0, 0x100))
 _GROUP = re.compile(rb"[A-Z]{1,6}\.?|[A-Za-z]{0,6}[0-9][A-Za-z0-9.]{0,12}")
 _WORDY = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz .,;!?'()\n" + bytes(range(0xC0, 0x100))
 _MAX_GROUPS = 12
-_DAY = re.compile(rb"[0-9]{1,4}(?:st|nd|rd|th|\.|\xba|er)?,?", re.IGNORECASE)
-_MONTH = re.compile(dates.MONTH_NAME + rb",?")
-_LINK = re.compile(rb"(?:de|del|of|di)", re.IGNORECASE)
+_PART_OF_DATE = re.compile(
+    rb"(?i:[0-9]{1,4}(?:st|nd|rd|th|\.|\xba|er)?,?)|(?:" + dates.MONTH_NAME + rb",?)|(?i:de|del|of|di)"
+)
 _SCHEME = re.compile(rb"(?i:bearer|basic|token) ?\Z")
+_MAX_SCHEME = 7
 _ARMOUR = re.compile(rb"-{1,5}(?:BEGIN[A-Z0-9 ]{0,40}-{0,5})?\Z")
 _OPEN_KEY = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=:,.\s]|\\+[nrt]?|-[^-])*(?:-{1,5}(?:E(?:N(?:D[A-Z0-9 ]*-{0,4})?)?)?)?\Z"
@@ -54,10 +57,15 @@ def live_start(text: str, *, is_hasty: bool = False) -> int:
     is_in_run = starts[0] == 0 and size == MAX_HOLD
     if is_hasty:
         starts = [start for start in starts if tail[start:].translate(None, _WORDY)] or [size]
-    for pattern in (_EXTENSION, _SCHEME, _ARMOUR):
-        found = pattern.search(near)
-        if found is not None:
-            starts.append(shift + (_numbers(near[: found.start() + 1]) if pattern is _EXTENSION else found.start()))
+    extension = _EXTENSION.search(near)
+    if extension is not None:
+        starts.append(shift + _numbers(near[: extension.start() + 1]))
+    scheme = _SCHEME.search(near, max(0, len(near) - _MAX_SCHEME))
+    if scheme is not None:
+        starts.append(shift + scheme.start())
+    armour = _ARMOUR.search(near) if b"-" in near else None
+    if armour is not None:
+        starts.append(shift + armour.start())
     return min(len(text) - size + min(starts), _long_start(text, is_in_run=is_in_run))
 
 
@@ -72,7 +80,7 @@ def _long_start(text: str, *, is_in_run: bool) -> int:
 
 def _token(tail: bytes) -> bytes:
     """Return the run at the end that holds no blank and no quote."""
-    return tail[max([tail.rfind(bytes([c])) for c in _TOKEN_END]) + 1 :]
+    return tail[tail.translate(_TOKEN_END).rfind(b" ") + 1 :]
 
 
 def _numbers(near: bytes) -> int:
@@ -87,17 +95,17 @@ def _groups(near: bytes) -> int:
     """Return where the short groups at the end start: capitals, letters with digits, the words of a date."""
     start = len(near)
     stop = len(near.rstrip(b" -\xa0"))
+    parted = near.translate(_GROUP_END)
     for _ in range(_MAX_GROUPS):
-        lead = near[:stop]
-        first = max(lead.rfind(b" "), lead.rfind(b"-"), lead.rfind(b"\xa0"), lead.rfind(b"\n"), lead.rfind(b'"')) + 1
-        group = lead[first:]
+        first = parted.rfind(b" ", 0, stop) + 1
+        group = near[first:stop]
         glued = max(len(group.rstrip(_ALNUM)), group.rstrip(b",.").rfind(b",") + 1)
         if glued:  # a sign stands in front: "x=GB82", "<iban>PT08", "**CH35"
             first, group = first + glued, group[glued:]
         if len(group) > 1 and group[0] >= 0x80 and group[1:].isalnum() and group[1:].isupper():
             glued, first, group = 1, first + 1, group[1:]  # "éDE89": an accented letter glues nothing
         is_short = len(group) <= 2 and group.isalpha()
-        if not group or not (is_short or any([p.fullmatch(group) for p in (_GROUP, _DAY, _MONTH, _LINK)])):
+        if not group or not (is_short or _GROUP.fullmatch(group) or _PART_OF_DATE.fullmatch(group)):
             break
         start = first
         if glued or first == 0 or near[first - 1] in b'\n"' or (is_short and group.islower() and start != len(near)):
