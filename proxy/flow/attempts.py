@@ -113,7 +113,7 @@ class Attempts:
             if isinstance(step, GiveUp):
                 return self._give_up(exchange, plan, step, answers)
             deployment = deployments[step.target_index]
-            if step.wait_s or plan.request.size is not None:
+            if step.wait_s or plan.request.large is not None:
                 await self._get_ready(plan, deployment.model, step.wait_s)
             if plan.request.is_stream:
                 exchange.may_go_on, exchange.first_token_by_s = not walk.is_last, None
@@ -139,7 +139,7 @@ class Attempts:
         """Wait before an attempt, and have a large body ready under its target's name for the model."""
         if wait_s:
             await asyncio.sleep(wait_s)
-        if plan.request.size is not None and model not in (None, plan.request.model) and type(plan.body) is bytes:
+        if plan.request.large is not None and model not in (None, plan.request.model) and type(plan.body) is bytes:
             if plan.renamings is None:
                 plan.renamings = Renamings(self.delivery.large)
             await plan.renamings.prepare(plan.body, model)

@@ -101,10 +101,13 @@ class Route:
 
     def reads_documents(self, *, is_stream: bool) -> bool:
         """True when something besides redaction looks into the parsed request, or changes it."""
-        plan = self.plan
+        is_fitted = self.plan.output_cap is not None or (is_stream and self.asks_usage)
+        return is_fitted or self.reads_more_than_fits(is_stream=is_stream)
+
+    def reads_more_than_fits(self, *, is_stream: bool) -> bool:
+        """True when something looks into the parsed request besides caps and the report of usage."""
         return (
-            plan.output_cap is not None
-            or (is_stream and (self.asks_usage or plan.rescue is Rescue.RESUME))
+            (is_stream and self.plan.rescue is Rescue.RESUME)
             or any(deployment.is_particular for deployment in self.deployments)
             or any(share.is_sticky for share in self.shares or ())
         )

@@ -40,6 +40,16 @@ _SPLICEABLE = re.compile(r"[ !#-\[\]-~]*")
 
 
 @dataclass(slots=True)
+class Large:
+    """What is known of a large body besides what it asks for."""
+
+    size: Prompt
+    """What it comes to for budgets, measured where it was read."""
+    fitted: tuple[int | None, bool] | None = None
+    """Its longest answer after a cap, and whether usage was asked for on our account; None: nothing was changed apart."""
+
+
+@dataclass(slots=True)
 class Request:
     """A request body, read."""
 
@@ -52,8 +62,8 @@ class Request:
     max_tokens: int | None = None
     choices: int = 1
     user: str = ""
-    size: Prompt | None = None
-    """What a large body comes to for budgets, measured where it was read; None for others."""
+    large: Large | None = None
+    """Of a body that is read in the process for large bodies."""
     upload: BodySource | None = None
     """What is left of a body that was looked into and is too large to be gathered."""
 

@@ -15,7 +15,8 @@ from proxy.core.redaction import AnswerRedactor, Redacted, RequestRedactor, Unto
 from proxy.core.redaction.form import redact_form
 from proxy.core.redaction.jsonio import loads
 from proxy.core.routing.problems import Problem
-from proxy.flow.intake import Request, read_json, with_model
+from proxy.flow.fitting import ask_usage, cap_output
+from proxy.flow.intake import Large, Request, parsed, read_json, with_model
 from proxy.flow.large_answers import AnswerJob, ReadAnswer, read_answer
 from proxy.flow.redactors import Redactors
 from proxy.flow.texts import unwrap, wrap
@@ -44,6 +45,14 @@ class LargeBodies(Protocol):
 
     async def rename(self, body: bytes, model: str) -> bytes:
         """Return a request body asking for another model, every other byte as it was where that can be told.
+
+        Raises:
+            RedactionFault: It could not be done.
+        """
+        ...
+
+    async def fit(self, body: bytes, job: FitJob) -> tuple[tuple[int | None, bool], bytes]:
+        """Return the longest answer, whether usage is asked for on our account, and the request body that says so.
 
         Raises:
             RedactionFault: It could not be done.
@@ -145,8 +154,21 @@ class RenameJob:
 
 
 @dataclass(frozen=True, slots=True)
+class FitJob:
+    """Ask for a request body with its answer capped, and the report of usage asked for."""
+
+    dialect: Dialect
+    output_cap: int | None
+    asks_usage: bool
+    max_tokens: int | None
+    """What the caller allows the answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
-    """The body beside it is what was asked for."""
+    """The body beside it is what was asked for; of a fitted one, its longest answer and whose question usage is."""
+
+    fitted: tuple[int | None, bool] = (None, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +178,7 @@ class Failure:
     error: str
 
 
-Job = ReadJob | RedactJob | AnswerJob | RenameJob
+Job = ReadJob | RedactJob | AnswerJob | RenameJob | FitJob
 Result = Request | Problem | Verdict | ReadAnswer | Done | Failure
 Row = tuple[str, str, str]
 """Of a vault: type, value, placeholder."""
@@ -176,6 +198,8 @@ class Reader:
         try:
             if isinstance(job, ReadJob):
                 return self._read(job, body), b"", []
+            if isinstance(job, FitJob):
+                return *fitted(job, body), []
             if isinstance(job, RenameJob):
                 return Done(), with_model(body, None, job.model), []
             if isinstance(job, AnswerJob):
@@ -189,7 +213,7 @@ class Reader:
         if not isinstance(request, Request):
             return request
         self._last = (body, request.document)
-        return replace(request, body=b"", document=None, size=measure(body))
+        return replace(request, body=b"", document=None, large=Large(measure(body)))
 
     def _answer(self, job: AnswerJob, body: bytes, rows: list[Row]) -> tuple[ReadAnswer, bytes]:
         self._last = (b"", None)
@@ -234,6 +258,17 @@ class Reader:
         return self._compiled[key]
 
 
+def fitted(job: FitJob, body: bytes) -> tuple[Done, bytes]:
+    """Return a body with its answer capped and its usage asked for, where that was not so already."""
+    request = Request(body, parsed(body), max_tokens=job.max_tokens)
+    hides_usage = False
+    if isinstance(request.document, dict):
+        if job.output_cap is not None:
+            cap_output(job.dialect, request, job.output_cap)
+        hides_usage = job.asks_usage and ask_usage(request)
+    return Done((request.max_tokens, hides_usage)), request.body
+
+
 class InPlace:
     """Large bodies read where they are: for rehearsals, where nobody waits beside them."""
 
@@ -255,6 +290,11 @@ class InPlace:
     async def rename(self, body: bytes, model: str) -> bytes:
         """Return a request body asking for another model."""
         return with_model(body, None, model)
+
+    async def fit(self, body: bytes, job: FitJob) -> tuple[tuple[int | None, bool], bytes]:
+        """Return a request body as budgets need it."""
+        done, out = fitted(job, body)
+        return done.fitted, out
 
     async def answer(self, body: bytes, job: AnswerJob, vault: Vault | None) -> tuple[ReadAnswer, bytes]:
         """Return what the caller gets of a whole answer."""

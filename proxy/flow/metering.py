@@ -1,7 +1,7 @@
 """What budgets need to know of one exchange: whose it is, what it may use, what it used.
 
-Owns what is asked of a provider for the sake of budgets (its usage in a stream, the longest answer) and the
-hiding of what the caller did not ask for. Rewrites a body only where a budget or a cap of the route needs it.
+Owns the estimate of a request and the hiding of what the caller did not ask for. Bodies are rewritten (``fitting``) only
+where a budget or a cap of the route needs it.
 """
 
 from __future__ import annotations
@@ -12,25 +12,16 @@ from typing import Any, Final
 import orjson
 
 from proxy.core.budget.estimate import Prompt, estimate_tokens, measure, output_tokens
-from proxy.core.dialect import CHAT, OTHER, Dialect
-from proxy.core.dialect.seam import dumps_any
+from proxy.core.dialect import OTHER, Dialect
 from proxy.core.sse import EventDecoder
 from proxy.flow.booking import Plan
 from proxy.flow.catalog import Route
 from proxy.flow.exchange import Exchange
+from proxy.flow.fitting import ASKS_USAGE, ask_usage, cap_output
 from proxy.flow.intake import Request
 from proxy.flow.verdicts import Who
 from proxy.terms.exchange import Usage
 
-_ASKS_USAGE: Final = frozenset({CHAT, Dialect.COMPLETIONS})
-"""Dialects whose streams report usage only when asked; the others always do."""
-_LENGTH_KEYS: Final = {
-    CHAT: ("max_completion_tokens", "max_tokens"),
-    Dialect.COMPLETIONS: ("max_tokens",),
-    Dialect.RESPONSES: ("max_output_tokens",),
-    Dialect.MESSAGES: ("max_tokens",),
-}
-"""Names of the longest answer; the first is written where the caller wrote none."""
 _NO_USAGE: Final = re.compile(rb',\s*"usage"\s*:\s*null')
 _COMPACT_NULL: Final = b',"usage":null'
 _BYTES_PER_TOKEN: Final = 4
@@ -49,13 +40,16 @@ def plan_of(exchange: Exchange, route: Route, request: Request) -> Plan:
     is_whole = type(body) is bytes
     if is_whole and isinstance(request.document, dict):
         if route.plan.output_cap is not None and not route.plan.observe_only:
-            _cap_output(exchange.dialect, request, route.plan.output_cap)
-        if route.asks_usage and request.is_stream and exchange.dialect in _ASKS_USAGE:
-            exchange.hides_usage = _ask_usage(request)
+            cap_output(exchange.dialect, request, route.plan.output_cap)
+        if route.asks_usage and request.is_stream and exchange.dialect in ASKS_USAGE:
+            exchange.hides_usage = ask_usage(request)
         body = request.body
-    size, images = request.size or (
-        measure(request.body) if is_whole else Prompt(exchange.inbound.head.content_length or 0)
-    )
+    elif request.large is not None and request.large.fitted is not None:
+        request.max_tokens, exchange.hides_usage = request.large.fitted
+    if request.large is not None:
+        size, images = request.large.size
+    else:
+        size, images = measure(request.body) if is_whole else Prompt(exchange.inbound.head.content_length or 0)
     longest = _output_limit(exchange, request)
     estimate = estimate_tokens(size, request.messages, longest, choices=request.choices, images=images)
     # A cap of ours, or none at all, is cut to the limit; only the caller's own word can be too large for ever.
@@ -75,41 +69,6 @@ def _with_who(plan: Plan, exchange: Exchange) -> Plan:
 def _output_limit(exchange: Exchange, request: Request) -> int | None:
     """Return the longest answer; embeddings have none in tokens."""
     return 0 if exchange.dialect is Dialect.EMBEDDINGS else request.max_tokens
-
-
-# --- what leaves -------------------------------------------------------------------------------------
-
-
-def _ask_usage(request: Request) -> bool:
-    """Have the provider report usage at the end of the stream; True when the caller did not ask for it itself."""
-    document = request.document
-    options = document.get("stream_options")
-    if isinstance(options, dict) and options.get("include_usage") is True:
-        return False
-    wanted = {**options, "include_usage": True} if isinstance(options, dict) else {"include_usage": True}
-    _put(request, "stream_options", wanted)
-    return True
-
-
-def _cap_output(dialect: Dialect, request: Request, cap: int) -> None:
-    """Bound the answer: with the caller's own word for it where there is one, never upwards."""
-    keys = _LENGTH_KEYS.get(dialect)
-    if keys is None or (request.max_tokens is not None and request.max_tokens <= cap):
-        return
-    written = [key for key in keys if request.document.get(key) is not None]
-    for key in written or keys[:1]:
-        _put(request, key, cap)
-    request.max_tokens = cap
-
-
-def _put(request: Request, key: str, value: Any) -> None:
-    """Set one key at the top of the body; every other byte stays where the key is new."""
-    document, body = request.document, request.body.rstrip()
-    request.document = {**document, key: value}
-    if key in document or not document or body[-1:] != b"}":
-        request.body = dumps_any(request.document)
-    else:
-        request.body = b"%b,%b:%b}" % (body[:-1], orjson.dumps(key), orjson.dumps(value))
 
 
 # --- what comes back ---------------------------------------------------------------------------------

@@ -27,17 +27,19 @@ from proxy.flow.catalog import Catalog, Route, Snapshot
 from proxy.flow.content import ContentDraft, ContentSpool
 from proxy.flow.delivering import is_draining
 from proxy.flow.exchange import Exchange
+from proxy.flow.fitting import ASKS_USAGE
 from proxy.flow.headers import our_lines
 from proxy.flow.intake import (
     MULTIPART_PEEK_BYTES,
     OFFLOAD_ABOVE_BYTES,
+    Large,
     Request,
     model_in_multipart,
     parsed,
     read_json,
     takes_long,
 )
-from proxy.flow.large_bodies import LargeBodies, redact_body
+from proxy.flow.large_bodies import FitJob, LargeBodies, redact_body
 from proxy.flow.metering import plan_of
 from proxy.flow.models import list_models
 from proxy.flow.outbox import Outbox, Refused
@@ -159,7 +161,7 @@ class Relay:
             and exchange.dialect is not OTHER
             and route.reads_documents(is_stream=request.is_stream)
         ):
-            request.document = await self.attempts.delivery.offload(partial(parsed, request.body))
+            await self._look_into(exchange, route, request)
         admission = self.outbox.begin(facts)
         if type(admission) is Refused and route.plan.audit.required:
             exchange.forgo_row()
@@ -167,6 +169,17 @@ class Relay:
         exchange.mark_begun()
         plan = plan_of(exchange, route, request)
         return await self.attempts.walk(exchange, plan)
+
+    async def _look_into(self, exchange: Exchange, route: Route, request: Request) -> None:
+        """Parse a body that routing reads after all; one that is only to be fitted to a budget is fitted apart."""
+        large, is_stream = request.large, request.is_stream
+        if large is None or route.reads_more_than_fits(is_stream=is_stream):
+            request.document = await self.attempts.delivery.offload(partial(parsed, request.body))
+            return
+        cap = None if route.plan.observe_only else route.plan.output_cap
+        asks_usage = route.asks_usage and is_stream and exchange.dialect in ASKS_USAGE
+        job = FitJob(exchange.dialect, cap, asks_usage, request.max_tokens)
+        large.fitted, request.body = await self.large.fit(request.body, job)
 
     async def _is_listed(self, exchange: Exchange, snapshot: Snapshot, caller: Caller) -> bool:
         """Answer with the models of the caller's routes; False: only the provider can tell, or nobody may."""
@@ -259,7 +272,7 @@ class Relay:
         if isinstance(body, bytes):
             request.body = body
             if len(body) > OFFLOAD_ABOVE_BYTES:
-                request.size = Prompt(len(body))
+                request.large = Large(Prompt(len(body)))
         else:
             request.upload = body
         return None

@@ -34,6 +34,7 @@ from proxy.flow.large_bodies import (
     ROWS_AT_ONCE,
     Done,
     Failure,
+    FitJob,
     Job,
     Reader,
     ReadJob,
@@ -85,6 +86,12 @@ class BodyWorker:
     async def rename(self, body: bytes, model: str) -> bytes:
         """Return a request body asking for another model."""
         return (await self._ask(RenameJob(model), body))[2]
+
+    async def fit(self, body: bytes, job: FitJob) -> tuple[tuple[int | None, bool], bytes]:
+        """Return a request body as budgets need it."""
+        result, _, out, _ = await self._ask(job, body)
+        assert isinstance(result, Done)
+        return result.fitted, out
 
     async def answer(self, body: bytes, job: AnswerJob, vault: Vault | None) -> tuple[ReadAnswer, bytes]:
         """Return what the caller gets of a whole answer."""

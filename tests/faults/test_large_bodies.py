@@ -22,13 +22,20 @@ POLICY = """
 version: 1
 policy: default
 redaction: {request: {default: restore}}
+budgets: [{provider: counted, tokens_per_minute: 90000000, when_exhausted: refuse}]
 routes:
+  - {name: counted, match: {models: ["counted"]}, chain: [{provider: counted}], retries: none}
   - {name: renamed, match: {models: ["alias"]}, chain: [{provider: main, model: served}], retries: none}
   - {name: capped, match: {models: ["capped"]}, chain: [{provider: main}], retries: none, output_cap: 77}
   - {name: any, match: {models: ["*"]}, chain: [{provider: main}], retries: none}
 """
 WORDS = "The quick brown fox jumps over the lazy dog while nobody looks at the clock on the wall. "
 EMAIL = "ana.canary@example.com"
+
+
+def config_of(provider: Simulator) -> str:
+    counted = f'counted: {{base_url: "{provider.origin}/counted/v1"}}'
+    return f'providers: {{main: {{base_url: "{provider.base_url}"}}, {counted}}}\n'
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +46,9 @@ def provider() -> Iterator[Simulator]:
 
 @pytest.fixture(scope="module")
 def sidecar(provider: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
-    config = f'providers: {{main: {{base_url: "{provider.base_url}"}}}}\n'
-    with sidecar_for(tmp_path_factory.mktemp("large"), config, POLICY, server="max_body: 32MiB") as running:
+    with sidecar_for(
+        tmp_path_factory.mktemp("large"), config_of(provider), POLICY, server="max_body: 32MiB"
+    ) as running:
         yield running
 
 
@@ -100,6 +108,18 @@ def test_rules_that_read_the_request_hold_for_large_ones(sidecar: Sidecar, provi
     assert (77, "[EMAIL-1]") == (sent["max_tokens"], sent["messages"][1]["content"])
 
 
+def test_usage_is_asked_for_and_hidden_in_large_ones_too(sidecar: Sidecar, provider: Simulator) -> None:
+    """A budget needs it, the caller did not ask for it; every other byte stays."""
+    answer = ask(sidecar, WORDS * 5000, model="counted", stream=True)
+    row = sidecar.row(answer.get("x-readygate-id"))
+    document = {"model": "counted", "messages": [{"role": "user", "content": WORDS * 5000}], "stream": True}
+
+    asked = json.dumps(document).encode()[:-1] + b',"stream_options":{"include_usage":true}}'
+    assert asked == provider.last.body
+    assert b'"usage"' not in answer.body
+    assert (False, True) == (bool(row["tokens_estimated"]), row["tokens_in"] > 0)
+
+
 def test_large_body_without_findings_goes_untouched(sidecar: Sidecar, provider: Simulator) -> None:
     """Byte for byte, as small ones do."""
     ask(sidecar, WORDS * 5000)
@@ -137,8 +157,7 @@ def test_death_of_the_reading_process_refuses_one_request_and_no_more(sidecar: S
 
 def test_reading_process_ends_with_the_sidecar(provider: Simulator, tmp_path: Path) -> None:
     """No process is left behind."""
-    config = f'providers: {{main: {{base_url: "{provider.base_url}"}}}}\n'
-    with sidecar_for(tmp_path, config, POLICY) as running:
+    with sidecar_for(tmp_path, config_of(provider), POLICY) as running:
         assert 0 == worker_of(running)
         ask(running, WORDS * 5000)
         worker = worker_of(running)

@@ -32,6 +32,9 @@ routes:
   - {name: any, match: {models: ["*"]}, chain: [{provider: main}], retries: none}
 """
 ANSWERS_TOO = POLICY.replace("restore}}", "restore}, response: {default: redact}}")
+BUDGETED = POLICY.replace(
+    "routes:", "budgets: [{provider: main, tokens_per_minute: 900000000, when_exhausted: refuse}]\nroutes:"
+)
 COUNTS_ANSWERS = POLICY.replace("restore}}", "restore}, response: {default: observe}}")
 
 
@@ -62,6 +65,10 @@ def _findings(size: int) -> bytes:
 
 def _renamed(size: int) -> bytes:
     return chat("alias-a", _text(size, has_findings=False))
+
+
+def _fitted(size: int) -> bytes:
+    return chat("large", _text(size, has_findings=False), stream=True)
 
 
 def _many_strings(size: int) -> bytes:
@@ -208,6 +215,7 @@ CASES = (
     Case("request: one string", POLICY, _one_string),
     Case("request: a value in each 250 characters", POLICY, _findings),
     Case("request: renamed model", POLICY, _renamed),
+    Case("request: usage asked for", BUDGETED, _fitted, lambda _: _stream(["yes"])),
     Case("request: many strings", POLICY, _many_strings),
     Case("request: many keys", POLICY, _many_keys),
     Case("request: a picture", POLICY, _picture),

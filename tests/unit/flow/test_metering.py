@@ -9,8 +9,9 @@ import orjson
 import pytest
 
 from proxy.core.dialect import Dialect
+from proxy.flow.fitting import ask_usage, cap_output
 from proxy.flow.intake import Request, read_json
-from proxy.flow.metering import UsageHider, _ask_usage, _cap_output
+from proxy.flow.metering import UsageHider
 
 
 def read(document: dict[str, Any], dialect: Dialect = Dialect.CHAT) -> Request:
@@ -24,7 +25,7 @@ def test_usage_is_asked_for_without_touching_another_byte() -> None:
     request = read({"model": "m", "stream": True, "messages": [{"role": "user", "content": "a } b"}]})
     before = request.body
 
-    assert _ask_usage(request)
+    assert ask_usage(request)
     assert before[:-1] + b',"stream_options":{"include_usage":true}}' == request.body
     assert orjson.loads(request.body) == request.document
 
@@ -37,7 +38,7 @@ def test_other_stream_options_stay_and_a_caller_that_asked_is_answered(options: 
     """Nothing is hidden from who wanted it, and nothing else is lost."""
     request = read({"model": "m", "stream": True, "stream_options": options})
 
-    assert hides is _ask_usage(request)
+    assert hides is ask_usage(request)
     assert {**options, "include_usage": True} == orjson.loads(request.body)["stream_options"]
 
 
@@ -82,6 +83,6 @@ def test_cap_bounds_the_answer_in_the_callers_own_words(
 ) -> None:
     """A cap is never raised, and each API has its own name for it."""
     request = read({"model": "m", **written}, dialect)
-    _cap_output(dialect, request, 50)
+    cap_output(dialect, request, 50)
 
     assert {"model": "m", **expected} == orjson.loads(request.body)
