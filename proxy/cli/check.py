@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from proxy import __version__
 from proxy.core.config.problem import Problem, Severity, in_order
+from proxy.core.policy.case_checks import check_cases
 from proxy.core.policy.cases import parse_cases
 from proxy.core.policy.load import parse_policies
 from proxy.core.redaction.detect import KNOWN_KINDS
@@ -90,9 +91,13 @@ def find_problems(config: Path, policies: Path | None = None) -> tuple[tuple[Pro
         problems += read_prices(result.settings.prices).problems
     folder = read_policies(policies or result.settings.policies)
     problems += folder.problems
-    problems += parse_cases(folder.cases)[1]
+    cases, of_cases = parse_cases(folder.cases)
+    problems += of_cases
     if folder.files:
-        problems += parse_policies(folder.files, result.settings, KNOWN_KINDS, everyday_lines(folder.files)).problems
+        found = parse_policies(folder.files, result.settings, KNOWN_KINDS, everyday_lines(folder.files))
+        problems += found.problems
+        if found.policies is not None:
+            problems += check_cases(cases, found.policies, result.settings, KNOWN_KINDS)
     return in_order(problems), True
 
 

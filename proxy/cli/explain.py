@@ -12,11 +12,12 @@ import asyncio
 import json
 import sys
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from proxy.cli.audit_store import EXIT_FINDING, EXIT_GOOD, EXIT_UNUSABLE, Unusable, find_settings, find_store
-from proxy.core.audit.query import Condition, RowFilter
+from proxy.core.audit.query import parse_filter
 from proxy.core.audit.render import json_line
 from proxy.core.config.problem import Mark
 from proxy.core.config.settings import Settings
@@ -26,6 +27,7 @@ from proxy.core.policy.applies import Subject
 from proxy.core.policy.cases import Case, Expected
 from proxy.core.policy.decide import facts_of_row
 from proxy.core.policy.trail import Step, trail_of
+from proxy.core.redaction import RequestRedactor
 from proxy.core.redaction.detect import KNOWN_KINDS
 from proxy.flow.catalog import Snapshot
 from proxy.flow.intake import Request, read_json
@@ -38,6 +40,7 @@ from proxy.stores.memory import MemorySpool
 from proxy.terms.errors import QueryTooSlow, SinkUnavailable
 
 _JSON: Final = ("findings", "response_findings", "notes", "caller_groups")
+_EXAMPLE: Final = '{"model": "fast", "messages": [{"role": "user", "content": "hello"}]}'
 _HASH_KEY: Final = b"rehearsal: pseudonyms of cases need no secret"
 
 
@@ -62,7 +65,7 @@ def add_parser(subparsers: Any) -> None:
         "explain",
         help="say why a request is (or was) treated as it is: rules, findings, budgets, attempts",
         description="Explain a request: a JSON body from a file (or - for standard input), played through the real "
-        "decisions without leaving this process, or a past exchange by its x-readygate-id (or x-request-id), from the "
+        "decisions without leaving this process, or a past exchange by its x-readygate-id, from the "
         "audit store. Exit code: 0 explained, 1 no such exchange or the request would be refused, 2 unusable files.",
     )
     parser.add_argument("request", nargs="?", metavar="FILE", help="a JSON request body; - reads standard input")
@@ -122,6 +125,10 @@ def _rehearsed(args: argparse.Namespace, settings: Settings, snapshot: Snapshot)
         body = sys.stdin.buffer.read() if args.request == "-" else Path(args.request).read_bytes()
     except OSError as exc:
         raise Unusable(f"{args.request}: {exc.strerror}") from None
+    if not args.path.startswith("/v1/"):
+        raise Unusable(f"--path {args.path}: expected a path of the data port, such as /v1/chat/completions")
+    if not body.strip():
+        raise Unusable(f"{args.request} is empty; a request body is JSON, such as {_EXAMPLE}")
     case = Case(
         "explain",
         Mark(args.request),
@@ -152,10 +159,7 @@ def _rehearsed(args: argparse.Namespace, settings: Settings, snapshot: Snapshot)
     route = snapshot.route_for(subject, model)
     redactor = getattr(route, "redactor", None)
     if redactor is not None and isinstance(request, Request):
-        story.redaction = [
-            {"type": sight.kind.lower(), "at": sight.place, "action": sight.action.value}
-            for sight in redactor.sightings(body)
-        ]
+        story.redaction = _sighted(redactor, body)
     story.budget = dict(facts.budget)
     story.attempts = [
         {"deployment": sent.deployment, "bytes_sent": len(sent.body), "outcome": "would be asked"}
@@ -168,13 +172,26 @@ def _rehearsed(args: argparse.Namespace, settings: Settings, snapshot: Snapshot)
     return story
 
 
+def _sighted(redactor: RequestRedactor, body: bytes) -> list[dict[str, Any]]:
+    """Return what is found and where; of what is no JSON only the rehearsal says what becomes of it."""
+    try:
+        sightings = redactor.sightings(body)
+    except ValueError:
+        return []
+    return [{"type": one.kind.lower(), "at": one.place, "action": one.action.value} for one in sightings]
+
+
 # --- a past exchange ------------------------------------------------------------------------------------
 
 
 async def _told_from_row(args: argparse.Namespace, snapshot: Snapshot) -> Story | None:
-    reader = open_reader(find_store(Path(args.config)))
     try:
-        rows = await reader.rows(RowFilter((Condition("id", "=", args.request_id),)), 1)
+        wanted = parse_filter({"id": args.request_id}, datetime.fromtimestamp(0, UTC))
+        reader = open_reader(find_store(Path(args.config)))
+    except ValueError as exc:
+        raise Unusable(f"--request-id: {str(exc).removeprefix('id: ')}; it is in the header x-readygate-id") from None
+    try:
+        rows = await reader.rows(wanted, 1)
     finally:
         await reader.close()
     return None if not rows else story_of(rows[0], snapshot)

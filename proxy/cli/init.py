@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import proxy
+from proxy.core.config.schema import closest
 
 PROVIDERS: Final = {
     "openai": '{base_url: "https://api.openai.com/v1", api_key: {env: OPENAI_API_KEY}}',
@@ -81,10 +82,11 @@ def run(args: argparse.Namespace) -> int:
         _choose("Which policy to begin with?", known, "observe-first") if asks else "observe-first"
     )
     if starter not in known:
-        return _refuse(f"no starter {starter!r}; there are {', '.join(known)}")
+        hint = closest(starter, known)
+        return _refuse(f"no starter {starter!r}; {hint + ' ' if hint else ''}there are {', '.join(known)}")
     policy = (folder / f"{starter}.yaml").read_text(encoding="utf-8")
     own = _NAMED.findall(policy)
-    first = next(iter(own), "openai")
+    first = next(iter(_NAMED.findall(policy.partition("\nroutes:")[2])), "openai")
     provider = args.provider or (_choose("Whom to ask first?", dict.fromkeys(PROVIDERS, ""), first) if asks else first)
     if provider not in PROVIDERS:
         return _refuse(f"no provider {provider!r}; there are {', '.join(PROVIDERS)}")

@@ -16,6 +16,7 @@ from typing import Any, Final
 from xml.sax.saxutils import escape, quoteattr
 
 from proxy.cli.audit_output import Progress
+from proxy.core.policy.case_checks import check_cases
 from proxy.core.policy.cases import parse_cases
 from proxy.core.policy.coverage import rules_of
 from proxy.core.redaction.detect import KNOWN_KINDS
@@ -61,9 +62,13 @@ def run(args: argparse.Namespace) -> int:
     )
     cases, case_problems = parse_cases(policies.cases)
     problems += case_problems
+    if snapshot is not None:
+        problems += check_cases(cases, snapshot.policies, config.settings, KNOWN_KINDS)
     if snapshot is None or any(problem.is_error for problem in problems):
         return _unusable([str(problem) for problem in problems if problem.is_error])
     wanted = [case for case in cases if args.only is None or args.only in case.name]
+    if cases and not wanted:
+        return _unusable([f"{folder}: none of {len(cases)} cases has {args.only!r} in its name"])
     if not wanted:
         return _unusable([f"{folder}: no case to play; write some into a file such as {folder}/default.cases.yaml"])
     began_s = time.perf_counter()

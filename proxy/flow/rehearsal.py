@@ -121,13 +121,15 @@ class Rehearsal:
         budgets, fleet = Budgets(wall=WallClock(_START_MS / 1000.0)), Fleet(lambda: 0.5)
         catalog = Catalog(self._settings.providers)
         put_in_force(self._snapshot, catalog, budgets, fleet)
-        self._spend(case, budgets)
+        callers = CallerBook(self._settings.callers, demands_key=self._settings.knows_callers)
+        # A case names the caller, not the key: nobody should write keys into case files.
+        caller = callers.named(case.app, case.user, case.conversation, case.groups)
+        self._spend(case, budgets, caller.key_name if callers.demands_key else "")
         for deployment in case.open_breakers:
             for _ in range(_FAILURES_TO_OPEN):
                 fleet.record(deployment, Outcome.CONNECT_ERROR, clock.monotonic_s(), 0.0)
         upstream = _Script(case.replies, self._settings)
         outbox = Outbox(self._spool(), WhenFull.REFUSE, clock.unix_ms)
-        callers = CallerBook(self._settings.callers, demands_key=self._settings.knows_callers)
         max_bytes = self._settings.server.max_body_bytes
         large = InPlace()
         delivery = Delivery(upstream, outbox, clock.monotonic_s, callers.demands_key, False, max_bytes, _at_once, large)
@@ -138,8 +140,7 @@ class Rehearsal:
         listener = _Listener()
         head = _head_of(case)
         if callers.demands_key:
-            # A case names the caller, not the key: nobody should write keys into case files.
-            head.memo["caller"] = callers.named(case.app, case.user, case.conversation, case.groups)
+            head.memo["caller"] = caller
         await relay.handle(Inbound(head, case.body, clock.monotonic_s(), "127.0.0.1"), listener)
         assert ear.facts is not None
         return Rehearsed(
@@ -151,7 +152,7 @@ class Rehearsal:
             is_cut=listener.is_cut,
         )
 
-    def _spend(self, case: Case, budgets: Budgets) -> None:
+    def _spend(self, case: Case, budgets: Budgets, key_name: str) -> None:
         """Leave nothing of the named budgets: their limits become one, and that one is taken."""
         rules = self._snapshot.policies.budgets
         spent = {rule.id for rule in rules if rule.id in case.spent or rule.id.rpartition("/")[2] in case.spent}
@@ -162,13 +163,13 @@ class Rehearsal:
         asked = _MODEL_KEY.search(case.body.decode("utf-8", "replace"))
         for rule in in_force:
             if rule.id in spent:
-                self._take(rule, case, asked[1] if asked is not None else "", budgets)
+                self._take(rule, case, key_name, asked[1] if asked is not None else "", budgets)
 
-    def _take(self, rule: BudgetRule, case: Case, asked: str, budgets: Budgets) -> None:
+    def _take(self, rule: BudgetRule, case: Case, key_name: str, asked: str, budgets: Budgets) -> None:
         """Use up a rule's every counter that the case could meet: a rule may count each route and model apart."""
         for route in self._snapshot.all_routes():
             for deployment in route.deployments:
-                who = Who(deployment.model or asked, route.plan.name, case.app, "", case.user)
+                who = Who(deployment.model or asked, route.plan.name, case.app, key_name, case.user)
                 rid = f"spent:{rule.id}:{route.plan.policy}:{route.plan.name}:{deployment.name}"
                 budgets.reserve((rule,), deployment.provider, 1, 0.0, rid, who=who, amounts=Amounts(1, 1, 1))
 

@@ -6,15 +6,17 @@ Owns nothing. Called by ``readygate test`` and before a snapshot is put in force
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from proxy.core.audit.row import finish, row_of
 from proxy.core.budget.prices import PriceTable
-from proxy.core.config.problem import CASE_FAILED, Problem, error, lint
+from proxy.core.config.problem import CASE_FAILED, Problem, Severity, error, has_errors, lint
 from proxy.core.config.settings import PolicyCases, Settings
+from proxy.core.policy.case_checks import check_cases
 from proxy.core.policy.cases import Case, parse_cases
 from proxy.core.policy.coverage import Rule, touches
 from proxy.core.policy.expectations import Happened, differences
+from proxy.core.redaction.detect import KNOWN_KINDS
 from proxy.flow.audit_ports import Spool
 from proxy.flow.catalog import Snapshot
 from proxy.flow.rehearsal import Rehearsal, Rehearsed
@@ -106,8 +108,13 @@ def prove(
     if problems:
         return list(problems)
     tell = error if settings.policy_cases is PolicyCases.REFUSE else lint
+    named = check_cases(cases, snapshot.policies, settings, KNOWN_KINDS)
+    if settings.policy_cases is not PolicyCases.REFUSE:
+        named = [replace(problem, severity=Severity.LINT) for problem in named]
+    if has_errors(named):
+        return named
     failed = run_cases(Rehearsal(settings, snapshot, spool, prices), cases).failed
-    return [
+    return named + [
         tell(result.case.mark, CASE_FAILED, f"{result.case.name}: {result.differences[0]}", "run `readygate test`")
         for result in failed
     ]

@@ -194,6 +194,9 @@ def _shown(path: Path) -> str:
 
 
 def _with_advice(problem: Problem, path: Path) -> Problem:
+    if path.is_dir():
+        text = "it is a folder, and -c names the file in it"
+        return error(Mark(problem.file), "unreadable-file", text, f"did you mean {path / 'config.yaml'}?")
     if path.exists():
         return problem
     advice = "name it with -c PATH"

@@ -41,7 +41,7 @@ from proxy.core.config.settings import (
     WhenFull,
 )
 from proxy.core.config.texts import is_loopback, parse_store_url
-from proxy.core.config.yaml_text import BAD, parse_yaml
+from proxy.core.config.yaml_text import BAD, Map, Node, parse_yaml
 from proxy.terms.admin import Role
 
 RESERVED_PROVIDER_NAMES = frozenset({"policy", "spool", "audit_store", "budget_store", "any", "all", "none"})
@@ -50,6 +50,12 @@ RESERVED_PROVIDER_NAMES = frozenset({"policy", "spool", "audit_store", "budget_s
 MAIN_ADMIN = "admin"
 """What the holder of ``admin_token`` is called."""
 
+_OTHER_KINDS = (
+    ("policy", "a policy file", "name config.yaml with -c, and this file or its folder with --policies"),
+    ("base", "a base of policies", "name config.yaml with -c, and its folder with --policies"),
+    ("cases", "a file of cases", "name config.yaml with -c; `readygate test` plays the cases beside its policies"),
+    ("keys", "a file of caller keys", "name config.yaml with -c, and this file there as `callers_file`"),
+)
 _AUTH_HEADERS = {
     ProviderKind.OPENAI: AuthHeader("authorization", "Bearer "),
     ProviderKind.AZURE: AuthHeader("api-key", ""),
@@ -76,6 +82,9 @@ def parse_settings(text: str, file: str, base_dir: Path) -> ConfigResult:
         base_dir: Absolute folder that relative paths in it start from.
     """
     node, problems = parse_yaml(text, file)
+    other = None if node is None else _other_kind(node)
+    if other is not None:
+        return ConfigResult(None, (other,), {})
     if node is not None and LANGUAGE.is_too_new(node, problems):
         return ConfigResult(None, in_order(problems), {})
     top = CONFIG.read(node, "", problems) if node is not None else BAD
@@ -88,6 +97,16 @@ def parse_settings(text: str, file: str, base_dir: Path) -> ConfigResult:
     marks = top["providers"].marks if top.is_good("providers") else {}
     settings = None if has_errors(problems) else _settings(top, base_dir)
     return ConfigResult(settings, in_order(problems), marks)
+
+
+def _other_kind(node: Node) -> Problem | None:
+    """Say so when the file is one of ours, but no config: a list of its keys would tell a newcomer nothing."""
+    if not isinstance(node, Map) or "providers" in node.entries:
+        return None
+    for key, what, advice in _OTHER_KINDS:
+        if key in node.entries:
+            return error(node.entries[key].mark, "wrong-file", f"this is {what}, not config.yaml", advice)
+    return None
 
 
 def _check_doors(top: Section, problems: list[Problem]) -> None:

@@ -168,7 +168,7 @@ def scalar(node: Node, path: str, problems: Problems, what: str) -> Scalar | Non
 
 def wrong_type(node: Node, path: str, problems: Problems, what: str, suggestion: str = "") -> None:
     """Write down that something else stands where ``what`` is expected."""
-    text = f"`{path}` expects {what}, got {_describe(node)}"
+    text = f"{f'`{path}`' if path else 'the file'} expects {what}, got {_describe(node)}"
     problems.append(error(node.mark, "wrong-type", text, suggestion))
 
 

@@ -154,6 +154,8 @@ def _syntax_problem(exc: yaml.MarkedYAMLError, file: str, text: str) -> Problem:
         mark, suggestion = exc.context_mark, "close the quote that opens here"
     elif exc.context is not None and ("alias" in exc.context or "anchor" in exc.context):
         suggestion = 'put text that starts with * or & in quotes, such as "*"'
+    elif "tab character" in what:
+        suggestion = "indent with spaces, not tabs"
     elif "cannot start any token" in what:
         is_tab = mark is not None and text[mark.index : mark.index + 1] == "\t"
         suggestion = "indent with spaces, not tabs" if is_tab else "put the value in quotes"
@@ -213,7 +215,7 @@ class _Reader:
                 case _:
                     pass  # the ends of documents and of the stream say nothing
         if self._root is None or (isinstance(self._root, Scalar) and self._root.value is None):
-            self.add(Mark(self.file), "empty-file", "the file holds no settings", "start it with `version: 1`")
+            self.add(Mark(self.file), "empty-file", "the file holds no settings", "start it with `version:`")
             return None
         return self._root
 

@@ -197,6 +197,8 @@ class Case:
     open_breakers: tuple[str, ...]
     expected: Expected
     groups: tuple[str, ...] = ()
+    marks: Mapping[tuple[str, str], Mark] = field(default_factory=dict, compare=False)
+    """What is named, and its name -> where; see ``case_checks``."""
 
 
 def parse_cases(files: Sequence[tuple[str, str]]) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
@@ -271,6 +273,10 @@ def _case(section: Section, problems: Problems) -> Case:
     path = request["path"]
     if not path.startswith("/v1/"):
         problems.append(error(request.at("path"), "bad-value", "`request.path` begins with /v1/"))
+    for key in ("model", "system", "text", "stream", "max_tokens") if request["body"] is not None else ():
+        if request.is_written(key):
+            text = f"`request.{key}` never acts beside `body`, which is the whole of it"
+            problems.append(error(request.at(key), "unreachable-setting", text, "write it into the body"))
     return Case(
         name=section["name"],
         mark=section.mark,
@@ -286,7 +292,20 @@ def _case(section: Section, problems: Problems) -> Case:
         spent=tuple(given["spent"].values),
         open_breakers=tuple(given["open_breakers"].values),
         expected=_expected(section["expect"]),
+        marks=_marks(given, section["expect"]),
     )
+
+
+def _marks(given: Section, expect: Section) -> dict[tuple[str, str], Mark]:
+    """Return where a case names something that has to be there."""
+    found = {(key, name): mark for key in ("spent", "open_breakers") for name, mark in given[key]}
+    found |= {("providers", name): mark for name, mark in given["providers"].marks.items()}
+    found |= {(key, expect[key]): expect.at(key) for key in ("policy", "route") if expect[key] is not None}
+    found |= {("row", name): mark for name, mark in expect["row"].marks.items()}
+    for key in ("redactions", "findings", "answer_findings"):
+        if expect[key] is not None:
+            found |= {("types", name.lower()): mark for name, mark in expect[key].marks.items()}
+    return found
 
 
 def _body(request: Section) -> bytes:

@@ -532,5 +532,22 @@ POLICY = Table(
         Key("readiness", _READINESS, "What has to be well for /readyz.", "{}", "{require: [policy, spool]}"),
         ROLLOUT_KEY,
     ),
-    homes=dict.fromkeys(("shadow", "providers", "server", "callers", "log", "default_provider"), "config.yaml"),
+    homes={
+        **dict.fromkeys(
+            (
+                "shadow",
+                "providers",
+                "server",
+                "callers",
+                "log",
+                "default_provider",
+                "policies",
+                "environment",
+                "prices",
+            ),
+            "config.yaml",
+        ),
+        "cases": "a file of its own whose name ends with .cases.yaml",
+        "models": "match of a route, access or applies_to",
+    },
 )

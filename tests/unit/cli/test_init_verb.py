@@ -28,7 +28,15 @@ def run(verb: ModuleType, name: str, *arguments: str) -> tuple[int, str]:
 
 def test_the_promised_starters_are_there() -> None:
     """The README names them."""
-    assert ["cost-guard", "gdpr", "hipaa", "lgpd", "local-first", "observe-first", "pci"] == STARTERS
+    assert ["cost-guard", "default", "gdpr", "hipaa", "lgpd", "local-first", "observe-first", "pci"] == STARTERS
+
+
+@pytest.mark.parametrize("name", ["default.yaml", "default.cases.yaml"])
+def test_the_default_starter_is_the_policy_of_this_repository(name: str) -> None:
+    """Two copies, so that an installed `init` has it, too; they must not drift apart."""
+    here, starter = ((ROOT / folder / name).read_text() for folder in ("policies", "policies/starters"))
+
+    assert here.replace("$schema=../docs", "$schema=../../docs") == starter
 
 
 @pytest.mark.parametrize("starter", STARTERS)
@@ -73,7 +81,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--starter", "gdrp"], "there are cost-guard, gdpr"),
+        (["--starter", "gdrp"], "there are cost-guard, default"),
         (["--starter", "cost-guard", "--provider", "groq"], "asks groq anyway"),
     ],
 )

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from proxy.cli import test as verb
+from proxy.cli.check import find_problems
 
 ROOT = Path(__file__).parents[3]
 CONFIG = """
@@ -177,3 +178,51 @@ def test_access_rules_are_played_and_counted_by_coverage(tmp_path: Path) -> None
     assert 0 == done.returncode
     assert "access rule forbidden_params" in done.stdout
     assert "access rule models" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("case", "place", "code", "hint"),
+    [
+        ("given: {spent: [groq]}, expect: {status: 200}", "3:31", "unknown-budget", "known: one, p/one"),
+        ("given: {providers: {won: [{status: 503}]}}, expect: {status: 200}", "3:35", "unknown-provider", "`two`"),
+        ('given: {open_breakers: ["one:m"]}, expect: {status: 200}', "3:39", "unknown-deployment", "`one:*`"),
+        ("expect: {policy: q}", "3:32", "unknown-policy", "known: p"),
+        ("expect: {route: rr}", "3:31", "unknown-route", "`r`"),
+        ("expect: {findings: {emial: 1}}", "3:35", "unknown-type", "`email`"),
+        ("expect: {row: {statuss: x}}", "3:30", "unknown-column", "`status`"),
+        ("expect: {}", "3:5", "no-effect", "expects nothing"),
+        ("request: {body: {a: 1}, text: hi}, expect: {status: 200}", "3:45", "unreachable-setting", "the body"),
+        ("request: {groups: [eng]}, expect: {status: 200}", "3:5", "unreachable-setting", "jwt"),
+    ],
+)
+def test_what_names_nothing_is_told_by_check_and_keeps_a_case_from_holding(
+    tmp_path: Path, case: str, place: str, code: str, hint: str
+) -> None:
+    """A budget that is not spent, a provider that does not fail: the case would hold for the wrong reason."""
+    at = folder(tmp_path, f"  - {{name: x, {case}}}\n")
+    problems, _ = find_problems(at / "config.yaml")
+    told = [str(problem) for problem in problems if problem.code == code]
+
+    assert 1 == len(told), problems
+    assert f"p.cases.yaml:{place}:" in told[0]
+    assert hint in told[0]
+    assert (2 if "error" in told[0] else 0) == play(at).returncode
+
+
+def test_two_cases_of_one_name_are_told(tmp_path: Path) -> None:
+    """A report that names one of them names neither."""
+    case = "  - {name: x, expect: {status: 200}}\n"
+    problems, _ = find_problems(folder(tmp_path, case * 2) / "config.yaml")
+
+    assert 1 == [problem.code for problem in problems].count("duplicate-name")
+
+
+def test_a_budget_counted_by_caller_key_can_be_spent_in_a_case(tmp_path: Path) -> None:
+    """A case names the app; the key that the app has is the one whose counter is used up."""
+    at = folder(tmp_path, "  - {name: x, request: {app: shop, text: hi}, given: {spent: [one-per-caller]}, expect: {status: 429}}\n")
+    (at / "config.yaml").write_text(CONFIG + f"callers: [{{name: shop-key, app: shop, sha256: {'a' * 64}}}]\n")
+    (at / "policies" / "p.yaml").write_text(
+        POLICY.replace("requests_per_minute: 5", "requests_per_minute: 5, per: [caller]")
+    )
+
+    assert 0 == play(at).returncode, play(at).stdout

@@ -303,7 +303,7 @@ R = HEAD + "routes:\n  - "
 D = GOOD + "redaction:\n  request:\n    "
 T = GOOD + "redaction:\n  types:\n    - "
 BAD_FILES = [
-    ("", 1, 1, "empty-file", "version: 1"),
+    ("", 1, 1, "empty-file", "version:"),
     (HEAD, 1, 1, "no-route", "add a route"),
     (GOOD + "mode: observ\n", 4, 7, "unknown-value", "did you mean `observe`?"),
     (GOOD + "extends: base\n", 4, 1, "unknown-base", "no file has `base`"),
