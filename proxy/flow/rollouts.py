@@ -135,9 +135,9 @@ class Rollouts:
     @property
     def trouble(self) -> str:
         """Why the texts in the policy folder are not in force; empty when they are, or on their way."""
-        memory = self.remembered
-        if memory is None or not memory.is_taken_back:
-            return ""
+        memory, current = self.remembered, self._catalog.snapshot
+        if memory is None or not memory.is_taken_back or (current is not None and current.revision == memory.canary):
+            return ""  # somebody may have pinned it after all
         return f"revision {memory.canary} was taken back: {memory.reason}"
 
     # --- what comes from the policy folder --------------------------------------------------------
@@ -228,7 +228,8 @@ class Rollouts:
             self._replace(by, "an older revision was pinned" if is_pinned else "other texts came")
         self._take_down()
         put_in_force(snapshot, self._catalog, self._budgets, self._fleet)
-        if not (is_pinned and self.trouble):
+        memory = self.remembered
+        if not (is_pinned and memory is not None and memory.is_taken_back):
             self.remembered = None  # a pin says nothing of the texts in the folder: what was taken back stays so
 
     def _replace(self, by: str, why: str = "other texts came") -> None:

@@ -411,3 +411,18 @@ def test_the_shadow_is_told_what_the_revision_before_decided(tmp_path: Path, pro
 
         eventually(is_compared, f"not compared: {shown}")
         assert (old, of_old, 0) == (shown["against"], shown["changed"], shown["dropped"])
+
+
+def test_a_pin_overrules_what_was_taken_back_and_forgets_nothing(tmp_path: Path, provider: Simulator) -> None:
+    """Whoever pins the canary after all has it for everybody; after the pin the folder's texts are as refused as before."""
+    with sidecar_on(tmp_path, provider) as sidecar:
+        old = in_force(sidecar)
+        new = begin(sidecar, policy("redact", SLOW))
+        assert 200 == post(sidecar, "rollout/take-back").status
+        assert 200 == post(sidecar, "pin", {"revision": new}).status
+        assert (new, "ok") == (in_force(sidecar), sidecar.health()["components"]["policy"]["state"])
+        assert {new} == set(revisions(sidecar, *NAMES[:10]).values())
+        assert 200 == ask(sidecar.admin_port, request("DELETE", "/api/v1/policy/pin", headers=PROOF)).status
+        assert (old, "taken back") == (in_force(sidecar), rollout(sidecar)["state"])
+        assert {old} == set(revisions(sidecar, *NAMES[:10]).values())
+        assert "degraded" == sidecar.health()["components"]["policy"]["state"]

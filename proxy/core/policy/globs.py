@@ -5,6 +5,7 @@ Owns matching, how specific a pattern is, and whether two patterns can match the
 
 from __future__ import annotations
 
+import functools
 import re
 
 
@@ -20,6 +21,7 @@ def compile_glob(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(translated) + r"\Z", re.DOTALL)
 
 
+@functools.lru_cache(maxsize=4096)
 def specificity(pattern: str | None) -> tuple[bool, int, int]:
     """Order patterns from vague to exact: exact before glob, then by the letters before the first wildcard, then all.
 
