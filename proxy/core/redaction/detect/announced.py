@@ -14,7 +14,7 @@ from proxy.core.redaction.detect.secrets import IssuerRules, has_entropy, is_pla
 
 _PASSWORDS = (
     "password passwd passphrase passcode passord pwd senha contrase\xf1a contrasena contrase?a clave mot_de_passe mdp passwort "
-    "kennwort wachtwoord has?o haslo l\xf6senord losenord salasana parola_d'ordine ?ifre sifre parola adgangskode pword passwrd"
+    "kennwort wachtwoord has?o haslo l\xf6senord losenord salasana securestring parola_d'ordine ?ifre sifre parola adgangskode pword passwrd"
 )
 _TOKENS = (
     "api_key api_token apikey secret token credential authorization bearer access_key auth_key user_auth private_key encryption_key "
@@ -39,7 +39,7 @@ def _stem_pattern(stem: bytes) -> bytes:
 
 GENERIC_KEY = (
     rb"[A-Za-z0-9]_(?:key|KEY|login|LOGIN)\b|[a-z](?:Key|Login)\b|[._](?:key|login|LOGIN)[\"']? ?[:=?]|[?&;]sig="
-    rb"|[A-Za-z0-9]-(?:key|Key|KEY)[\"']? ?:|(?:\b|_)(?:pass|pw|PASS|PW)[\"'\])*]{0,3} ?[:=>|]|_(?:pass|pw|PASS|PW)\b|[a-z]Pass\b"
+    rb"|[A-Za-z0-9]-(?:key|Key|KEY)[\"']? ?:|(?:\b|_)(?:pass|pw|PASS|PW)[\"'\])*]{0,3}(?: ?(?:[:=>|]|->)|[\"'] )|_(?:pass|pw|PASS|PW)\b|[a-z]Pass\b"
 )
 """Names that end in "key": HEROKU_KEY, lokiKey, sonar.login."""
 LABEL_STEM = rb"(?i:" + b"|".join(_stem_pattern(s) for s in sorted(STEMS, key=lambda s: (-len(s), s))) + rb")"

@@ -22,7 +22,12 @@ _SAYS_NOTHING = re.compile(
     rb"|valor|wert|valeur|valore|waarde|numero|nummer)|(?:doc|document|id|documento)_?(?:number|no|num|nr|value)"
 )
 """Keys that stand between a label and its value and name nothing themselves: ``"type": "cpf", "value": ...``, ``cpf: str = ...``."""
+_ANSWERED = re.compile(
+    rb"[^\n:=]{0,16}\?[^\n:=]{0,12}\r?\n(?:[\[(]?[0-9:./, \-]{4,20}[\])]?[ \-]{0,3})?[^\n:=0-9]{1,24}:[ \t]{0,2}(?:[A-Za-z\xc0-\xff',]{1,8} ){0,3}"
+)
+"""A question that names a value, answered by the next speaker: ``your date of birth?``, line break, ``[09:13] Sam: ``."""
 _UNDER_HEADING = b" \t\r\n:*#_|>=-"
+_VALUE_BETWEEN = re.compile(rb"[0-9]{4}")
 _ESCAPED = frozenset(b"nrtbf")
 
 
@@ -89,14 +94,13 @@ def _is_word(char: int) -> bool:
 
 def _joins(gap: bytes) -> bool:
     """True when the text between a label and a value leaves no other value or key in between."""
+    if _ANSWERED.fullmatch(gap):
+        return True
     for key in _ANOTHER_KEY.finditer(gap):
         if not _SAYS_NOTHING.fullmatch(key[1]):
             return False
-    digits = 0
-    for char in gap:
-        digits = digits + 1 if 0x30 <= char <= 0x39 else 0
-        if digits >= 4:
-            return False
+    if _VALUE_BETWEEN.search(gap) or len(gap) - len(gap.translate(None, b"0123456789")) > 6:
+        return False
     return b"\n\n" not in gap or not gap.strip(_UNDER_HEADING)
 
 

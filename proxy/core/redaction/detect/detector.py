@@ -10,7 +10,7 @@ import re
 from proxy.core.redaction.detect import accounts, announced_other, commands, dates, layout, network, secrets
 from proxy.core.redaction.detect.announced import GENERIC_KEY, JOINERS, LABEL_STEM, PASSWORD_STEMS, Announced
 from proxy.core.redaction.detect.catalog import DEFAULT_KINDS, KNOWN_KINDS, build_catalog
-from proxy.core.redaction.detect.context import SOFT, Context, resolve
+from proxy.core.redaction.detect.context import LABELLED, Context, resolve
 from proxy.core.redaction.detect.custom import CustomTypes
 from proxy.core.redaction.detect.digits import DIGIT_RUN, PLAIN_DATES, SHAPE, DigitRuns, Handler
 from proxy.core.redaction.detect.engine import compile_union
@@ -136,7 +136,9 @@ class Detector:
             found = [f for f in under if f.start + shift >= start]
             if found:
                 ctx.found = [
-                    item for item in ctx.found if item[3].end <= start or item[3].start >= end or item[3].score > SOFT
+                    item
+                    for item in ctx.found
+                    if item[3].end <= start or item[3].start >= end or item[3].score > LABELLED
                 ]
                 for f in found:
                     ctx.add(f.start + shift, f.end + shift, f.kind, self._priority.get(f.kind, 1), f.score, f.sub)
@@ -201,7 +203,7 @@ class Detector:
             is_password = PASSWORD_STEMS[hidden[0].lower().translate(None, JOINERS)]
             return self._announced(ctx, start, hidden.end(), of_password=is_password)
         if _GENERIC.match(data, start, end):
-            name = data[start:end].rstrip(b"\"' :=?])*>|")
+            name = data[start:end].rstrip(b"\"' :=?])*>|-")
             return self._announced(ctx, start, start + len(name), of_password=name[-4:].lower().lstrip(b"_") in _PASS)
         if _BIRTH.match(data, start, end):
             ctx.birth = True

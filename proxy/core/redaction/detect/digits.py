@@ -34,8 +34,8 @@ _MAX_GROUPS = 8
 _MAX_VALUE = 32
 _SEPARATORS = b" .-/:()_\xa0+"
 _EXTENSION = re.compile(rb"(?i) ?(?:x|ext\.?|extension|ramal) ?[0-9]{1,6}(?![0-9A-Za-z])")
-_BENIGN = re.compile(rb"[0-9]{1,6}\.[0-9]{2,}|97[89][ -]?[0-9][0-9 \-]{8,13}")
-"""Decimals and ISBN-13: runs that are none of our values."""
+_DECIMAL = re.compile(rb"[0-9]{1,6}\.[0-9]{2,}")
+_ISBN = re.compile(rb"97[89][ -]?[0-9][0-9 \-]{8,13}")
 _THOUSANDS = re.compile(rb"[0-9]{1,2}([ .\xa0])[0-9]{3}(?:\1[0-9]{3})+")
 """One large number, its digits in threes: nothing is cut out of it."""
 _THOUSANDS_LEFT = re.compile(rb"[0-9],[0-9]{3},\Z")
@@ -99,7 +99,7 @@ class DigitRuns:
         if stop - start != len(run):
             run = data[start:stop]
             shape = run.translate(SHAPE)
-        if shape.count(b"0") < 7 or (not shape.strip(b"0.- ") and _BENIGN.fullmatch(run)):
+        if shape.count(b"0") < 7 or (not shape.strip(b"0.- ") and _is_benign(run, shape)):
             return resume
         if not self._judge(ctx, start, stop, run, shape, whole=True) and shape.strip(b"0"):
             self._windows(ctx, start, run, shape)
@@ -146,6 +146,7 @@ class DigitRuns:
             return True
         label = (ctx.label(start) or ctx.label_after(end)) if whole else None
         if label is not None:
+            ctx.orphans = ctx.orphans or b"\n" in label.gap  # the last word of a header row, perhaps
             if self._by_label(ctx, start, end, shape, digits, label):
                 return True
             if self._speaks_against(label, digits):
@@ -184,6 +185,8 @@ class DigitRuns:
             return False
         if shape[0] == 0x2B or shape[:2] in (b"(+", b"+ "):
             known, score = phones.is_international(digits), STRONG
+        elif digits[:2] == "00" and len(digits) > 9 and shape.strip(b"0"):
+            known, score = phones.is_international(digits[2:]), SOFT
         else:
             known, score = phones.is_national_shape(shape, digits), SOFT
         if known:
@@ -237,6 +240,11 @@ def _ambiguous(catalog: Catalog) -> frozenset[bytes]:
         if b"A" not in shape and others - names:
             found.add(shape)
     return frozenset(found)
+
+
+def _is_benign(run: bytes, shape: bytes) -> bool:
+    """True for decimals and ISBN-13: runs that are none of our values."""
+    return _DECIMAL.fullmatch(run) is not None or (shape.count(b"0") == 13 and _ISBN.fullmatch(run) is not None)
 
 
 def _is_timestamp(digits: str) -> bool:

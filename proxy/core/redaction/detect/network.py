@@ -18,6 +18,7 @@ _PERCENT = re.compile(rb"%(?:3[0-9A-Fa-f]|2[0-9AC-Fac-f]|0[0-9A-Fa-f])")
 _NOT_TLD = frozenset(b"png jpg jpeg gif webp svg ico bmp css js ts jsx tsx html htm json map woff ttf mp4".split())
 _VERSION = re.compile(rb"[vV]?[0-9]+\.[0-9]")
 _EXTENDED = re.compile(r"[\u0100-\u024f\u1e00-\u1eff]")
+_MESSAGE_ID = re.compile(rb"(?i)(?:message-id|in-reply-to|references|content-id): ?<\Z")
 _MAX_LOCAL = 64
 _MAX_DOMAIN = 253
 
@@ -45,7 +46,10 @@ def email(ctx: Context, start: int, end: int) -> int:
     local = local.lstrip(b".-'&~%+")
     if not local or local == b"git" or len(domain) > _MAX_DOMAIN or _is_no_domain(domain):
         return end
-    ctx.add(start - len(local), end, "EMAIL", 2, STRONG)
+    first = start - len(local)
+    if data[first - 1 : first] == b"<" and _MESSAGE_ID.search(data, max(0, first - 20), first):
+        return end
+    ctx.add(first, end, "EMAIL", 2, STRONG)
     return end
 
 

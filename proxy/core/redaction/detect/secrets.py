@@ -15,6 +15,8 @@ from proxy.core.redaction.detect.tables.issuers import FORMS, ISSUERS
 JWT = rb"\beyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{4,}\.[A-Za-z0-9_\-]{6,}"
 PEM = rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"
 URL_CREDENTIALS = rb"://[^\x00-\x20/:@\"'<>`|\\]*:[^\x00-\x20/@\"'<>`\\]+@"
+_MORE_SECRET = re.compile(rb"(?:[^\x00-\x20/@\"'<>`\\?#&,;]{0,64}@){1,3}")
+"""A secret may hold at signs of its own (``%40``): the last one before the path parts it from the host."""
 SOURCE = rb"@(?:tcp|unix)\("
 """The middle of a Go data source name: ``user:secret@tcp(host:port)/db``."""
 _SOURCE_USER = re.compile(rb"[A-Za-z0-9_.\-]{1,64}:[^\s\"'`@/]{3,128}\Z")
@@ -174,6 +176,8 @@ def private_key(ctx: Context, start: int, end: int) -> int:
 
 def url_credentials(ctx: Context, start: int, end: int) -> int:
     """Report ``user:secret`` between :// and @, unless it is a template."""
+    more = _MORE_SECRET.match(ctx.data, end)
+    end = more.end() if more else end
     first, last = start + 3, end - 1
     user, _, secret = ctx.data[first:last].partition(b":")
     if is_template(user) or is_template(secret) or is_placeholder(secret) or len(secret) < 3:

@@ -85,7 +85,7 @@ KINDS: tuple[Kind, ...] = (
             "dogum tarihi", "fodselsdag", "datum narozeni", "szuletesi datum", "data nasterii",
             "\u751f\u5e74\u6708\u65e5", "\u51fa\u751f\u65e5\u671f", "\uc0dd\ub144\uc6d4\uc77c",
             "\u0434\u0430\u0442\u0430 \u0440\u043e\u0436\u0434\u0435\u043d\u0438\u044f", "\u51fa\u751f",
-            "birth day", "dn", "f nac", "fec nacimiento", "nacio el", "ne e le", "foedselsdato", "foedt",
+            "birth day", "bday", "dn", "f nac", "fec nacimiento", "nacio el", "ne e le", "foedselsdato", "foedt",
             "ngay sinh", "誕生日", "生日", "生年月", "출생일", "생일", "родился", "родилась", "рожд", "дата народження",
             "ημερομηνία γέννησης", "تاريخ الميلاد", "जन्म तिथि", "जन्मतिथि", "תאריך לידה",
         ),

@@ -12,6 +12,8 @@ NEGATIVE_WORDS: tuple[str, ...] = (
     "version", "serial", "serial number", "part number", "batch", "transaction", "transaction id", "txid",
     "receipt", "coupon", "po", "purchase order", "article", "item", "items", "product", "product id", "size", "bytes", "offset",
     "port", "line", "page", "pages", "row", "count", "duration", "latency", "checksum", "hash", "sequence", "seq",
+    "vorgang", "vorgangsnummer", "aktenzeichen", "reference no", "reference number", "ref no", "case no", "case id", "case ref", "docket", "dossier",
+    "expediente", "sprawa", "zaak", "zaaknummer", "dossiernummer", "kenmerk", "saksnummer", "arendenummer", "ticket no", "ticket number",
     "part no", "part nr", "p n", "mpn", "model", "model no", "drawing", "barcode", "bar code", "container", "article no", "item no", "zip", "zip code",
     "postal code", "postcode", "cep", "plz", "postleitzahl", "code postal", "codigo postal", "utm id", "video id", "post id", "page id", "parcel no",
     "order nr", "bestelnummer", "ordernummer", "ordrenummer", "tilausnumero", "factuurnummer", "numero de commande", "numero de pedido", "numero pedido",
