@@ -68,16 +68,17 @@ def _lines_named(names: frozenset[bytes]) -> re.Pattern[bytes]:
     return re.compile(rb"\r\n(?:" + any_name + rb"):[^\r\n]*")
 
 
-_NOT_PASSED: Final = {
-    (is_governed, is_own_key): _lines_named(
-        _NOT_TO_CALLER
-        | (RATE_LIMIT_HEADERS if is_governed else frozenset())
-        | (ACCOUNT_HEADERS if is_own_key else frozenset())
-    )
+_DROPPED: Final = {
+    (is_governed, is_own_key): _NOT_TO_CALLER
+    | (RATE_LIMIT_HEADERS if is_governed else frozenset())
+    | (ACCOUNT_HEADERS if is_own_key else frozenset())
     for is_governed in (False, True)
     for is_own_key in (False, True)
 }
+_NOT_PASSED: Final = {flags: _lines_named(names) for flags, names in _DROPPED.items()}
 """The lines of an answer that stay here, by what applies to it."""
+PASSED: Final = {flags: _Keeps(names) for flags, names in _DROPPED.items()}
+"""Whether a line of this name crosses, by what applies to the answer: a budget of ours, a key of ours."""
 
 
 def _connection_values(headers: list[Header]) -> bytes:
@@ -147,7 +148,11 @@ def to_caller(
         is_governed: A rate budget of ours applies; its numbers stand in for the provider's.
         is_own_key: The answer was got with our key: headers that name our account stay here.
     """
-    lines = _without(_NOT_PASSED[is_governed, is_own_key], head.lines, head.lower)
+    if head.kept is not None and not is_decoded:
+        pieces = head.pieces
+        lines = b"".join([pieces[place] for place in head.kept[is_governed, is_own_key]])
+        return lines[2:] + b"\r\n" if lines else b""
+    lines = _without(_NOT_PASSED[is_governed, is_own_key], head.lines, head.lines.lower())
     if is_decoded or b"connection" in head.telling:
         lines = _less_common(head, lines, is_decoded=is_decoded)
     return lines[2:] + b"\r\n" if lines else b""

@@ -92,7 +92,7 @@ def read_json(body: bytes, dialect: Dialect) -> Request | Problem:
         return problem(Code.BODY_UNREADABLE, message=_why_unreadable(body))
     if not isinstance(document, dict):
         return Request(body, document)
-    if body.find(b"\\u") >= 0 or _may_repeat(body, document):
+    if (body.find(b"\\") >= 0 and body.find(b"\\u") >= 0) or _may_repeat(body, document):
         refusal = _check_repeats(body)
         if refusal is not None:
             return refusal

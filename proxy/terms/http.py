@@ -6,6 +6,7 @@ Header names and values stay the bytes that came in (names keep their case); not
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 Header = tuple[bytes, bytes]
@@ -58,6 +59,10 @@ class RequestHead:
 
 _FIELD_LINE = re.compile(rb"([^:\r\n]+):[ \t]*([^\r\n]*)")
 _TRAILING_SPACE = re.compile(rb"[ \t]+(?=\r\n|$)")
+TELLING = frozenset(
+    {b"content-type", b"content-length", b"content-encoding", b"x-request-id", b"connection", b"transfer-encoding"}
+)
+"""What every exchange looks at in an answer."""
 _TELLING = re.compile(
     rb"\r\n(content-(?:type|length|encoding)|x-request-id|connection|transfer-encoding):[ \t]*([^\r\n]*)"
 )
@@ -69,21 +74,32 @@ class AnswerHead:
     ``lines`` holds the field lines as they came, each with its CRLF in front; a strict parser has accepted them.
     They are not taken apart unless somebody asks: most of them only pass by. ``telling`` maps the few names that
     every exchange looks at to their last value in lower case, ``content_type`` is the media type in lower case
-    without parameters, empty when absent. ``lower`` is ``lines`` in lower case, byte for byte as long.
+    without parameters, empty when absent.
     """
 
-    __slots__ = ("_fields", "content_type", "lines", "lower", "reason", "status", "telling")
+    __slots__ = ("_fields", "content_type", "kept", "lines", "pieces", "reason", "status", "telling")
 
-    def __init__(self, status: int, reason: bytes, lines: bytes) -> None:
-        # ``find`` and not ``in``: CPython 3.11 first tries to read what is looked for as a number, and fails.
-        if lines.find(b" \r\n") >= 0 or lines.find(b"\t\r\n") >= 0 or lines.endswith((b" ", b"\t")):
-            lines = _TRAILING_SPACE.sub(b"", lines)
+    def __init__(
+        self,
+        status: int,
+        reason: bytes,
+        lines: bytes,
+        telling: dict[bytes, bytes] | None = None,
+        pieces: tuple[bytes, ...] = (),
+        kept: Mapping[tuple[bool, bool], tuple[int, ...]] | None = None,
+    ) -> None:
+        """Read the lines; whoever has read them already says what is ``telling``, and which ``pieces`` are ``kept``."""
+        if telling is None:
+            # ``find`` and not ``in``: CPython 3.11 first tries to read what is looked for as a number, and fails.
+            if lines.find(b" \r\n") >= 0 or lines.find(b"\t\r\n") >= 0 or lines.endswith((b" ", b"\t")):
+                lines = _TRAILING_SPACE.sub(b"", lines)
+            telling = dict(_TELLING.findall(lines.lower()))
         self.status = status
         self.reason = reason
         self.lines = lines
-        self.lower = lower = lines.lower()
-        telling: dict[bytes, bytes] = dict(_TELLING.findall(lower))
         self.telling = telling
+        self.pieces = pieces
+        self.kept = kept
         media = telling.get(b"content-type", b"")
         self.content_type = media if media == b"application/json" else media.split(b";", 1)[0].strip()
         self._fields: dict[bytes, bytes] | None = None

@@ -13,6 +13,7 @@ from typing import Final, cast
 
 import httptools
 
+from proxy.flow.answer_shapes import AnswerShapes
 from proxy.flow.ports import Answer, AttemptFailed, BodySink, Call
 from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import OK, Outcome
@@ -65,6 +66,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_poured",
         "_raw_head",
         "_request_is_sent",
+        "_shapes",
         "_sink",
         "_throttle",
         "_until_eof",
@@ -95,7 +97,9 @@ class UpstreamConnection(asyncio.Protocol):
         now_s: Callable[[], float],
         on_idle: Callable[[UpstreamConnection], None],
         on_closed: Callable[[UpstreamConnection], None],
+        shapes: AnswerShapes,
     ) -> None:
+        self._shapes = shapes
         self._now_s = now_s
         self._loop = asyncio.get_running_loop()
         self._on_idle = on_idle
@@ -306,7 +310,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._raw_head = b""
         if raw.count(b"\r\n", first, end) > MAX_HEADER_LINES:
             raise ValueError("too many header lines")
-        head = AnswerHead(status, raw[13:first], raw[first:end])
+        head = self._shapes.head(status, raw[13:first], raw[first:end])
         if self._wants_events and not head.content_type and 200 <= status < 300:
             head = AnswerHead(status, raw[13:first], raw[first:end] + b"\r\ncontent-type: text/event-stream")
         self._answer_head = head

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from yarl import URL
 
 from proxy.core.config.settings import ProviderKind, ProviderSettings, endpoints_of
+from proxy.flow.answer_shapes import AnswerShapes
 from proxy.flow.ports import Answer, AttemptFailed, BodySource, Call
 from proxy.terms.outcomes import Outcome
 from proxy.upstream.connection import UpstreamConnection
@@ -43,7 +44,18 @@ class Credentials(Protocol):
 class Endpoint:
     """One provider: its address, its fixed header lines, its idle connections (newest first)."""
 
-    __slots__ = ("_line_key", "_lines", "_starts", "address", "base_path", "busy", "idle", "owned", "settings")
+    __slots__ = (
+        "_line_key",
+        "_lines",
+        "_starts",
+        "address",
+        "base_path",
+        "busy",
+        "idle",
+        "owned",
+        "settings",
+        "shapes",
+    )
 
     def __init__(self, settings: ProviderSettings) -> None:
         url = URL(settings.base_url)
@@ -55,6 +67,7 @@ class Endpoint:
         )
         self.base_path = url.raw_path.rstrip("/").encode("ascii")
         self.idle: list[UpstreamConnection] = []
+        self.shapes = AnswerShapes()
         self.busy = 0
         self._line_key: str | None = None
         self._starts: dict[tuple[str, bytes, str], bytes] = {}
@@ -194,7 +207,7 @@ class Providers:
     async def _dial(self, endpoint: Endpoint, call: Call) -> UpstreamConnection:
         if endpoint.busy >= endpoint.settings.max_connections:
             raise AttemptFailed(Outcome.CONNECT_ERROR)
-        connection = UpstreamConnection(self._now_s, self._became_idle, self._was_closed)
+        connection = UpstreamConnection(self._now_s, self._became_idle, self._was_closed, endpoint.shapes)
         left_s = call.deadline_s - self._now_s()
         if left_s <= 0:
             raise AttemptFailed(Outcome.TOTAL_TIMEOUT)

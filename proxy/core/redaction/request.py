@@ -234,7 +234,7 @@ class RequestRedactor:
         fired = self._detector.may_contain(body)
         is_escaped = has_opaque = False
         if not fired:
-            if fields.SECOND_LOOK(body)(0)[0] < 0:
+            if not fields.needs_second_look(body, document):
                 return _NOTHING
             is_escaped = b"\\u" in body or b"\\/" in body
             has_opaque = True
