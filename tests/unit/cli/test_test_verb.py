@@ -219,7 +219,10 @@ def test_two_cases_of_one_name_are_told(tmp_path: Path) -> None:
 
 def test_a_budget_counted_by_caller_key_can_be_spent_in_a_case(tmp_path: Path) -> None:
     """A case names the app; the key that the app has is the one whose counter is used up."""
-    at = folder(tmp_path, "  - {name: x, request: {app: shop, text: hi}, given: {spent: [one-per-caller]}, expect: {status: 429}}\n")
+    at = folder(
+        tmp_path,
+        "  - {name: x, request: {app: shop, text: hi}, given: {spent: [one-per-caller]}, expect: {status: 429}}\n",
+    )
     (at / "config.yaml").write_text(CONFIG + f"callers: [{{name: shop-key, app: shop, sha256: {'a' * 64}}}]\n")
     (at / "policies" / "p.yaml").write_text(
         POLICY.replace("requests_per_minute: 5", "requests_per_minute: 5, per: [caller]")
