@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from proxy.cli.audit_store import EXIT_FINDING, EXIT_GOOD, EXIT_UNUSABLE, Unusable, find_settings, find_store
+from proxy.cli.policy_sets import policies_by_revision
 from proxy.core.audit.query import parse_filter
 from proxy.core.audit.render import json_line
 from proxy.core.config.problem import Mark
@@ -26,6 +27,7 @@ from proxy.core.policy.access import Asked
 from proxy.core.policy.applies import Subject
 from proxy.core.policy.cases import Case, Expected
 from proxy.core.policy.decide import facts_of_row
+from proxy.core.policy.policy_set import PolicySet
 from proxy.core.policy.trail import Step, trail_of
 from proxy.core.redaction import RequestRedactor
 from proxy.core.redaction.detect import KNOWN_KINDS
@@ -75,6 +77,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--app", default="", help="the calling app")
     parser.add_argument("--user", default="", help="its user")
     parser.add_argument("--group", action="append", default=[], metavar="NAME", help="a group of the caller's token")
+    parser.add_argument("--header", action="append", default=[], metavar="NAME:VALUE", help="a request header")
     parser.add_argument("--path", default="/v1/chat/completions", help="the path (%(default)s)")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="output (%(default)s)")
     parser.set_defaults(run=run)
@@ -86,11 +89,10 @@ def run(args: argparse.Namespace) -> int:
         if (args.request is None) == (args.request_id is None):
             raise Unusable("give a request file or --request-id, one of the two")
         settings = find_settings(Path(args.config))
-        snapshot = _snapshot(settings, args.policies)
         if args.request_id is not None:
-            story = asyncio.run(_told_from_row(args, snapshot))
+            story = asyncio.run(_told_from_row(args, settings))
         else:
-            story = _rehearsed(args, settings, snapshot)
+            story = _rehearsed(args, settings, _snapshot(settings, args.policies))
     except Unusable as exc:
         print(f"readygate explain: {exc}", file=sys.stderr)
         return EXIT_UNUSABLE
@@ -127,6 +129,7 @@ def _rehearsed(args: argparse.Namespace, settings: Settings, snapshot: Snapshot)
         raise Unusable(f"{args.request}: {exc.strerror}") from None
     if not args.path.startswith("/v1/"):
         raise Unusable(f"--path {args.path}: expected a path of the data port, such as /v1/chat/completions")
+    headers = dict(map(_header, args.header))
     if not body.strip():
         raise Unusable(f"{args.request} is empty; a request body is JSON, such as {_EXAMPLE}")
     case = Case(
@@ -134,7 +137,7 @@ def _rehearsed(args: argparse.Namespace, settings: Settings, snapshot: Snapshot)
         Mark(args.request),
         "POST",
         args.path,
-        {},
+        headers,
         body,
         args.app,
         args.user,
@@ -152,7 +155,8 @@ def _rehearsed(args: argparse.Namespace, settings: Settings, snapshot: Snapshot)
     model = request.model if isinstance(request, Request) else None
     path = args.path.partition("?")[0].removeprefix("/v1")
     groups = tuple(args.group)
-    subject = Subject(args.app, facts.caller, facts.user, model or "", path, groups=groups)
+    fields = {name.encode(): value.encode() for name, value in headers.items()}
+    subject = Subject(args.app, facts.caller, facts.user, model or "", path, fields, groups)
     if isinstance(request, Request):
         asked = Asked("POST", path, model, args.path.partition("?")[2], len(body), request.document)
         story.steps = trail_of(snapshot.policies, subject, model, asked, knows_body=True)
@@ -172,6 +176,13 @@ def _rehearsed(args: argparse.Namespace, settings: Settings, snapshot: Snapshot)
     return story
 
 
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise Unusable(f"--header {text}: expected NAME:VALUE")
+    return name.strip().lower(), value.strip()
+
+
 def _sighted(redactor: RequestRedactor, body: bytes) -> list[dict[str, Any]]:
     """Return what is found and where; of what is no JSON only the rehearsal says what becomes of it."""
     try:
@@ -184,7 +195,7 @@ def _sighted(redactor: RequestRedactor, body: bytes) -> list[dict[str, Any]]:
 # --- a past exchange ------------------------------------------------------------------------------------
 
 
-async def _told_from_row(args: argparse.Namespace, snapshot: Snapshot) -> Story | None:
+async def _told_from_row(args: argparse.Namespace, settings: Settings) -> Story | None:
     try:
         wanted = parse_filter({"id": args.request_id}, datetime.fromtimestamp(0, UTC))
         reader = open_reader(find_store(Path(args.config)))
@@ -194,26 +205,29 @@ async def _told_from_row(args: argparse.Namespace, snapshot: Snapshot) -> Story 
         rows = await reader.rows(wanted, 1)
     finally:
         await reader.close()
-    return None if not rows else story_of(rows[0], snapshot)
+    if not rows:
+        return None
+    more = [] if args.policies is None else [_snapshot(settings, args.policies).policies]
+    return story_of(rows[0], policies_by_revision(settings, *more)(rows[0]["policy_revision"]))
 
 
-def story_of(row: dict[str, Any], snapshot: Snapshot) -> Story:
-    """Tell an audit row."""
+def story_of(row: dict[str, Any], policies: PolicySet | None) -> Story:
+    """Tell an audit row; ``policies`` are those that decided it, None: nobody has them any more."""
     story = Story(f"{row['id']} of {row['ts']}", row["policy_revision"])
     path = str(row["path"]).removeprefix("/v1")
-    if row["policy_revision"] == snapshot.revision:
-        facts = facts_of_row({**row, **{name: _parsed(row[name]) for name in _JSON}}, snapshot.policies)
+    if policies is not None:
+        facts = facts_of_row({**row, **{name: _parsed(row[name]) for name in _JSON}}, policies)
         subject = Subject(
             facts.app, facts.caller, facts.user, row["model_asked"], path, fields=facts.fields, groups=facts.groups
         )
         model = row["model_asked"] or None
         asked = Asked(row["method"], path, model, "", row["request_bytes"])
-        story.steps = trail_of(snapshot.policies, subject, model, asked)
+        story.steps = trail_of(policies, subject, model, asked)
     else:
         told = f"policy {row['policy'] or '-'}, route {row['route'] or '-'}"
         story.steps = [Step(told, f"app {row['app']!r}, model {row['model_asked']!r}", "as the row says", True)]
         story.remarks.append(
-            f"the policies here are {snapshot.revision}: rules of {row['policy_revision']} cannot be shown"
+            f"the policies of revision {row['policy_revision'] or '-'} are not kept here: its rules cannot be shown"
         )
     found, replaced = _parsed(row["findings"]), _parsed(row["sanitized"])
     story.redaction = [

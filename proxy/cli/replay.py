@@ -11,7 +11,6 @@ import asyncio
 import sys
 import time
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,12 +18,11 @@ from proxy.cli.audit_output import Progress
 from proxy.cli.audit_people import actor
 from proxy.cli.audit_store import EXIT_FINDING, EXIT_GOOD, EXIT_UNUSABLE, Unusable, find_settings, find_store
 from proxy.cli.audit_words import contents_of
+from proxy.cli.policy_sets import policies_by_revision
 from proxy.core.audit.query import RowFilter, parse_filter
 from proxy.core.audit.render import json_line
 from proxy.core.config.settings import Settings
-from proxy.core.policy.load import parse_policies
 from proxy.core.policy.model import BudgetRule
-from proxy.core.policy.policy_set import PolicySet
 from proxy.core.policy.replay import Replay
 from proxy.core.redaction.detect import KNOWN_KINDS
 from proxy.flow.audit_reading import pages
@@ -34,7 +32,6 @@ from proxy.flow.kept_words import KeptWords
 from proxy.flow.people import with_content
 from proxy.flow.reload import compile_snapshot
 from proxy.sources.files import prices_of, read_policies
-from proxy.sources.policy_history import PolicyHistory
 from proxy.stores.audit_reader import open_reader
 from proxy.stores.people import open_people
 from proxy.terms.errors import QueryTooSlow, SinkUnavailable
@@ -111,7 +108,7 @@ class _Run:
     ) -> None:
         self._config = config
         self._policies = snapshot.policies
-        self._known = _known(settings, snapshot.policies)
+        self._known = policies_by_revision(settings, snapshot.policies)
         prices = prices_of(settings)
         is_shared = settings.budgets.url is not None
         self._play = BudgetPlay(prices, is_shared=is_shared, enforce=enforce) if plays else None
@@ -195,25 +192,6 @@ def _snapshot(settings: Settings, folder: Path) -> Snapshot:
         text = "\n".join(f"  {problem}" for problem in problems if problem.is_error)
         raise Unusable("the policies cannot be used:\n" + text)
     return snapshot
-
-
-def _known(settings: Settings, policies: PolicySet) -> Any:
-    """Return what finds the policies of a revision: among those in question, in the config's folder, in the history."""
-    history = PolicyHistory(settings.history_folder)
-    sets = {policies.revision: policies}
-    current = parse_policies(read_policies(settings.policies).files, settings, KNOWN_KINDS).policies
-    if current is not None:
-        sets[current.revision] = current
-
-    @lru_cache(maxsize=100)
-    def find(revision: str) -> PolicySet | None:
-        if revision in sets:
-            return sets[revision]
-        kept = history.find(revision)
-        found = None if kept is None else parse_policies(kept.files, settings, KNOWN_KINDS).policies
-        return found if found is not None and found.revision == revision else None
-
-    return find
 
 
 def _filter(args: argparse.Namespace) -> RowFilter:

@@ -26,6 +26,7 @@ from proxy.stores.postgres_sink import split_pooler_flag
 from proxy.terms.errors import QueryTooSlow, SinkUnavailable
 
 _COLUMNS: Final = ", ".join(Row._fields)
+_OLDER: Final = "the tables are those of an earlier release: run `readygate audit migrate`"
 _CONNECT_S: Final = 5.0
 _DEFAULT_LIMIT_S: Final = 600.0
 _SLICE_ROWS: Final = 100
@@ -112,7 +113,8 @@ class SqliteReader:
         except sqlite3.OperationalError as exc:
             if str(exc) == "interrupted":
                 raise QueryTooSlow from exc
-            raise SinkUnavailable(f"sqlite {self._path}: {exc}") from exc
+            older = f"; {_OLDER}" if "no such column" in str(exc) else ""
+            raise SinkUnavailable(f"sqlite {self._path}: {exc}{older}") from exc
         except sqlite3.Error as exc:
             raise SinkUnavailable(f"sqlite {self._path}: {exc}") from exc
 
@@ -174,7 +176,8 @@ class PostgresReader:
             except asyncpg.QueryCanceledError as exc:
                 raise QueryTooSlow from exc
             except asyncpg.PostgresError as exc:
-                raise SinkUnavailable(f"postgresql: {str(exc) or type(exc).__name__}") from exc
+                older = f"; {_OLDER}" if isinstance(exc, asyncpg.UndefinedColumnError) else ""
+                raise SinkUnavailable(f"postgresql: {str(exc) or type(exc).__name__}{older}") from exc
             except (asyncpg.InterfaceError, OSError) as exc:
                 self._drop()
                 raise SinkUnavailable(f"postgresql: {str(exc) or type(exc).__name__}") from exc

@@ -11,10 +11,13 @@ import asyncpg
 import pytest
 
 from proxy.core.audit.frames import HEADER_BYTES, decode_header
+from proxy.core.audit.query import RowFilter
+from proxy.stores.audit_reader import open_reader
 from proxy.stores.audit_stores import make_sink
 from proxy.stores.migrations import migrations
 from proxy.stores.postgres_sink import apply_migrations, missing_migrations
 from proxy.stores.sqlite_sink import split_statements
+from proxy.terms.errors import SinkUnavailable
 from tests.support.audit import TS_MS, typical_exchange
 from tests.support.audit_proof import keep, open_spool, run_sql, ship, verified
 
@@ -101,3 +104,20 @@ def with_old_header(path: Path) -> bytes:
     assert header is not None
     body = struct.pack("<8sBB16sQQ", b"RGSPOOL\n", 1, 1, header.spool, header.epoch, header.first_seq)
     return body + struct.pack("<I", zlib.crc32(body)) + data[HEADER_BYTES:]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_reading_tables_of_an_earlier_release_says_what_to_do(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Where a platform team owns the schema, a newer command line meets an older table."""
+    if kind == "sqlite":
+        store_url = old_sqlite(tmp_path / "audit.db")
+    else:
+        store_url = await old_postgres(request.getfixturevalue("database_url"))
+    reader = open_reader(store_url)
+    try:
+        with pytest.raises(SinkUnavailable, match="readygate audit migrate"):
+            await reader.rows(RowFilter(), 1)
+    finally:
+        await reader.close()

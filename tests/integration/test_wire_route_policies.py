@@ -34,7 +34,7 @@ cases:
   - {name: blocked there, request: {model: fast, text: mail ana@example.org}, expect: {code: content_policy_violation, policy: careful, route: fast}}
   - {name: served elsewhere, request: {model: gpt-4o, text: mail ana@example.org}, expect: {status: 200, policy: rest, targets: ["main:gpt-4o"]}}
   - {name: a plain word is served, request: {model: fast, text: hello}, expect: {status: 200, policy: careful, route: fast, targets: ["main:fast"]}}
-  - {name: a parameter, request: {model: fast, body: {model: fast, messages: [], logit_bias: {}}}, expect: {code: permission_denied}}
+  - {name: a parameter, request: {body: {model: fast, messages: [], logit_bias: {}}}, expect: {code: permission_denied}}
   - {name: spent, request: {model: fast, text: hello}, given: {spent: [fast]}, expect: {status: 429}}
 """
 

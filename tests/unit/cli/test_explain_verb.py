@@ -100,11 +100,21 @@ def test_a_model_no_route_takes_is_told_with_every_pattern_that_was_tried(folder
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
-    [([], "one of the two"), (["nowhere.json"], "No such file"), (["x", "--request-id", "y"], "one of the two")],
+    [
+        ([], "one of the two"),
+        (["nowhere.json"], "No such file"),
+        (["x", "--request-id", "y"], "one of the two"),
+        (["--request-id", "abc"], "x-readygate-id"),
+        (["config.yaml", "--path", "chat"], "such as /v1/chat/completions"),
+        (["empty.json"], "a request body is JSON"),
+        (["config.yaml", "--header", "x"], "NAME:VALUE"),
+    ],
 )
 def test_wrong_usage_is_a_plain_message(folder: Path, arguments: list[str], complaint: str) -> None:
     """No traceback for a typing mistake."""
-    code, _, err = explain(folder, *arguments)
+    (folder / "empty.json").write_text("")
+    known = [str(folder / one) if one in ("empty.json", "config.yaml") else one for one in arguments]
+    code, _, err = explain(folder, *known)
 
     assert 2 == code
     assert complaint in err
@@ -155,6 +165,16 @@ def test_a_past_exchange_is_told_from_its_row(tmp_path: Path) -> None:
     assert ["one", "two"] == list(dict.fromkeys(attempt["provider"] for attempt in story["attempts"]))
     assert refused.value.code == story["result"]["http_status"]
     assert 1 == explain(tmp_path, "--request-id", "01a1fe41-3e95-7b71-9af1-e0688cd28f34")[0]
+    # A month later the folder says something else, or nothing that can be used: the history has what decided.
+    for text in (SHOP.replace("name: fast, ", "name: swift, "), SHOP.replace("routes", "routs")):
+        (tmp_path / "policies" / "shop.yaml").write_text(text)
+        later = json.loads(explain(tmp_path, "--request-id", exchange_id, "--format", "json")[1])
+        assert story == later
+    for kept in (tmp_path / "spool" / "policies").glob("*.json"):
+        kept.unlink()
+    _, out, _ = explain(tmp_path, "--request-id", exchange_id)
+    assert "are not kept here: its rules cannot be shown" in out
+    assert "policy shop, route fast" in out
 
 
 def test_access_rules_are_told_with_their_verdicts(folder: Path) -> None:
@@ -169,3 +189,22 @@ def test_access_rules_are_told_with_their_verdicts(folder: Path) -> None:
     assert ("allowed", "allowed", "refused: permission_denied") == tuple(
         told[f"access.{key}"] for key in ("paths", "models", "forbidden_params")
     )
+
+
+@pytest.mark.parametrize("body", ["{", "[]", '"x"', "null", "\ufeff{}"])
+def test_a_body_that_is_no_request_is_explained_as_it_is_decided(folder: Path, body: str) -> None:
+    """What the sidecar would refuse or pass, without a traceback."""
+    (folder / "r.json").write_text(body)
+    code, out, err = explain(folder, str(folder / "r.json"), "--app", "till")
+
+    assert (code in (0, 1), "") == (True, err)
+    assert "answer" in out
+
+
+def test_a_policy_for_a_header_is_explained_with_that_header(folder: Path) -> None:
+    """Otherwise it could only be explained after it had acted."""
+    other = REST.replace("policy: rest", 'policy: risk\napplies_to: {headers: {x-team: "risk-*"}}')
+    (folder / "policies" / "risk.yaml").write_text(other)
+    _, out, _ = explain(folder, ask(folder, "hi"), "--header", "X-Team: risk-eu")
+
+    assert "> policy risk: apps [*] header x-team: risk-*" in out
