@@ -171,10 +171,11 @@ class StreamPipe(Forwarding):
             data = transformed
         self._hand_on(data, watch, raw)
 
-    def _is_welcome(self, data: bytes, watch: Watch) -> bool:
+    def _is_welcome(self, data: bytes, watch: Watch, *, is_watched: bool = False) -> bool:
         """Look at whole events; False when they, or what stands among them, ended the stream."""
         try:
-            watch.feed(data)
+            if not is_watched:
+                watch.feed(data)
             if watch.is_malformed:
                 self._stop(Outcome.BAD_STREAM)
                 return False
@@ -310,25 +311,29 @@ class StreamPipe(Forwarding):
                 return
 
     async def _take_large(self, backlog: Backlog, turns: Turns) -> None:
-        """Transform events beside the loop that are too large for a turn."""
+        """Read events beside the loop that are too large for a turn."""
         data, backlog.large = backlog.large, None
         watch = self._watch
         assert data is not None
         assert watch is not None
-        if not self._is_welcome(data, watch):
-            return
         self._is_apart = True
-        made: bytes | Outcome = await turns.offload(partial(self._transformed_apart, data))
+        made: bytes | Outcome = await turns.offload(partial(self._read_apart, data, watch))
         self._is_apart = False
         if self._outcome is not None:
             return
         if isinstance(made, Outcome):
             self._stop(made)
-        else:
+        elif self._is_welcome(data, watch, is_watched=True):
             self._hand_on(made, watch, None)
 
-    def _transformed_apart(self, data: bytes) -> bytes | Outcome:
-        """Do as ``_transformed`` in a worker thread: nothing but the transforms is touched."""
+    def _read_apart(self, data: bytes, watch: Watch) -> bytes | Outcome:
+        """Watch and transform in a worker thread; the loop then decides what it comes to. Nothing else is touched."""
+        try:
+            watch.feed(data)
+        except Exception:  # noqa: BLE001 - as in _is_welcome
+            return Outcome.BAD_STREAM
+        if watch.error or watch.is_malformed:
+            return data
         try:
             for transform in self._transforms:
                 data = transform.feed(data)

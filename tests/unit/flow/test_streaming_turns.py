@@ -274,3 +274,27 @@ async def test_streams_that_burst_together_take_turns() -> None:
 
     assert 1 == most
     assert all(BURST + STOP + DONE == stage.data for stage in stages)
+
+
+async def test_large_error_event_ends_the_stream_as_a_small_one_does() -> None:
+    """The provider's own words go on, and nothing behind them."""
+    stage = Stage(Slow())
+    error = b'data: {"error":{"message":"' + b"x" * 3 * LARGE_EVENT_BYTES + b'"}}\n\n'
+    stage.pipe.on_body(event("first"))
+    await stage.opened()
+    stage.pipe.on_body(error + event("never"))
+
+    assert Outcome.UPSTREAM_ERROR_EVENT is await stage.pipe.ended()
+    assert event("first") + error == stage.data
+    assert stage.pipe.has_told_error
+
+
+async def test_large_event_that_is_no_json_ends_the_stream() -> None:
+    """Nothing behind it can be trusted, and none of it goes on."""
+    stage = Stage(Slow())
+    stage.pipe.on_body(event("first"))
+    await stage.opened()
+    stage.pipe.on_body(b"data: " + b"x" * 3 * LARGE_EVENT_BYTES + b"\n\n" + event("never"))
+
+    assert Outcome.BAD_STREAM is await stage.pipe.ended()
+    assert event("first") == stage.data
