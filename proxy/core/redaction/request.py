@@ -256,7 +256,7 @@ class RequestRedactor:
         except (TooDeep, RecursionError):
             return Unreadable("the body is nested too deeply")
         self._note_streak(scan)
-        return self._verdict(body, dialect, holder, scan, is_suspect=is_suspect)
+        return self._act(body, dialect, holder, scan, is_suspect=is_suspect)
 
     def _foreseen(self, body: bytes, dialect: Dialect, document: Any) -> Verdict | None:
         """Look for values at once, where the last requests held some; None: nothing is there, so the gate decides.
@@ -270,7 +270,7 @@ class RequestRedactor:
         except (ValueError, TooDeep, RecursionError):
             return None
         self._note_streak(scan)
-        return self._verdict(body, dialect, holder, scan, is_suspect=True) if scan.sites else None
+        return self._act(body, dialect, holder, scan, is_suspect=True) if scan.sites else None
 
     def _note_streak(self, scan: Scan) -> None:
         """Learn from a walk whether to expect values in the next request; a race of threads only costs time."""
@@ -278,11 +278,6 @@ class RequestRedactor:
             self._streak = min(_STREAK, self._streak + 1)
         elif self._streak:
             self._streak -= 1
-
-    def _verdict(self, body: bytes, dialect: Dialect, holder: list[Any], scan: Scan, *, is_suspect: bool) -> Verdict:
-        if self._observe_only:
-            return Untouched(distinct(scan.sites), holder[0], scan.unscanned_bytes)
-        return self._act(body, dialect, holder, scan, is_suspect=is_suspect)
 
     def _scan(self, detector: Detector) -> Scan:
         return Scan(detector, self._plan, self._allow, reads_words=self._reads_words, takes_all=self._takes_all)
@@ -292,6 +287,8 @@ class RequestRedactor:
         return self._is_active and self._detector.may_contain(raw)
 
     def _act(self, body: bytes, dialect: Dialect, holder: list[Any], scan: Scan, *, is_suspect: bool) -> Verdict:
+        if self._observe_only:
+            return Untouched(distinct(scan.sites), holder[0], scan.unscanned_bytes)
         if scan.sites and dialect is not Dialect.EMBEDDINGS and self._restores(scan):
             return self._restorable(holder, scan)
         findings = distinct(scan.sites)

@@ -39,6 +39,7 @@ _ITEM_LISTS = frozenset({"messages", "tools", "input", "output", "choices", "dat
 _TOP_ORDER, _TOP_KNOWN = fields.TOP_ORDER, fields.TOP_KNOWN
 _NUMBERED = fields.CONTENT | fields.PERSONS
 """Members under which a number is read, too."""
+_SCALARS = (int, float, bool, type(None))
 _MESSAGE = frozenset({"role", "content"})
 _ROLES = ("user", "assistant", "system", "developer", "tool", "function")
 _NAMES = fields.ENUMS | fields.IDS | {"model"}
@@ -169,9 +170,9 @@ class Scan:
             if kind is str:
                 if is_read or len(value) >= _MIN_SECRET:
                     self._string(document, key, value, label, False)
-            elif key == "messages" and kind is list:
+            elif kind is list and key == "messages":
                 self._messages(value)
-            elif kind is list or kind is dict or key in _NUMBERED:
+            elif kind not in _SCALARS or key in _NUMBERED:
                 self._value(document, key, value, key, False)
 
     def _messages(self, messages: list[Any]) -> None:
@@ -316,7 +317,7 @@ class Scan:
     def _note(self, parent: Any, key: Any, text: str, findings: list[Finding]) -> None:
         """Note the findings of a text that is read as it is written, as most are."""
         if findings:
-            self.sites.append(Site.of_prose(parent, key, text, (*self._path, key), findings))
+            self.sites.append(Site(parent, key, text, (*self._path, key), None, False, findings))
 
     def _secret(self, parent: Any, key: Any, text: str) -> None:
         """Note what only looks like an id or a word of the protocol, and is a secret from end to end."""

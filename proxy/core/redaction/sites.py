@@ -35,23 +35,24 @@ class Site:
     __slots__ = ("_edits", "findings", "is_key", "key", "parent", "path", "text")
 
     def __init__(
-        self, parent: Any, key: Any, text: str, path: tuple[Any, ...], found: list[Edit] | None, is_key: bool = False
+        self,
+        parent: Any,
+        key: Any,
+        text: str,
+        path: tuple[Any, ...],
+        found: list[Edit] | None,
+        is_key: bool = False,
+        findings: list[Finding] | None = None,
     ) -> None:
+        """Note what was found: as edits, or as findings of a text that is read as it is written."""
         self.parent = parent
         self.key = key
         self.text = text
         self.path = path
         self._edits = found
-        self.findings: list[Finding] | None = None
+        self.findings = findings
         """The findings of ordinary prose as they came, disjoint and in order; None where ``edits`` say more."""
         self.is_key = is_key
-
-    @classmethod
-    def of_prose(cls, parent: Any, key: Any, text: str, path: tuple[Any, ...], findings: list[Finding]) -> Site:
-        """Return the place of a text that is read as it is written."""
-        site = cls(parent, key, text, path, None)
-        site.findings = findings
-        return site
 
     @property
     def edits(self) -> list[Edit]:

@@ -20,8 +20,7 @@ _MAX_DEPTH = 4
 _INSERT = re.compile(rb"(?i)\binsert\s+into\b")
 _DELIMITERS = b",;\t|"
 _TOKENS_KEY = b'_tokens"'
-_LIMIT_KEYS = (b'"max_tokens"', b'"max_completion_tokens"', b'"max_output_tokens"')
-"""Keys of almost every request that hold the word of a label and announce nothing; they would be weighed each time."""
+"""The end of keys of almost every request that hold the word of a label and announce nothing; they would be weighed each time."""
 _SIMPLE_ESCAPES = (
     (b'\\"', b'"'),
     (b"\\n", b"\n"),
@@ -72,15 +71,13 @@ class GateContext(Context):
 
 def without_limits(raw: bytes) -> bytes:
     """Take the names of token limits out of a body: they announce nothing."""
-    at = raw.find(_TOKENS_KEY)
-    while at >= 0:
-        end = at + len(_TOKENS_KEY)
-        for key in _LIMIT_KEYS:
-            if raw.startswith(key, end - len(key)):
-                raw = raw[: end - len(key)] + b'"_"' + raw[end:]
-                break
-        at = raw.find(_TOKENS_KEY, at + 1)
-    return raw
+    if _TOKENS_KEY not in raw:
+        return raw
+    return (
+        raw.replace(b'"max_tokens"', b'"_"')
+        .replace(b'"max_completion_tokens"', b'"_"')
+        .replace(b'"max_output_tokens"', b'"_"')
+    )
 
 
 def unescape(raw: bytes) -> bytes | None:
