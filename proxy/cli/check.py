@@ -16,10 +16,13 @@ from typing import Any
 from urllib.parse import quote
 
 from proxy import __version__
+from proxy.core.config.language import version_of
 from proxy.core.config.problem import Problem, Severity, in_order
+from proxy.core.config.yaml_text import parse_yaml
 from proxy.core.policy.case_checks import check_cases
 from proxy.core.policy.cases import parse_cases
 from proxy.core.policy.load import parse_policies
+from proxy.core.policy.versions import POLICY_LANGUAGE
 from proxy.core.redaction.detect import KNOWN_KINDS
 from proxy.sources.caller_keys import read_caller_keys
 from proxy.sources.files import read_config, read_policies, read_prices
@@ -63,6 +66,11 @@ def run(args: argparse.Namespace) -> int:
         for problem in problems:
             print(problem)
         print(_summary(args.config, errors, lints))
+        old = older_policies(Path(args.config), Path(args.policies) if args.policies else None)
+        if old:
+            print(
+                f"{old} policy file{'' if old == 1 else 's'} in an older version of the language: `readygate policy upgrade`"
+            )
     if not can_start:
         return EXIT_UNUSABLE
     return EXIT_FINDING if errors or (lints and args.strict) else EXIT_GOOD
@@ -99,6 +107,16 @@ def find_problems(config: Path, policies: Path | None = None) -> tuple[tuple[Pro
         if found.policies is not None:
             problems += check_cases(cases, found.policies, result.settings, KNOWN_KINDS)
     return in_order(problems), True
+
+
+def older_policies(config: Path, policies: Path | None) -> int:
+    """Return how many policy files are written in an older version: no mistake, and worth knowing."""
+    settings = read_config(config).settings
+    if settings is None:
+        return 0
+    roots = [parse_yaml(text, name)[0] for name, text in read_policies(policies or settings.policies).files]
+    versions = [version_of(root) for root in roots if root is not None]
+    return sum(version is not None and 0 < version < POLICY_LANGUAGE.current for version in versions)
 
 
 def everyday_lines(files: Sequence[tuple[str, str]]) -> list[str]:

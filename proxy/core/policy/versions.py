@@ -70,7 +70,7 @@ def upgraded(text: str, file: str) -> Upgrade:
     root, problems = parse_yaml(text, file)
     version = None if root is None else version_of(root)
     if problems or not isinstance(root, Map) or version is None:
-        raise CannotRewrite(str(problems[0]) if problems else f"{file} has no `version`")
+        raise CannotRewrite(str(problems[0]) if problems else f"{file} has no `version` that is a whole number")
     if not 1 <= version <= POLICY_LANGUAGE.current:
         raise CannotRewrite(f"{file} is in version {version}; this release knows 1 to {POLICY_LANGUAGE.current}")
     tree, edits = POLICY_LANGUAGE.read(root, problems)

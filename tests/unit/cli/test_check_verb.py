@@ -12,7 +12,7 @@ from proxy.cli import check
 
 ROOT = Path(__file__).parents[3]
 CONFIG = 'version: 1\nproviders: {local: {base_url: "http://127.0.0.1:1/v1"}}\n'
-POLICY = 'version: 1\npolicy: p\nroutes: [{match: {models: ["*"]}, chain: [{provider: local}]}]\n'
+POLICY = 'version: 2\npolicy: p\nroutes: [{match: {models: ["*"]}, chain: [{provider: local}]}]\n'
 
 
 @pytest.fixture
@@ -143,3 +143,13 @@ def test_sarif_format_carries_place_level_and_rule(folder: Path, capsys: pytest.
     assert ("2.1.0", "unknown-key", "error") == (log["version"], result["ruleId"], result["level"])
     assert {"startLine": 4, "startColumn": 1} == result["locations"][0]["physicalLocation"]["region"]
     assert [{"id": "unknown-key"}] == log["runs"][0]["tool"]["driver"]["rules"]
+
+
+def test_a_file_of_an_older_version_is_good_and_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is no mistake, also with --strict; but nobody else would say that there is a newer language."""
+    (folder / "policies" / "p.yaml").write_text(POLICY.replace("version: 2", "version: 1"))
+
+    assert 0 == run("-c", str(folder / "config.yaml"), "--strict")
+    told = capsys.readouterr().out.splitlines()
+    assert f"{folder}/config.yaml: good" == told[0]
+    assert "1 policy file in an older version of the language: `readygate policy upgrade`" == told[1]
