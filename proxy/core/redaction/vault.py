@@ -287,16 +287,22 @@ class Vault:
         pieces = _PLAIN_TAG.split(data)
         if len(pieces) == 1:
             return data
-        if self.needs_escaping:
-            return None
+        known = self._by_folded
         for at in range(1, len(pieces), 2):
             inside = pieces[at].decode("ascii")
-            value = self._by_folded.get(inside.replace("-", "")) or self._by_folded.get(fold(inside))
-            if value is None or len(inside) > self._longest:
+            value = known.get(inside.replace("-", "")) or known.get(fold(inside))
+            if value is None or (len(inside) > SLACK and self._is_too_long(inside)):
                 pieces[at] = b"[%b]" % pieces[at]
+            elif _NO_SOURCE.search(value) is not None:
+                return None
             else:
                 pieces[at] = value.encode()
         return b"".join(pieces)
+
+    def _is_too_long(self, inside: str) -> bool:
+        if self._sorted is None:
+            self._prepare()
+        return len(inside) > self._longest
 
     def restore_text(self, text: str) -> str:
         """Put the values back into one plain text. What was put in is not read again."""
