@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.core.redaction.detect import build_detector
@@ -20,7 +20,7 @@ VALUES = (
     "https://ana:s3cretPw@db/app", "https://hooks.slack.com/services/T01ABCDEF/B01ABCDEF/abcdefGHIJ1234567890mnop",
     "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END PRIVATE KEY-----", "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
     "121000358", "987654321", "１１９８７６５４３２１", "529\u200b982\u200b247\u200b25", "ana%40example.com", "962233916/68", "8f14e45fceea167a5a36dedd4bea2543",
-    "123e4567-e89b-42d3-a456-426614174000", "S1234567D", "DE136695976", "86095742719", "08/10/95", "+1 (415)\u00a0555\u20110132",
+    "123e4567-e89b-42d3-a456-426614174000", "S1234567D", "DE136695976", "86095742719", "08/10/95", "529\\.982\\.247\\-25", "ana\\_lima@example.com", "4111+1111+1111+1111", "+1 (415)\u00a0555\u20110132",
 )  # fmt: skip
 LABELS = (
     "cpf", "CPF: ", "phone=", "born ", "dob\n", "nascido em ", "né le ", "password: ", "senha\t", "token ", "api_key = ", "\\n", "\n", "\t", '"', "\\", "/",
@@ -50,6 +50,7 @@ def _bodies(text: str) -> list[bytes]:
 
 @settings(max_examples=400, deadline=None)
 @given(PIECES)
+@example(["api_key = ", "536-22-8726", "12345678Z", "\U00010000"])
 def test_finding_in_any_string_opens_the_gate(pieces: list[str]) -> None:
     """A closed gate forwards the bytes unread, so it must be right in every encoding a client may use."""
     text = "".join(pieces).encode("utf-8", "replace").decode()

@@ -27,7 +27,7 @@ WALLET = (
     rb"\b0x[0-9a-fA-F]{40}\b",
 )
 _COUNTRIES = b"|".join(sorted(c.encode() for c in IBAN_LENGTHS))
-IBAN = rb"\b(?i:" + _COUNTRIES + rb")[0-9]{2}(?:[ \-\xa0]?[A-Za-z0-9]){7}"
+IBAN = rb"\b(?i:" + _COUNTRIES + rb")[0-9]{2}(?:[ \-\xa0+]?[A-Za-z0-9]){7}"
 VAT = (
     rb"\b(?:" + b"|".join(sorted(c.encode() for c in VAT_LENGTHS)) + rb")[ \-\xa0]?[A-Z0-9]{1,2}(?:[ .\-\xa0]?[0-9]){6}"
 )
@@ -154,7 +154,7 @@ class Accounts:
         """Take as many characters as the country's IBAN has, single separators between them."""
         data = ctx.data
         length = IBAN_LENGTHS[data[start : start + 2].upper().decode()]
-        stop = _take(data, start, length, b" -\xa0.")
+        stop = _take(data, start, length, b" -\xa0.+")
         if not stop or ctx.is_glued_right(stop) or ctx.is_glued_left(start):
             return 0
         if not iban(data[start:stop].translate(None, _PUNCTUATION).upper().decode()):

@@ -93,7 +93,7 @@ class Detector:
             local: Decide by at most 96 characters to the left of a value and one to its right, as a stream must:
                 neither headers of tables nor labels behind a value count then.
         """
-        if text.isascii() and "%" not in text:
+        if text.isascii() and "%" not in text and "\\" not in text:
             return self._find(text, text.encode(), local=local)
         view = plain_view(text)
         if view is None:

@@ -7,6 +7,7 @@ characters). Knows no detector.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 
 _SPACES = "\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe63"
@@ -27,7 +28,9 @@ _FOLDED: dict[str, str] = {
     **{chr(block + i): str(i) for block in _DIGIT_BLOCKS for i in range(10)},
 }
 _PERCENT = re.compile(r"%[2-7][0-9A-Fa-f]")
-_UNPLAIN = re.compile(rf"[{_INVISIBLE}]|%([2-6][0-9A-Fa-f]|7[0-9A-Ea-e])")
+_MARKED = re.compile(r"\\[-._@+()]")
+"""Signs that Markdown writers put a backslash before: ``ana\\_lima@x.com``, ``529\\.982``."""
+_UNPLAIN = re.compile(rf"[{_INVISIBLE}]|\\(?=[-._@+()])|%([2-6][0-9A-Fa-f]|7[0-9A-Ea-e])")
 _NEEDS_FOLDING = re.compile("[" + "".join(re.escape(c) for c in _FOLDED if c < "\U00010000") + "]")
 _ASTRAL = re.compile("[\U0001d400-\U0001d7ff]")
 """Letters and digits of mathematics; apart from the others, for one class of both is searched forty times slower."""
@@ -64,26 +67,43 @@ def is_escape(piece: str) -> bool:
     return len(piece) == 3 and _UNPLAIN.fullmatch(piece) is not None
 
 
-def plain_view(text: str) -> tuple[str, list[int]] | None:
-    """Return the text as it is read, or None when it is read as it is written.
+class Places:
+    """Where each character of a view starts in the text; one more place marks the end."""
 
-    Zero-width characters are left out and percent escapes of printable ASCII undone. The list says where each
-    character of the view starts in the text; one more entry marks the end.
+    __slots__ = ("_edges", "_shifts")
+
+    def __init__(self, edges: list[int], shifts: list[int]) -> None:
+        """Take positions of the view, ascending from 0, and how far right of each the text stands from there on."""
+        self._edges = edges
+        self._shifts = shifts
+
+    def __getitem__(self, position: int) -> int:
+        return position + self._shifts[bisect_right(self._edges, position) - 1]
+
+
+def plain_view(text: str) -> tuple[str, Places] | None:
+    """Return the text as it is read and its places, or None when it is read as it is written.
+
+    Zero-width characters and Markdown's backslashes are left out and percent escapes of printable ASCII undone.
     """
     hidden = not text.isascii() and any([c in text for c in _INVISIBLE])  # memory searches beat one regex
     escaped = "%" in text and _PERCENT.search(text) is not None
-    if not hidden and not escaped:
+    if not hidden and not escaped and not ("\\" in text and _MARKED.search(text) is not None):
         return None
-    chars: list[str] = []
-    starts: list[int] = []
-    at = 0
+    pieces: list[str] = []
+    edges, shifts = [0], [0]
+    at = size = 0
     for found in _UNPLAIN.finditer(text):
-        chars.extend(text[at : found.start()])
-        starts.extend(range(at, found.start()))
+        start = found.start()
+        pieces.append(text[at:start])
+        size += start - at
         at = found.end()
         if found[1]:
-            chars.append(chr(int(found[1], 16)))
-            starts.append(found.start())
-    chars.extend(text[at:])
-    starts.extend(range(at, len(text) + 1))
-    return "".join(chars), starts
+            pieces.append(chr(int(found[1], 16)))
+            edges.append(size)
+            shifts.append(start - size)
+            size += 1
+        edges.append(size)
+        shifts.append(at - size)
+    pieces.append(text[at:])
+    return "".join(pieces), Places(edges, shifts)

@@ -14,7 +14,8 @@ from proxy.core.redaction.detect.context import Context
 from proxy.core.redaction.detect.fold import has_other_letters, plain_view, to_bytes
 from proxy.core.redaction.detect.labels import Label, LabelIndex
 
-_HEX_ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})")
+_HEX_ESCAPE = re.compile(rb"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|\\u([0-9a-fA-F]{4})")
+"""Two halves of one character beyond the first plane, or one character."""
 _MAX_HEX_ESCAPES = 2000
 _MAX_DEPTH = 4
 _INSERT = re.compile(rb"(?i)\binsert\s+into\b")
@@ -95,12 +96,15 @@ def unescape(raw: bytes) -> bytes | None:
 
 
 def _character(found: re.Match[bytes]) -> bytes:
-    return chr(int(found[1], 16)).encode("utf-8", "surrogatepass")
+    if found[3]:
+        return chr(int(found[3], 16)).encode("utf-8", "surrogatepass")
+    high, low = int(found[1], 16) - 0xD800, int(found[2], 16) - 0xDC00
+    return chr(0x10000 + (high << 10) + low).encode()
 
 
 def _fold(body: bytes) -> tuple[str, bytes]:
     """Return the body as text and as bytes of one character each; the text is left out when it is the same."""
-    if body.isascii() and b"%" not in body:
+    if body.isascii() and b"%" not in body and b"\\" not in body:
         return "", body
     text = body.decode("utf-8", "replace")
     view = plain_view(text)
