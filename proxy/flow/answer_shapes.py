@@ -8,7 +8,9 @@ read in the ordinary way, with the same result.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 from proxy.flow.headers import PASSED
@@ -45,7 +47,9 @@ class AnswerShape:
                 pattern.append(rb"\r\n" + re.escape(name) + rb":" + value + rb"(?<![ \t])")
             pattern.append(rb")")
         self._match = re.compile(b"".join(pattern)).fullmatch
-        self.kept = {flags: tuple(place for place, passes in runs if passes[at]) for at, flags in enumerate(PASSED)}
+        self.kept = {
+            flags: _picker(tuple(place for place, passes in runs if passes[at])) for at, flags in enumerate(PASSED)
+        }
 
     def read(self, status: int, reason: bytes, lines: bytes) -> AnswerHead | None:
         """Return the head these lines make; None when they have another shape."""
@@ -57,6 +61,13 @@ class AnswerShape:
         if telling.get(b"connection", b"") not in _PLAIN_CONNECTION:
             return None
         return AnswerHead(status, reason, lines, telling, pieces, self.kept)
+
+
+def _picker(places: tuple[int, ...]) -> Callable[[tuple[bytes, ...]], tuple[bytes, ...]]:
+    """Return what picks the pieces at these places, in C where there are several."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda pieces: tuple(pieces[place] for place in places)
 
 
 class AnswerShapes:

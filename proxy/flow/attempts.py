@@ -109,15 +109,17 @@ class Attempts:
         answers: dict[int, Answer] = {}
         may_refresh = type(plan.body) is bytes
         while True:
-            step = walk.next(self.clock.monotonic_s())
+            now_s = self.clock.monotonic_s()
+            step = walk.next(now_s)
             if isinstance(step, GiveUp):
                 return self._give_up(exchange, plan, step, answers)
             deployment = deployments[step.target_index]
             if step.wait_s or plan.request.large is not None:
                 await self._get_ready(plan, deployment.model, step.wait_s)
+                now_s = self.clock.monotonic_s()
             if plan.request.is_stream:
                 exchange.may_go_on, exchange.first_token_by_s = not walk.is_last, None
-            result = await self._attempt(exchange, plan, deployment, step, deadline_s)
+            result = await self._attempt(exchange, plan, deployment, step, deadline_s, now_s)
             if result.outcome is OK and await self._deliver(exchange, plan, deployment, step, result):
                 return None
             if result.booking is not None:
@@ -158,22 +160,23 @@ class Attempts:
     # --- one attempt ------------------------------------------------------------------------------
 
     async def _attempt(
-        self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, deadline_s: float
+        self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, deadline_s: float, now_s: float
     ) -> _Result:
         if deployment.is_particular and not is_shaped(exchange, plan, deployment):
             return _Result(Outcome.UNSUITABLE)
-        verdict = self.room.reserve(exchange, plan, deployment)
+        verdict = self.room.reserve(exchange, plan, deployment, now_s)
         if type(verdict) is not Granted:
             if verdict is None:
                 return _Result(Outcome.BREAKER_OPEN)
             verdict = await self.room.find(exchange, plan, deployment, verdict, deadline_s)
             if not isinstance(verdict, Granted):
                 return _denied(exchange, deployment, verdict)
-        booking = self._book(exchange, plan, deployment, step, verdict)
+            now_s = self.clock.monotonic_s()
+        booking = self._book(exchange, plan, deployment, step, verdict, now_s)
         if isinstance(booking, _Result):
             return booking
         try:
-            call = self._call(exchange, plan, deployment, step, deadline_s)
+            call = self._call(exchange, plan, deployment, step, deadline_s, now_s)
             inject = plan.route.plan.inject
             if inject is None:
                 answer = await self.upstream.send(call)
@@ -207,10 +210,9 @@ class Attempts:
         return await send_with(fault, self.upstream, call, self.clock.monotonic_s)
 
     def _book(
-        self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, verdict: Granted
+        self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, verdict: Granted, now_s: float
     ) -> Booking | _Result:
         """Ask the breaker for an attempt that budgets have granted; on a no nothing stays held."""
-        now_s = self.clock.monotonic_s()
         facts = exchange.facts
         exchange.granted, exchange.observes = verdict, plan.route.plan.observe_only
         variant = ""
@@ -229,7 +231,7 @@ class Attempts:
             facts.notes.append(f"skipped:{deployment.provider}:breaker_{admission.reason.value}")
             return _Result(Outcome.BREAKER_OPEN, retry_after_s=max(0.0, admission.until_s - now_s))
         model = deployment.model or plan.request.model or ""
-        attempt = exchange.begin_attempt(deployment.provider, model)
+        attempt = exchange.begin_attempt(deployment.provider, model, now_s)
         exchange.is_own_key = self.upstream.uses_own_key(deployment.endpoint)
         exchange.named = deployment.lines.get(model)
         if exchange.named is None:
@@ -290,7 +292,9 @@ class Attempts:
                 self.budgets.pause(target_of(plan, booking.deployment), retry_after_s, self.clock.monotonic_s())
         return _Result(outcome, answer, booking, retry_after_s=retry_after_s)
 
-    def _call(self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, deadline_s: float) -> Call:
+    def _call(
+        self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, deadline_s: float, now_s: float
+    ) -> Call:
         head = exchange.inbound.head
         request = plan.request
         shaped = exchange.shaped if deployment.is_particular else None
@@ -301,7 +305,8 @@ class Attempts:
             target, more, is_gathered = MESSAGES_TARGET, version_line(exchange, owned), True
         timeouts = deployment.target.timeouts
         if deployment.hasty is not None and request.is_stream:
-            timeouts = hurried(exchange, plan, step.target_index, self.clock.monotonic_s(), self.fleet)
+            timeouts = hurried(exchange, plan, step.target_index, now_s, self.fleet)
+        ends_s = now_s + timeouts.total_s
         return Call(
             deployment.endpoint,
             head,
@@ -316,7 +321,7 @@ class Attempts:
             body,
             deployment.model or request.model or "",
             timeouts,
-            min(deadline_s, self.clock.monotonic_s() + timeouts.total_s),
+            min(ends_s, deadline_s),
             self.collect_max_bytes if is_gathered else COLLECT_MAX_BYTES,
             step.must_be_fresh,
             plan.route.passes_caller_key and not self.delivery.demands_caller_key,

@@ -110,14 +110,18 @@ def granted(reservation: Reservation, account: Account, now_s: float) -> Granted
         for window in account.tokens[1:]:
             if window.limit - window.used < tokens.limit - tokens.used:
                 tokens = window
+    limit_requests = limit_tokens = left_requests = left_tokens = -1
+    reset_requests_s = reset_tokens_s = 0.0
+    if requests is not None:
+        limit_requests, left_requests = requests.limit, requests.limit - requests.used
+        reset_requests_s = requests.full_reset_s(now_s)
+        left_requests = max(left_requests, 0)
+    if tokens is not None:
+        limit_tokens, left_tokens = tokens.limit, tokens.limit - tokens.used
+        reset_tokens_s = tokens.full_reset_s(now_s)
+        left_tokens = max(left_tokens, 0)
     return Granted(
-        reservation,
-        requests.limit if requests else -1,
-        max(0, requests.limit - requests.used) if requests else -1,
-        requests.full_reset_s(now_s) if requests else 0.0,
-        tokens.limit if tokens else -1,
-        max(0, tokens.limit - tokens.used) if tokens else -1,
-        tokens.full_reset_s(now_s) if tokens else 0.0,
+        reservation, limit_requests, left_requests, reset_requests_s, limit_tokens, left_tokens, reset_tokens_s
     )
 
 

@@ -187,9 +187,9 @@ class Exchange:
         lines += header_lines.our_lines(facts, now_ms, b"x-request-id" in head.telling, self.named)
         return lines + header_lines.budget_lines(granted) if is_governed and granted is not None else lines
 
-    def begin_attempt(self, provider: str, model: str) -> AttemptFacts:
+    def begin_attempt(self, provider: str, model: str, now_s: float) -> AttemptFacts:
         """Note that an attempt begins."""
-        attempt = AttemptFacts(provider, model, self.elapsed_ms())
+        attempt = AttemptFacts(provider, model, (now_s - self.arrived_s) * 1000.0)
         self.facts.attempts.append(attempt)
         self.facts.provider = provider
         self.facts.model_served = model

@@ -149,8 +149,7 @@ def to_caller(
         is_own_key: The answer was got with our key: headers that name our account stay here.
     """
     if head.kept is not None and not is_decoded:
-        pieces = head.pieces
-        lines = b"".join([pieces[place] for place in head.kept[is_governed, is_own_key]])
+        lines = b"".join(head.kept[is_governed, is_own_key](head.pieces))
         return lines[2:] + b"\r\n" if lines else b""
     lines = _without(_NOT_PASSED[is_governed, is_own_key], head.lines, head.lines.lower())
     if is_decoded or b"connection" in head.telling:
@@ -246,21 +245,29 @@ def _span(seconds: float) -> bytes:
         return b"%dms" % max(0, round(seconds * 1000))
     if seconds < 60.0:
         return f"{seconds:.3g}s".encode("ascii")
-    minutes, rest = divmod(int(seconds), 60)
-    return b"%dm%ds" % (minutes, rest) if minutes < 60 else b"%dh%dm%ds" % (minutes // 60, minutes % 60, rest)
+    whole_s = int(seconds)
+    known = _spans.get(whole_s)
+    if known is None:
+        minutes, rest = divmod(whole_s, 60)
+        known = b"%dm%ds" % (minutes, rest) if minutes < 60 else b"%dh%dm%ds" % (minutes // 60, minutes % 60, rest)
+        if len(_spans) < _CACHE_MAX:
+            _spans[whole_s] = known
+    return known
+
+
+_spans: dict[int, bytes] = {}
+"""Seconds -> how they are written; most windows are a minute long and say the same each time."""
 
 
 def budget_lines(granted: Granted) -> bytes:
     """Return ``x-ratelimit-*`` of the tightest budgets of ours that apply, in OpenAI's notation."""
     lines = b""
     if granted.limit_requests >= 0:
-        lines = _REQUESTS_LEFT % (
-            granted.limit_requests,
-            max(0, granted.remaining_requests),
-            _span(granted.reset_requests_s),
-        )
+        left = granted.remaining_requests
+        lines = _REQUESTS_LEFT % (granted.limit_requests, max(0, left), _span(granted.reset_requests_s))
     if granted.limit_tokens >= 0:
-        lines += _TOKENS_LEFT % (granted.limit_tokens, max(0, granted.remaining_tokens), _span(granted.reset_tokens_s))
+        left = granted.remaining_tokens
+        lines += _TOKENS_LEFT % (granted.limit_tokens, max(0, left), _span(granted.reset_tokens_s))
     return lines
 
 

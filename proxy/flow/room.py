@@ -31,7 +31,7 @@ class Room:
     pricing: Pricing | None
 
     def reserve(
-        self, exchange: Exchange, plan: Plan, deployment: Deployment, *, is_our_turn: bool = False
+        self, exchange: Exchange, plan: Plan, deployment: Deployment, now_s: float, *, is_our_turn: bool = False
     ) -> Verdict | Ask | None:
         """Reserve with every budget that applies; None when the provider has no key.
 
@@ -55,7 +55,7 @@ class Room:
             route.budgets,
             deployment.provider,
             plan.tokens,
-            self.clock.monotonic_s(),
+            now_s,
             f"{facts.id}:{len(facts.attempts)}",
             is_explicit=plan.is_explicit,
             who=who,
@@ -108,7 +108,7 @@ class Room:
             return verdict
 
         async def try_again() -> Verdict:
-            again = self.reserve(exchange, plan, deployment, is_our_turn=True)
+            again = self.reserve(exchange, plan, deployment, self.clock.monotonic_s(), is_our_turn=True)
             if isinstance(again, Ask):
                 return await self.budgets.decide(again, self.clock.monotonic_s())
             assert again is not None

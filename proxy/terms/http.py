@@ -6,7 +6,7 @@ Header names and values stay the bytes that came in (names keep their case); not
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 Header = tuple[bytes, bytes]
@@ -86,9 +86,9 @@ class AnswerHead:
         lines: bytes,
         telling: dict[bytes, bytes] | None = None,
         pieces: tuple[bytes, ...] = (),
-        kept: Mapping[tuple[bool, bool], tuple[int, ...]] | None = None,
+        kept: Mapping[tuple[bool, bool], Callable[[tuple[bytes, ...]], tuple[bytes, ...]]] | None = None,
     ) -> None:
-        """Read the lines; whoever has read them already says what is ``telling``, and which ``pieces`` are ``kept``."""
+        """Read the lines; whoever has read them already says what is ``telling``, and how to pick the ``pieces`` to be kept."""
         if telling is None:
             # ``find`` and not ``in``: CPython 3.11 first tries to read what is looked for as a number, and fails.
             if lines.find(b" \r\n") >= 0 or lines.find(b"\t\r\n") >= 0 or lines.endswith((b" ", b"\t")):

@@ -232,7 +232,7 @@ def _columns(facts: ExchangeFacts) -> Columns:
         facts.provider, facts.model_asked, facts.model_served, facts.method, facts.path, 1 if facts.is_stream else 0,
         _WORDS[facts.status], facts.http_status, _WORDS[facts.outcome], _WORDS[facts.fault],
         facts.error_code, facts.error_message,
-        len(attempts), _dumps([_attempt(one) for one in attempts]).decode() if attempts else "[]",
+        len(attempts), _attempts_text(attempts),
         facts.request_bytes, facts.response_bytes, tokens_in, tokens_out, cached, reasoning, is_estimated,
         cost_usd if cost_usd == cost_usd else None,  # noqa: PLR0124 - what is not a number has no sum
         facts.latency_ms, facts.first_token_ms, facts.upstream_ms,
@@ -250,6 +250,12 @@ def _tokens(usage: Usage) -> tuple[int, int, int, int, int]:
         usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens,
         1 if usage.is_estimated else 0,
     )  # fmt: skip
+
+
+def _attempts_text(attempts: list[AttemptFacts]) -> str:
+    if len(attempts) == 1:
+        return _dumps((_attempt(attempts[0]),)).decode()
+    return _dumps([_attempt(one) for one in attempts]).decode() if attempts else "[]"
 
 
 def _attempt(attempt: AttemptFacts) -> dict[str, Any]:

@@ -89,8 +89,11 @@ def estimate_tokens(
         choices: Number of answers asked for (``n``).
         images: Pictures among the messages, whose bytes are not in ``body_bytes``.
     """
-    prompt = -(-max(0, body_bytes) // BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * max(0, messages) + TOKENS_PER_REPLY
-    prompt += TOKENS_PER_IMAGE * images
+    # No ``max`` here or below: the function costs more than all the sums of an ordinary request.
+    text = -(-body_bytes // BYTES_PER_TOKEN) if body_bytes > 0 else 0
+    prompt = text + (TOKENS_PER_MESSAGE * messages if messages > 0 else 0) + TOKENS_PER_REPLY
+    if images:
+        prompt += TOKENS_PER_IMAGE * images
     output = output_tokens(max_tokens, cap_tokens=cap_tokens, choices=choices)
     return Estimate(prompt + output, max_tokens is not None)
 
@@ -100,5 +103,7 @@ def output_tokens(max_tokens: int | None, *, cap_tokens: int | None = None, choi
     if max_tokens is None:
         output = ASSUMED_OUTPUT_TOKENS if cap_tokens is None else cap_tokens
     else:
-        output = max(0, max_tokens) if cap_tokens is None else min(max(0, max_tokens), cap_tokens)
-    return output * max(1, choices)
+        output = max(0, max_tokens)
+        if cap_tokens is not None and cap_tokens < output:
+            output = cap_tokens
+    return output * choices if choices > 1 else output

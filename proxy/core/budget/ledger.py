@@ -216,7 +216,8 @@ class Ledger:
             return False
         account = reservation.account
         if actual_tokens is not None and account.tokens:
-            self._correct_tokens(reservation, max(0, actual_tokens), max(now_s, self._now_s))
+            latest_s = self._now_s
+            self._correct_tokens(reservation, max(0, actual_tokens), max(latest_s, now_s))
         if amounts is not None and account.apart:
             self._correct_apart(reservation, amounts, max(now_s, self._now_s))
         return True

@@ -92,15 +92,17 @@ async def test_breaker_that_opens_frees_all_who_queued_behind_late_commands(numb
     """Batches of a hundred, four at once: the rest must not wait for a time-out of their own."""
     server = Server()
     async with running(server) as store, asyncio.timeout(3.0):
+        commands = 0
 
         async def late(*_: Any) -> Any:
+            nonlocal commands
+            commands += 1
             await asyncio.sleep(0.05)
             raise TimeoutError
 
         server.evalsha = late  # type: ignore[method-assign]
-        began_s = time.monotonic()
         asked = [store.acquire(f"r{n}", [Charge(HOUR, 1)], ()) for n in range(number * 4)]
         answers = [await one for one in asked]
 
         assert {None} == set(answers)
-        assert time.monotonic() - began_s < 0.4
+        assert 1 <= commands <= 4
