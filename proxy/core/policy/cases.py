@@ -240,7 +240,12 @@ def _rows_of(item: Map, problems: Problems) -> list[Node]:
         return [item]
     if not isinstance(columns.node, ListNode) or not isinstance(rows.node, ListNode):
         return [item]  # the table of keys says what is wrong
-    paths = [node.text if isinstance(node, Scalar) else "" for node in columns.node.items]
+    wrong = [node for node in columns.node.items if not isinstance(node, Scalar) or not isinstance(node.value, str)]
+    if wrong:
+        text = "a column is the path of a key, such as request.text"
+        problems += [error(node.mark, "wrong-type", text, "write it in quotes if it is one") for node in wrong]
+        return []
+    paths = [node.text for node in columns.node.items if isinstance(node, Scalar)]
     rest = {key: entry for key, entry in item.entries.items() if key not in ("columns", "rows")}
     made: list[Node] = []
     for number, row in enumerate(rows.node.items, 1):
@@ -249,23 +254,25 @@ def _rows_of(item: Map, problems: Problems) -> list[Node]:
             continue
         case: Map = Map(row.mark, dict(rest))
         for path, value in zip(paths, row.items, strict=True):
-            case = _with(case, path.split("."), value)
+            case = _with(case, path.split("."), value, problems)
         name = rest.get("name")
-        if name is not None and isinstance(name.node, Scalar):
+        if name is not None and isinstance(name.node, Scalar) and isinstance(name.node.value, str):
             shown = replace(name.node, value=f"{name.node.value} [{number}]")
             case.entries["name"] = Entry(name.mark, shown)
         made.append(case)
     return made
 
 
-def _with(node: Map, path: list[str], value: Node) -> Map:
+def _with(node: Map, path: list[str], value: Node, problems: Problems) -> Map:
     """Return a map with one inner value set; maps on the way are copied or made."""
     key, rest = path[0], path[1:]
     if not rest:
         return Map(node.mark, {**node.entries, key: Entry(value.mark, value)})
     inner = node.entries.get(key)
+    if inner is not None and not isinstance(inner.node, Map):
+        problems.append(error(inner.node.mark, "wrong-type", f"`{key}` expects a map, which a column goes on with"))
     below = inner.node if inner is not None and isinstance(inner.node, Map) else Map(value.mark)
-    return Map(node.mark, {**node.entries, key: Entry(value.mark, _with(below, rest, value))})
+    return Map(node.mark, {**node.entries, key: Entry(value.mark, _with(below, rest, value, problems))})
 
 
 def _case(section: Section, problems: Problems) -> Case:
