@@ -28,11 +28,10 @@ from proxy.flow.delivering import Delivery
 from proxy.flow.exchange import Exchange
 from proxy.flow.fleet import Fleet
 from proxy.flow.injection import choose_fault, send_with
-from proxy.flow.large_bodies import Renamings
 from proxy.flow.ports import Answer, AttemptFailed, Call, Clock, Upstream, Witness
 from proxy.flow.pricing import Pricing
 from proxy.flow.room import Room, target_of
-from proxy.flow.shaping import body_for, hurried, is_shaped
+from proxy.flow.shaping import body_for, hurried, is_shaped, made_ready
 from proxy.flow.sharing import StepShare, arrange, conversation_key
 from proxy.flow.translating import MESSAGES_TARGET, asks_usage, is_translated, translated_answer, version_line
 from proxy.flow.waiting import WaitingLines
@@ -115,7 +114,7 @@ class Attempts:
                 return self._give_up(exchange, plan, step, answers)
             deployment = deployments[step.target_index]
             if step.wait_s or plan.request.large is not None:
-                await self._get_ready(plan, deployment.model, step.wait_s)
+                await self._get_ready(exchange, plan, deployment, step.wait_s)
                 now_s = self.clock.monotonic_s()
             if plan.request.is_stream:
                 exchange.may_go_on, exchange.first_token_by_s = not walk.is_last, None
@@ -137,14 +136,12 @@ class Attempts:
             if isinstance(verdict, GiveUp):
                 return self._give_up(exchange, plan, verdict, answers)
 
-    async def _get_ready(self, plan: Plan, model: str | None, wait_s: float) -> None:
-        """Wait before an attempt, and have a large body ready under its target's name for the model."""
+    async def _get_ready(self, exchange: Exchange, plan: Plan, deployment: Deployment, wait_s: float) -> None:
+        """Wait before an attempt, and have a large body ready in its target's form."""
         if wait_s:
             await asyncio.sleep(wait_s)
-        if plan.request.large is not None and model not in (None, plan.request.model) and type(plan.body) is bytes:
-            if plan.renamings is None:
-                plan.renamings = Renamings(self.delivery.large)
-            await plan.renamings.prepare(plan.body, model)
+        if plan.request.large is not None:
+            await made_ready(exchange, plan, deployment, self.delivery.large)
 
     def _arrange(self, exchange: Exchange, plan: Plan, shares: tuple[StepShare, ...]) -> tuple[Deployment, ...]:
         """Return the chain with the members of its shared steps in the order of this exchange."""
@@ -183,9 +180,7 @@ class Attempts:
             else:
                 answer = await self._rehearse(exchange, inject, call, step)
             if deployment.speaks_messages and is_translated(exchange, deployment):
-                answer = translated_answer(
-                    answer, self.clock.unix_ms() // 1000, reports_usage=asks_usage(plan.request.document)
-                )
+                answer = translated_answer(answer, self.clock.unix_ms() // 1000, reports_usage=asks_usage(plan.request))
             exchange.head_came(booking.facts)
             if plan.route.budgets:
                 self.room.hear(plan, deployment, answer.head.lines)

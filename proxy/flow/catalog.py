@@ -102,15 +102,12 @@ class Route:
     def reads_documents(self, *, is_stream: bool) -> bool:
         """True when something besides redaction looks into the parsed request, or changes it."""
         is_fitted = self.plan.output_cap is not None or (is_stream and self.asks_usage)
-        return is_fitted or self.reads_more_than_fits(is_stream=is_stream)
+        is_shaped = any(deployment.is_particular for deployment in self.deployments)
+        return is_fitted or is_shaped or self.reads_more_than_fits(is_stream=is_stream)
 
     def reads_more_than_fits(self, *, is_stream: bool) -> bool:
-        """True when something looks into the parsed request besides caps and the report of usage."""
-        return (
-            (is_stream and self.plan.rescue is Rescue.RESUME)
-            or any(deployment.is_particular for deployment in self.deployments)
-            or any(share.is_sticky for share in self.shares or ())
-        )
+        """True when something looks into the parsed request that does not do so for large ones in another process."""
+        return (is_stream and self.plan.rescue is Rescue.RESUME) or any(share.is_sticky for share in self.shares or ())
 
     @property
     def is_transparent(self) -> bool:

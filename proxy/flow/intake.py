@@ -47,6 +47,9 @@ class Large:
     """What it comes to for budgets, measured where it was read."""
     fitted: tuple[int | None, bool] | None = None
     """Its longest answer after a cap, and whether usage was asked for on our account; None: nothing was changed apart."""
+    modalities: frozenset[str] = frozenset({"text"})
+    asks_usage: bool = False
+    """The caller wants a usage event at the end of a stream."""
 
 
 @dataclass(slots=True)

@@ -6,16 +6,18 @@ Owns what is asked of that process and what it answers. Knows no pipes: ``server
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from proxy.core.budget.estimate import measure
 from proxy.core.dialect import OTHER, Dialect
+from proxy.core.dialect.modalities import modalities_of
 from proxy.core.redaction import AnswerRedactor, Redacted, RequestRedactor, Untouched, Vault, Verdict
 from proxy.core.redaction.form import redact_form
 from proxy.core.redaction.jsonio import loads
 from proxy.core.routing.problems import Problem
 from proxy.flow.fitting import ask_usage, cap_output
+from proxy.flow.forms import Form, Shaped, in_form_from
 from proxy.flow.intake import Large, Request, parsed, read_json, with_model
 from proxy.flow.large_answers import AnswerJob, ReadAnswer, read_answer
 from proxy.flow.redactors import Redactors
@@ -45,6 +47,14 @@ class LargeBodies(Protocol):
 
     async def rename(self, body: bytes, model: str) -> bytes:
         """Return a request body asking for another model, every other byte as it was where that can be told.
+
+        Raises:
+            RedactionFault: It could not be done.
+        """
+        ...
+
+    async def shape(self, body: bytes, form: Form) -> tuple[Shaped, bytes]:
+        """Return a request body in a target's form, and what became of it.
 
         Raises:
             RedactionFault: It could not be done.
@@ -106,11 +116,15 @@ def redact_body(
 
 @dataclass(slots=True)
 class Renamings:
-    """A large request body under the name that the target at hand has for its model; made apart, before the attempt."""
+    """A large request body in the form of the target at hand, if only its name for the model; made apart, before the
+    attempt.
+    """
 
     large: LargeBodies
     _model: str = ""
     _body: bytes = b""
+    _form: Form | None = None
+    _shaped: Shaped = field(default_factory=Shaped)
 
     async def prepare(self, body: bytes, model: str) -> None:
         """Have it ready for a target.
@@ -119,7 +133,7 @@ class Renamings:
             RedactionFault: It could not be done.
         """
         if model != self._model:
-            self._body, self._model = b"", ""  # two would be kept for nothing
+            self._body, self._model, self._form = b"", "", None  # two would be kept for nothing
             self._body = await self.large.rename(body, model)
             self._model = model
 
@@ -127,6 +141,22 @@ class Renamings:
         """Return what was prepared."""
         assert model == self._model
         return self._body
+
+    async def prepare_form(self, body: bytes, form: Form) -> None:
+        """Have it ready in a form.
+
+        Raises:
+            RedactionFault: It could not be done.
+        """
+        if form != self._form:
+            self._body, self._model, self._form = b"", "", None
+            self._shaped, self._body = await self.large.shape(body, form)
+            self._form = form
+
+    def form_for(self, form: Form) -> tuple[Shaped, bytes]:
+        """Return what was prepared."""
+        assert form == self._form
+        return self._shaped, self._body
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +208,8 @@ class Failure:
     error: str
 
 
-Job = ReadJob | RedactJob | AnswerJob | RenameJob | FitJob
-Result = Request | Problem | Verdict | ReadAnswer | Done | Failure
+Job = ReadJob | RedactJob | AnswerJob | RenameJob | FitJob | Form
+Result = Request | Problem | Verdict | ReadAnswer | Done | Shaped | Failure
 Row = tuple[str, str, str]
 """Of a vault: type, value, placeholder."""
 
@@ -200,6 +230,8 @@ class Reader:
                 return self._read(job, body), b"", []
             if isinstance(job, FitJob):
                 return *fitted(job, body), []
+            if isinstance(job, Form):
+                return *in_form_from(job, body), []
             if isinstance(job, RenameJob):
                 return Done(), with_model(body, None, job.model), []
             if isinstance(job, AnswerJob):
@@ -213,7 +245,7 @@ class Reader:
         if not isinstance(request, Request):
             return request
         self._last = (body, request.document)
-        return replace(request, body=b"", document=None, large=Large(measure(body)))
+        return replace(request, body=b"", document=None, large=_large(body, request.document))
 
     def _answer(self, job: AnswerJob, body: bytes, rows: list[Row]) -> tuple[ReadAnswer, bytes]:
         self._last = (b"", None)
@@ -258,6 +290,12 @@ class Reader:
         return self._compiled[key]
 
 
+def _large(body: bytes, document: Any) -> Large:
+    options = document.get("stream_options") if isinstance(document, dict) else None
+    asks_usage = isinstance(options, dict) and options.get("include_usage") is True
+    return Large(measure(body), modalities=modalities_of(document), asks_usage=asks_usage)
+
+
 def fitted(job: FitJob, body: bytes) -> tuple[Done, bytes]:
     """Return a body with its answer capped and its usage asked for, where that was not so already."""
     request = Request(body, parsed(body), max_tokens=job.max_tokens)
@@ -284,12 +322,16 @@ class InPlace:
     async def redact(self, body: bytes, dialect: Dialect, content_type: bytes, plan: RedactionPlan) -> Verdict:
         """Decide what may leave in place of a body."""
         result = await self._ask(RedactJob(dialect, content_type, plan, b"rehearsal"), body)
-        assert not isinstance(result, (Request, Problem, ReadAnswer, Done, Failure))
+        assert not isinstance(result, (Request, Problem, ReadAnswer, Done, Shaped, Failure))
         return result
 
     async def rename(self, body: bytes, model: str) -> bytes:
         """Return a request body asking for another model."""
         return with_model(body, None, model)
+
+    async def shape(self, body: bytes, form: Form) -> tuple[Shaped, bytes]:
+        """Return a request body in a target's form."""
+        return in_form_from(form, body)
 
     async def fit(self, body: bytes, job: FitJob) -> tuple[tuple[int | None, bool], bytes]:
         """Return a request body as budgets need it."""

@@ -178,6 +178,8 @@ class Relay:
             return
         cap = None if route.plan.observe_only else route.plan.output_cap
         asks_usage = route.asks_usage and is_stream and exchange.dialect in ASKS_USAGE
+        if cap is None and not asks_usage:
+            return
         job = FitJob(exchange.dialect, cap, asks_usage, request.max_tokens)
         large.fitted, request.body = await self.large.fit(request.body, job)
 

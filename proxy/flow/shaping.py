@@ -7,19 +7,17 @@ than another model name; nothing is dropped without a note in the row.
 
 from __future__ import annotations
 
-from typing import Any, Final
-
-import orjson
+from typing import Final
 
 from proxy.core.dialect.modalities import modalities_of
-from proxy.core.dialect.seam import dumps_any
-from proxy.core.dialect.to_messages import Untranslatable, to_messages
 from proxy.core.policy.model import FirstTokenFor, PersonalData, Timeouts
 from proxy.flow.booking import Plan
 from proxy.flow.catalog import Deployment
 from proxy.flow.exchange import Exchange
 from proxy.flow.fleet import Fleet
-from proxy.flow.intake import with_model
+from proxy.flow.forms import Form, in_form
+from proxy.flow.intake import Request, with_model
+from proxy.flow.large_bodies import LargeBodies, Renamings
 from proxy.flow.ports import BodySource
 from proxy.flow.translating import is_translated
 
@@ -63,27 +61,52 @@ def _shape(exchange: Exchange, plan: Plan, deployment: Deployment) -> str:
     why = _why_not(exchange, plan, deployment)
     if why:
         return why
-    body = body_for(exchange, plan, deployment)
-    exchange.shaped = body
-    target = deployment.target
-    is_other = is_translated(exchange, deployment)
-    if not (is_other or target.drop_params or target.rename_params):
+    form = form_of(exchange, plan, deployment)
+    if form is None:
+        exchange.shaped = body_for(exchange, plan, deployment)
         return ""
-    if type(body) is not bytes:
-        return "not_readable"
-    document: Any = orjson.loads(body)
-    if isinstance(document, dict):
-        document = _adapted(exchange, deployment, document)
-    if is_other:
-        try:
-            made = to_messages(document, deployment.model or plan.request.model or "")
-        except Untranslatable as exc:
-            return f"no_counterpart:{exc}"
-        _note(exchange, "dropped", deployment, made.dropped)
-        _note(exchange, "changed", deployment, made.changed)
-        document = made.document
-    exchange.shaped = dumps_any(document)
-    return ""
+    if plan.renamings is not None and not _is_rest(exchange):
+        shaped, exchange.shaped = plan.renamings.form_for(form)
+    else:
+        body = body_for(exchange, plan, deployment)
+        if type(body) is not bytes:
+            return "not_readable"
+        shaped, exchange.shaped = in_form(form, body)
+    for what, names in shaped.notes:
+        _note(exchange, what, deployment, names)
+    return shaped.why
+
+
+def form_of(exchange: Exchange, plan: Plan, deployment: Deployment) -> Form | None:
+    """Return the form a target wants besides its own model name; None: the request's own."""
+    target, is_other = deployment.target, is_translated(exchange, deployment)
+    if not (is_other or target.drop_params or target.rename_params):
+        return None
+    renamed = deployment.model if deployment.model != plan.request.model else None
+    model = deployment.model or plan.request.model or ""
+    return Form(model, renamed, tuple(target.drop_params), tuple(target.rename_params.items()), is_other)
+
+
+def _is_rest(exchange: Exchange) -> bool:
+    """True when only the rest of a broken stream is asked for: nobody could prepare that."""
+    return exchange.stream is not None and exchange.stream.record is not None
+
+
+async def made_ready(exchange: Exchange, plan: Plan, deployment: Deployment, large: LargeBodies) -> None:
+    """Have a large body ready in the form a target wants, made where nobody waits; before the attempt.
+
+    Raises:
+        RedactionFault: It could not be done.
+    """
+    if type(plan.body) is not bytes or _is_rest(exchange):
+        return
+    if plan.renamings is None:
+        plan.renamings = Renamings(large)
+    form = form_of(exchange, plan, deployment)
+    if form is not None:
+        await plan.renamings.prepare_form(plan.body, form)
+    elif deployment.model is not None and deployment.model != plan.request.model:
+        await plan.renamings.prepare(plan.body, deployment.model)
 
 
 def _why_not(exchange: Exchange, plan: Plan, deployment: Deployment) -> str:
@@ -94,7 +117,7 @@ def _why_not(exchange: Exchange, plan: Plan, deployment: Deployment) -> str:
         return "context"
     if target.context is not None and len(plan.request.body) > target.context * _BYTES_PER_TOKEN:
         return "context"
-    if target.modalities is not None and not modalities_of(plan.request.document) <= target.modalities:
+    if target.modalities is not None and not _modalities(plan.request) <= target.modalities:
         return "modality"
     if target.personal_data is PersonalData.NONE:
         shown = {kind for kind, count in facts.findings.items() if count > facts.sanitized.get(kind, 0)}
@@ -103,14 +126,8 @@ def _why_not(exchange: Exchange, plan: Plan, deployment: Deployment) -> str:
     return ""
 
 
-def _adapted(exchange: Exchange, deployment: Deployment, document: dict[str, Any]) -> dict[str, Any]:
-    """Leave out and rename parameters as the target's policy says."""
-    target = deployment.target
-    dropped = [name for name in target.drop_params if name in document]
-    renamed = {old: new for old, new in target.rename_params.items() if old in document and old not in dropped}
-    _note(exchange, "dropped", deployment, tuple(dropped))
-    _note(exchange, "renamed", deployment, tuple(renamed))
-    return {renamed.get(key, key): value for key, value in document.items() if key not in dropped}
+def _modalities(request: Request) -> frozenset[str]:
+    return modalities_of(request.document) if request.large is None else request.large.modalities
 
 
 def _note(exchange: Exchange, what: str, deployment: Deployment, names: tuple[str, ...]) -> None:

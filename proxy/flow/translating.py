@@ -15,6 +15,7 @@ from proxy.core.dialect import Dialect
 from proxy.core.dialect.from_messages import ChatEvents, NotAMessage, chat_of, error_of
 from proxy.flow.catalog import Deployment
 from proxy.flow.exchange import Exchange
+from proxy.flow.intake import Request
 from proxy.flow.ports import Answer, BodySink, LiveBody
 
 MESSAGES_TARGET: Final = b"/messages"
@@ -26,8 +27,12 @@ def is_translated(exchange: Exchange, deployment: Deployment) -> bool:
     return deployment.speaks_messages and exchange.dialect is Dialect.CHAT
 
 
-def asks_usage(document: object) -> bool:
+def asks_usage(request: Request) -> bool:
     """True when a chat request asks for a usage event at the end of its stream."""
+    large = request.large
+    if large is not None:
+        return large.asks_usage or (large.fitted is not None and large.fitted[1])
+    document = request.document
     options = document.get("stream_options") if isinstance(document, dict) else None
     return isinstance(options, dict) and options.get("include_usage") is True
 

@@ -28,6 +28,7 @@ from typing import IO, Final
 from proxy.core.dialect import Dialect
 from proxy.core.redaction import Vault, Verdict
 from proxy.core.routing.problems import Problem
+from proxy.flow.forms import Form, Shaped
 from proxy.flow.intake import Request
 from proxy.flow.large_answers import AnswerJob, ReadAnswer
 from proxy.flow.large_bodies import (
@@ -80,12 +81,18 @@ class BodyWorker:
     async def redact(self, body: bytes, dialect: Dialect, content_type: bytes, plan: RedactionPlan) -> Verdict:
         """Decide what may leave in place of a body."""
         result = await joined(*await self._ask(RedactJob(dialect, content_type, plan, self._hash_key), body))
-        assert not isinstance(result, (Request, Problem, ReadAnswer, Done, Failure))
+        assert not isinstance(result, (Request, Problem, ReadAnswer, Done, Shaped, Failure))
         return result
 
     async def rename(self, body: bytes, model: str) -> bytes:
         """Return a request body asking for another model."""
         return (await self._ask(RenameJob(model), body))[2]
+
+    async def shape(self, body: bytes, form: Form) -> tuple[Shaped, bytes]:
+        """Return a request body in a target's form, and what became of it."""
+        result, _, out, _ = await self._ask(form, body)
+        assert isinstance(result, Shaped)
+        return result, out
 
     async def fit(self, body: bytes, job: FitJob) -> tuple[tuple[int | None, bool], bytes]:
         """Return a request body as budgets need it."""

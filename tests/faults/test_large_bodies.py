@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.simulator import Simulator
-from tests.support.wire import Message, Sidecar, eventually, request, sidecar_for, threaded_simulator
+from tests.support.wire import Message, Sidecar, eventually, request, sidecar_for, stream_text, threaded_simulator
 
 pytestmark = pytest.mark.faults
 
@@ -25,6 +25,15 @@ redaction: {request: {default: restore}}
 budgets: [{provider: counted, tokens_per_minute: 90000000, when_exhausted: refuse}]
 routes:
   - {name: counted, match: {models: ["counted"]}, chain: [{provider: counted}], retries: none}
+  - {name: other, match: {models: ["other"]}, chain: [{provider: claude, model: served}], retries: none}
+  - name: fitting
+    match: {models: ["fitting"]}
+    chain: [{provider: main, model: served, modalities: [text, image], drop_params: [seed], rename_params: {top_p: nucleus}}]
+    retries: none
+  - name: deaf
+    match: {models: ["deaf"]}
+    chain: [{provider: main, model: served, modalities: [text]}]
+    retries: none
   - {name: renamed, match: {models: ["alias"]}, chain: [{provider: main, model: served}], retries: none}
   - {name: capped, match: {models: ["capped"]}, chain: [{provider: main}], retries: none, output_cap: 77}
   - {name: any, match: {models: ["*"]}, chain: [{provider: main}], retries: none}
@@ -35,7 +44,8 @@ EMAIL = "ana.canary@example.com"
 
 def config_of(provider: Simulator) -> str:
     counted = f'counted: {{base_url: "{provider.origin}/counted/v1"}}'
-    return f'providers: {{main: {{base_url: "{provider.base_url}"}}, {counted}}}\n'
+    claude = f'claude: {{kind: anthropic, base_url: "{provider.origin}/anthropic/v1"}}'
+    return f'providers: {{main: {{base_url: "{provider.base_url}"}}, {counted}, {claude}}}\n'
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +116,46 @@ def test_rules_that_read_the_request_hold_for_large_ones(sidecar: Sidecar, provi
 
     assert 200 == answer.status
     assert (77, "[EMAIL-1]") == (sent["max_tokens"], sent["messages"][1]["content"])
+
+
+def test_parameters_of_large_ones_follow_the_target(sidecar: Sidecar, provider: Simulator) -> None:
+    """Left out and renamed as of small ones, with the notes of the row, after redaction."""
+    answer = ask(sidecar, WORDS * 5000, EMAIL, model="fitting", seed=7, top_p=0.5)
+    sent = json.loads(provider.last.body)
+
+    assert ("served", 0.5, "[EMAIL-1]") == (sent["model"], sent["nucleus"], sent["messages"][1]["content"])
+    assert not {"seed", "top_p"} & set(sent)
+    notes = str(sidecar.row(answer.get("x-readygate-id")))
+    assert "dropped:main:seed" in notes
+    assert "renamed:main:top_p" in notes
+
+
+def test_target_that_takes_no_pictures_is_passed_over_by_large_ones(sidecar: Sidecar) -> None:
+    """What a body holds is told by the process that read it."""
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "QUJD" * 100_000}}
+    body = {"model": "deaf", "messages": [{"role": "user", "content": [{"type": "text", "text": "look"}, picture]}]}
+    headers = {"Content-Type": "application/json"}
+    answer = sidecar.ask(request("POST", "/v1/chat/completions", json.dumps(body).encode(), headers), 30.0)
+
+    assert "skipped:main:modality" in str(sidecar.row(answer.get("x-readygate-id")))
+    assert answer.status != 200
+    assert 200 == ask(sidecar, WORDS * 5000, model="deaf").status
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_large_chat_is_translated_for_a_messages_target(sidecar: Sidecar, provider: Simulator, stream: bool) -> None:
+    """Asked in its dialect and answered in ours, values and all."""
+    answer = ask(sidecar, WORDS * 5000, f"echo: write to {EMAIL}", model="other", stream=stream)
+    sent = json.loads(provider.last.body)
+
+    assert ("served", WORDS * 5000) == (sent["model"], flat(sent["messages"][0]["content"])[: len(WORDS) * 5000])
+    text = stream_text(answer) if stream else answer.json()["choices"][0]["message"]["content"]
+    assert f"write to {EMAIL}" in text
+
+
+def flat(content: Any) -> str:
+    """Return the text of a message, in one string or in parts."""
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
 
 
 def test_usage_is_asked_for_and_hidden_in_large_ones_too(sidecar: Sidecar, provider: Simulator) -> None:

@@ -216,6 +216,7 @@ CASES = (
     Case("request: a value in each 250 characters", POLICY, _findings),
     Case("request: renamed model", POLICY, _renamed),
     Case("request: usage asked for", BUDGETED, _fitted, lambda _: _stream(["yes"])),
+    Case("request: translated", POLICY.replace("main}", "spoken}"), _findings),
     Case("request: many strings", POLICY, _many_strings),
     Case("request: many keys", POLICY, _many_keys),
     Case("request: a picture", POLICY, _picture),
