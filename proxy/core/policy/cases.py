@@ -240,13 +240,15 @@ def _rows_of(item: Map, problems: Problems) -> list[Node]:
         return [item]
     if not isinstance(columns.node, ListNode) or not isinstance(rows.node, ListNode):
         return [item]  # the table of keys says what is wrong
+    rest = {key: entry for key, entry in item.entries.items() if key not in ("columns", "rows")}
     wrong = [node for node in columns.node.items if not isinstance(node, Scalar) or not isinstance(node.value, str)]
     if wrong:
         text = "a column is the path of a key, such as request.text"
         problems += [error(node.mark, "wrong-type", text, "write it in quotes if it is one") for node in wrong]
-        return []
+        return [Map(item.mark, rest)]
     paths = [node.text for node in columns.node.items if isinstance(node, Scalar)]
-    rest = {key: entry for key, entry in item.entries.items() if key not in ("columns", "rows")}
+    if not rows.node.items:
+        problems.append(error(rows.node.mark, "out-of-range", "a table of cases needs at least one row"))
     made: list[Node] = []
     for number, row in enumerate(rows.node.items, 1):
         if not isinstance(row, ListNode) or len(row.items) != len(paths):
@@ -260,7 +262,7 @@ def _rows_of(item: Map, problems: Problems) -> list[Node]:
             shown = replace(name.node, value=f"{name.node.value} [{number}]")
             case.entries["name"] = Entry(name.mark, shown)
         made.append(case)
-    return made
+    return made or [Map(item.mark, rest)]
 
 
 def _with(node: Map, path: list[str], value: Node, problems: Problems) -> Map:

@@ -235,9 +235,10 @@ def test_a_budget_counted_by_caller_key_can_be_spent_in_a_case(tmp_path: Path) -
     ("table", "place", "code"),
     [
         ("name: 7, columns: [request.text], rows: [[hi]]", "3:12", "wrong-type"),
-        ("name: x, columns: [7], rows: [[hi]]", "3:24", "wrong-type"),
-        ("name: x, request: 7, columns: [request.text], rows: [[hi]]", "3:23", "wrong-type"),
-        ("name: x, columns: [request.text], rows: [[hi, 2]]", "3:46", "bad-value"),
+        ("name: x, columns: [7], rows: [[hi]]", "3:25", "wrong-type"),
+        ("name: x, request: 7, columns: [request.text], rows: [[hi]]", "3:24", "wrong-type"),
+        ("name: x, columns: [request.text], rows: []", "3:46", "out-of-range"),
+        ("name: x, columns: [request.text], rows: [[hi, 2]]", "3:47", "bad-value"),
     ],
 )
 def test_a_table_of_cases_is_read_as_strictly_as_a_case(tmp_path: Path, table: str, place: str, code: str) -> None:
