@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+_AT_LEAST_S: Final = 10.0
 _STALE_AFTER: Final = 3.0
-"""Usual times between two looks, after which keys that nobody has refreshed are stale."""
+"""Usual times between two looks (of ten seconds at least: a busy machine is no issuer away), after which keys are stale."""
 
 
 class KeySource:
@@ -49,6 +50,6 @@ class KeySource:
             return "failed", f"no key is in force: {self.trouble or 'not read yet'}", numbers
         if self.trouble:
             return "degraded", f"the last good keys stay: {self.trouble}", numbers
-        if self._every_s is not None and self.age_s(now_s) > _STALE_AFTER * max(self._every_s, 1.0):
+        if self._every_s is not None and self.age_s(now_s) > _STALE_AFTER * max(self._every_s, _AT_LEAST_S):
             return "degraded", f"not refreshed for {self.age_s(now_s):.0f} s", numbers
         return "ok", "", numbers
