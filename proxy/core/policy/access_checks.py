@@ -27,15 +27,20 @@ def may_ask(section: Section | None, provider: str | None, settings: Settings, r
     return regions is None or (region or settings.providers[provider].region) in regions.values
 
 
-def check_access(top: Section, routes: Sequence[Section], settings: Settings, problems: list[Problem]) -> None:
-    """Write down rules that contradict the chains or each other, or that do nothing."""
+def check_access(
+    top: Section, routes: Sequence[Section], of_others: Sequence[Section], settings: Settings, problems: list[Problem]
+) -> None:
+    """Write down rules that contradict the chains or each other, or that do nothing.
+
+    ``of_others`` are the routes of other policies that this one decides for; ``taking`` holds their chains to its rules.
+    """
     section: Section | None = top["access"]
     if section is None or not top.is_good("access"):
         return
     keys = [key.name for key in ACCESS.keys]
     if not any(section.is_written(key) for key in keys):
         problems.append(lint(top.at("access"), "no-effect", "`access` limits nothing", "give it a key or delete it"))
-    _check_names(section, routes, settings, problems)
+    _check_names(section, [*routes, *of_others], settings, problems)
     if section.is_written("over_max_tokens") and section["max_tokens"] is None:
         text = "`over_max_tokens` acts only with `max_tokens`"
         problems.append(error(section.at("over_max_tokens"), "unreachable-setting", text, "add `max_tokens`"))

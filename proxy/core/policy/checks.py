@@ -56,9 +56,10 @@ def check_policy(
     _check_ties(routes, problems)
     check_taking(top, owners, settings, problems)
     named = list(zip(route_names(routes), routes, strict=True))
-    named += [(one.name, one.section) for one in routes_for(top, owners) if one.section is not None]
+    of_others = [(one.name, one.section) for one in routes_for(top, owners) if one.section is not None]
+    named += of_others
     check_budgets(top, named, settings, problems)
-    check_access(top, routes, settings, problems)
+    check_access(top, routes, [section for _, section in of_others], settings, problems)
     _check_readiness(top, named, settings, problems)
     _check_content(top["audit"], settings, problems)
     problems += check_rollout(top, settings)

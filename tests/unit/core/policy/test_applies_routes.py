@@ -141,6 +141,15 @@ def test_budgets_and_readiness_of_the_route_may_be_named() -> None:
     assert ["careful/b-fast"] == [rule.id for rule in plan(result, asked("fast")).budgets]
 
 
+def test_a_region_of_the_route_may_be_named() -> None:
+    """A link may declare a region that no provider has."""
+    rest = REST.replace("{provider: b, model: m}", "{provider: b, model: m, region: eu}").replace(
+        "chain: [{provider: a},", "chain: [{provider: a, region: eu},"
+    )
+
+    assert () == load(rest, FOR_FAST + "access: {regions: [eu]}\n").problems
+
+
 def test_two_policies_for_one_route_tie() -> None:
     """Nothing tells them apart; a policy with routes and one for routes never tie."""
     twin = FOR_FAST.replace("careful", "twin")
