@@ -14,7 +14,7 @@ from proxy.core.redaction.detect.secrets import IssuerRules, has_entropy, is_pla
 
 _PASSWORDS = (
     "password passwd passphrase passcode passord pwd senha contrase\xf1a contrasena contrase?a clave mot_de_passe mdp passwort "
-    "kennwort wachtwoord has?o haslo l\xf6senord losenord salasana securestring parola_d'ordine ?ifre sifre parola adgangskode pword passwrd"
+    "kennwort wachtwoord has?o haslo l\xf6senord losenord salasana requirepass masterauth rootpw psk securestring parola_d'ordine ?ifre sifre parola adgangskode pword passwrd"
 )
 _TOKENS = (
     "api_key api_token apikey secret token credential authorization bearer access_key auth_key user_auth private_key encryption_key "
@@ -33,12 +33,16 @@ PASSWORD_STEMS: dict[bytes, bool] = {stem.translate(None, JOINERS): kind for ste
 
 def _stem_pattern(stem: bytes) -> bytes:
     parts = [re.escape(part) for part in stem.replace(b"-", b"_").split(b"_")]
-    start = rb"\b" if stem in (b"clave", b"mdp", b"chave", b"parola", b"chiave", b"haslo", b"sifre") else b""
+    start = (
+        rb"\b"
+        if stem in (b"clave", b"mdp", b"chave", b"parola", b"chiave", b"haslo", b"sifre", b"psk", b"rootpw")
+        else b""
+    )
     return start + rb"[ _.\-]?".join(parts)
 
 
 GENERIC_KEY = (
-    rb"[A-Za-z0-9]_(?:key|KEY|login|LOGIN)\b|[a-z](?:Key|Login)\b|[._](?:key|login|LOGIN)[\"']? ?[:=?]|[?&;]sig="
+    rb"[A-Za-z0-9]_(?:key|KEY|login|LOGIN)\b|[a-z](?:Key|Login)\b|[._](?:key|login|LOGIN)[\"']? ?[:=?]|[?&;]sig=|\b_auth ?=|[\"']auth\\{0,3}[\"'] ?:"
     rb"|[A-Za-z0-9]-(?:key|Key|KEY)[\"']? ?:|(?:\b|_)(?:pass|pw|PASS|PW)[\"'\])*]{0,3}(?: ?(?:[:=>|]|->)|[\"'] )|_(?:pass|pw|PASS|PW)\b|[a-z]Pass\b"
 )
 """Names that end in "key": HEROKU_KEY, lokiKey, sonar.login."""
@@ -93,7 +97,8 @@ _NO_SECRET_PHRASE = re.compile(
 )
 """Words between the name of a secret and a colon after which something else is told: "password last changed:"."""
 _CODE = re.compile(
-    rb"(?:[A-Za-z_]+(?:(?:\.|->|::)[A-Za-z_]+)+|os\.environ.*|process\.env.*|[A-Za-z_]\w*[(\[].*|[A-Z][A-Z_]+|https?://.*"
+    rb"(?:[A-Za-z_]+(?:(?:\.|->|::)[A-Za-z_]+)+|os\.environ.*|process\.env.*|[A-Za-z_]\w*(?:\.\w+)*[(\[].*|[A-Z][A-Z_]+|https?://.*"
+    rb"|[A-Za-z_][\w.]*(?:Key|Token|Secret|Type|Provider|Manager|Config|Credential|Client|Handler|Factory|Option|Param|Error)s?"
     rb"|function|return|string|String|null|None)[;,)]*"
 )
 _IS_NAME = re.compile(rb"[A-Za-z_.\-]+")
@@ -117,7 +122,7 @@ _IS_KEY = re.compile(rb"[\"']?[ \t]{0,4}(?:=(?!=)|:)")
 _HEADER_END = re.compile(rb"[A-Za-z0-9_\-]{0,24}[\"'`]? {0,2}(?:[,;|\t)\n\r]|$)")
 _NEXT_FIELD = re.compile(rb",|[;&](?:$|[A-Za-z_][\w.\-]*=)")
 _HAS_FORM = re.compile(rb"eyJ[A-Za-z0-9_\-]{8,}\.eyJ")
-_TOKEN_CHARS = re.compile(rb"[A-Za-z0-9_\-.~+/=:%@#$!&*|^?]+")
+_TOKEN_CHARS = re.compile(rb"[A-Za-z0-9_\-.~+/=:%@#$!&*|^?()]+")
 _NAME_BEFORE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
 _PIX = re.compile(rb"(?i)(?:\b|_)pix(?:\b|_|key)|[a-z]Pix|pixKey")
 _DIGITS = b"0123456789"
@@ -267,7 +272,10 @@ def is_token(value: bytes, explicit: bool) -> bool:
         return False
     if not any([0x30 <= c <= 0x39 for c in value]) or not any([chr(c).isalpha() for c in value]):
         return False
-    floor = 3.0 if len(value) > 31 and not value.translate(None, _HEX) else 3.3 if len(value) > 15 else 3.2
+    if len(value) > 19 and not value.translate(None, _HEX):
+        floor = 3.0 if len(value) > 31 else 2.8
+    else:
+        floor = 3.3 if len(value) > 15 else 3.2
     return _TOKEN_CHARS.fullmatch(value) is not None and has_entropy(value, floor)
 
 

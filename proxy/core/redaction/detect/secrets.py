@@ -32,6 +32,8 @@ _PLACEHOLDERS = (
 _SEQUENCES = (b"1234567890", b"0123456789", b"abcdefghij")
 _SHORT = 30
 """A counted-up sequence makes a placeholder of a value no longer than this."""
+_LONG = 80
+"""Longer ones may begin with a run of one letter and be a key all the same."""
 _REGULAR_STARTS = (b"aaaaaaaa", b"00000000", b"11111111")
 _TEMPLATE = re.compile(
     rb"\$\{|\$\(|\{\{|\}\}|^<|>$|^%[A-Za-z_(]|^\$[A-Za-z_]+(?:$|[/:;,])|^\[[A-Za-z_ ]+\]$|^\{[A-Za-z_.]+\}$|^@@"
@@ -143,7 +145,7 @@ def is_placeholder(value: bytes) -> bool:
     lower = value.lower()
     if len(lower) <= _SHORT and any([run in lower for run in _SEQUENCES]):
         return True
-    return lower.startswith(_REGULAR_STARTS) or any([word in lower for word in _PLACEHOLDERS])
+    return (len(lower) <= _LONG and lower.startswith(_REGULAR_STARTS)) or any([word in lower for word in _PLACEHOLDERS])
 
 
 def is_template(value: bytes) -> bool:

@@ -152,6 +152,11 @@ ISSUERS: tuple[Issuer, ...] = (
     Issuer("ADOBE_SECRET", ("p8e-", "p8-"), r"[A-Za-z0-9\-]{32}"),
     Issuer("POSTHOG_KEY", ("phx_", "phc_"), _A + "{43,48}"),
     Issuer("AZURE_DEVOPS_TOKEN", ("AZDO",), _A + "{60,84}"),
+    Issuer(
+        "PRIVATE_KEY_BASE64",
+        ("LS0tLS1CRUdJTiBSU0EgUFJJVkFURS", "LS0tLS1CRUdJTiBQUklWQVRFIEtFW", "LS0tLS1CRUdJTiBFQyBQUklWQVRFIE", "LS0tLS1CRUdJTiBPUEVOU1NIIFBSSVZBVEUg"),
+        "[A-Za-z0-9+/]{40,8000}={0,2}",
+    ),
     Issuer("AWS_SESSION_TOKEN", ("IQoJb3JpZ2lu", "FwoGZXIvYXdz"), "[A-Za-z0-9/+=]{100,1600}"),
     Issuer("ANTHROPIC_KEY", ("sk-ant-",), _W + "{80,160}"),
     Issuer("OPENAI_KEY", ("sess-",), _A + "{40}", 3.5),
