@@ -18,7 +18,6 @@ LARGE_READ_BYTES: Final = 8 * 1024
 """A read above this is worked off in turns."""
 LARGE_EVENT_BYTES: Final = 16 * 1024
 """Whole events above this, taken together because they cannot be cut, are transformed in a worker thread."""
-SLICE_BYTES: Final = 2 * 1024
 TURN_S: Final = 0.002
 """How long a turn may last; the slice it is at is worked off."""
 PAUSE_ABOVE_BYTES: Final = 64 * 1024
@@ -48,14 +47,16 @@ class Backlog:
         "_live",
         "_pieces",
         "_resumed",
+        "_slice_bytes",
         "end",
         "is_first_plain",
         "large",
     )
 
-    def __init__(self, live: LiveBody, *, is_held: bool) -> None:
+    def __init__(self, live: LiveBody, slice_bytes: int, *, is_held: bool) -> None:
         """``is_held``: the caller takes nothing at the moment."""
         self._live = live
+        self._slice_bytes = slice_bytes
         self._is_held = is_held
         self._pieces: deque[bytes] = deque()
         self._at = 0
@@ -91,12 +92,12 @@ class Backlog:
         return not self._pieces
 
     def next_slice(self) -> bytes:
-        """Take the next bytes: some events of two kilobytes together, or one larger event as far as it has come."""
+        """Take the next bytes: some small events together, or one larger event as far as it has come."""
         piece, at = self._pieces[0], self._at
-        end = piece.find(b"\n\n", at + SLICE_BYTES) + 2
+        end = piece.find(b"\n\n", at + self._slice_bytes) + 2
         if end < 2:
-            has_other_ends = piece.find(b"\r", at, at + SLICE_BYTES) >= 0
-            end = min(len(piece), at + SLICE_BYTES) if has_other_ends else len(piece)
+            has_other_ends = piece.find(b"\r", at, at + self._slice_bytes) >= 0
+            end = min(len(piece), at + self._slice_bytes) if has_other_ends else len(piece)
         if end == len(piece):
             self._pieces.popleft()
             self._at = 0

@@ -249,7 +249,10 @@ class StreamPipe(Forwarding):
 
     def take_turns(self, turns: Turns) -> None:
         """Have large reads worked off in turns by whoever waits in ``committed`` and ``ended``, not at once."""
-        self._turns, self._large_bytes = turns, LARGE_READ_BYTES
+        if self._transforms:
+            self._turns, self._large_bytes = turns, LARGE_READ_BYTES
+        elif self._watch is not None:  # to watch is a tenth of the work
+            self._turns, self._large_bytes = turns, LARGE_READ_BYTES * 8
 
     def _may_have_content(self) -> bool:
         return self._backlog is not None
@@ -275,7 +278,7 @@ class StreamPipe(Forwarding):
         """Return the backlog after telling whoever waits for this stream that there is something in it."""
         backlog = self._backlog
         if backlog is None:
-            backlog = self._backlog = Backlog(self._live, is_held=self._is_held)
+            backlog = self._backlog = Backlog(self._live, self._large_bytes // 4, is_held=self._is_held)
         for waiting in (self._committed, self._ended):
             if waiting is not None and not waiting.done():
                 waiting.set_result(None)
@@ -422,6 +425,8 @@ class StreamPipe(Forwarding):
             except Exception as exc:  # noqa: BLE001 - as in _transformed
                 outcome = outcome_of(exc)
         self._outcome = outcome
+        if self._backlog is not None:  # nobody need wait for the caller any more
+            self._backlog.let_go()
         if self._prelude_timer is not None:
             self._prelude_timer.cancel()
         if self._first_token_timer is not None:

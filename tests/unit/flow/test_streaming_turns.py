@@ -182,6 +182,21 @@ async def test_deadline_does_not_wait_for_what_was_put_off() -> None:
     assert len(stage.data) < len(BURST)
 
 
+async def test_deadline_does_not_wait_for_the_caller_either() -> None:
+    """A caller who takes nothing does not keep the exchange from ending."""
+    stage = Stage(Slow())
+    stage.pipe.on_body(BURST)
+    await stage.opened()
+    ended = started(stage.pipe.ended())
+    await asyncio.sleep(0)
+    stage.pipe.pause()
+    await asyncio.sleep(0.02)
+    stage.pipe.on_end(Outcome.TOTAL_TIMEOUT)
+
+    async with asyncio.timeout(1.0):
+        assert Outcome.TOTAL_TIMEOUT is await ended
+
+
 async def test_large_event_is_transformed_beside_the_loop_and_small_ones_on_it() -> None:
     """Events cannot be cut, so one of a megabyte is no work for a turn; the order stays."""
     transform = Slow()
