@@ -18,7 +18,7 @@ from proxy.core.redaction.detect.network import ipv4
 Handler = Callable[[Context, int, int], int]
 """(context, start, end of a candidate) -> where the scan goes on."""
 
-DIGIT_RUN = rb"(?:\+ ?|\( ?\+? ?)?[0-9](?:(?:[ .\-/:\xa0_+]|\) ?-?|[ .\xa0]?\()?[0-9]){6,}"
+DIGIT_RUN = rb"(?:\+ ?|\( ?\+? ?)?[0-9](?:(?:[ .\-/:\xa0_+]|  |\) ?-?|[ .\xa0]?\()?[0-9]){6,}"
 """Seven digits or more, at most one separator between two of them, brackets around an area code."""
 
 SHAPE = bytes(
@@ -101,11 +101,15 @@ class DigitRuns:
             shape = run.translate(SHAPE)
         if shape.count(b"0") < 7 or (not shape.strip(b"0.- ") and _is_benign(run, shape)):
             return resume
-        if b"+" in run[1:] and self._judge(ctx, start, stop, run, _spaced(shape), whole=True):
-            return resume  # a form field: "phone=%2B55+11+98765-4321"
+        if self._is_spaced(ctx, start, shape) and self._judge(ctx, start, stop, run, _spaced(shape), whole=True):
+            return resume
         if not self._judge(ctx, start, stop, run, shape, whole=True) and shape.strip(b"0"):
             self._windows(ctx, start, run, shape)
         return resume
+
+    def _is_spaced(self, ctx: Context, start: int, shape: bytes) -> bool:
+        """True for a form field (``55+11+98765-4321``) and, where a label stands before it, for groups two blanks apart."""
+        return shape.find(b"+", 1) > 0 or (b"  " in shape and ctx.label(start) is not None)
 
     def _special(self, ctx: Context, special: re.Match[bytes]) -> int:
         """A date or an address at the start of a run: judge it and go on behind it."""
@@ -245,8 +249,8 @@ def _ambiguous(catalog: Catalog) -> frozenset[bytes]:
 
 
 def _spaced(shape: bytes) -> bytes:
-    """Return a shape with the plus signs inside it read as the blanks they stand for in a form."""
-    return shape[:1] + shape[1:].replace(b"+", b" ")
+    """Return a shape with the plus signs inside it read as the blanks they stand for in a form, and two blanks as one."""
+    return (shape[:1] + shape[1:].replace(b"+", b" ")).replace(b"  ", b" ")
 
 
 def _is_benign(run: bytes, shape: bytes) -> bool:
