@@ -156,6 +156,7 @@ def encode_begin(facts: ExchangeFacts) -> bytes:
     Raises:
         ValueError: The id is not 36 ASCII characters; a fault of ours, never the caller's.
     """
+    bits, groups = clean_groups(facts.groups) if facts.groups else _UNGROUPED
     try:
         payload = facts.id.encode("ascii") + _dumps(
             (
@@ -177,7 +178,8 @@ def encode_begin(facts: ExchangeFacts) -> bytes:
                 facts.unscanned_bytes,
                 facts.findings,
                 facts.sanitized,
-                *(clean_groups(facts.groups) if facts.groups else _UNGROUPED),
+                bits,
+                groups,
             )
         )
     except TypeError:
