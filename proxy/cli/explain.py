@@ -271,4 +271,5 @@ def _lines(story: Story) -> list[str]:
 
 
 def _row(row: dict[str, Any]) -> str:
-    return "  ".join(f"{key}={value}" for key, value in row.items() if value not in (None, ""))
+    told = {key: value for key, value in row.items() if value not in (None, "")}
+    return "  ".join(f"{key}={f'{value:.6g}' if isinstance(value, float) else value}" for key, value in told.items())

@@ -205,7 +205,7 @@ def _filter(args: argparse.Namespace) -> RowFilter:
 def report_lines(document: dict[str, Any]) -> list[str]:
     """Return a report of changes for people; names come from callers, so nothing in them may move a cursor."""
     lines = [
-        f"{document['exchanges']} exchanges under revision {document['revision']}: {document['changed']} would change"
+        f"{document['exchanges']} exchange{'' if document['exchanges'] == 1 else 's'} under revision {document['revision']}: {document['changed']} would change"
     ]
     for one in document["changes"]:
         change = f"{one['before'] or 'served'} -> {one['after'] or 'served'}"

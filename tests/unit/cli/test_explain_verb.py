@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import io
 import json
+import re
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -160,6 +161,7 @@ def test_a_past_exchange_is_told_from_its_row(tmp_path: Path) -> None:
     _, out, _ = explain(tmp_path, "--request-id", exchange_id, "--format", "json")
     story: dict[str, Any] = json.loads(out)
 
+    assert not re.search(r"=\d+\.\d{9,}", explain(tmp_path, "--request-id", exchange_id)[1])
     assert "route fast: models [fast]" == story["steps"][-1]["rule"]
     assert [{"type": "email", "values": 1, "replaced": 1}] == story["redaction"]
     assert ["one", "two"] == list(dict.fromkeys(attempt["provider"] for attempt in story["attempts"]))
