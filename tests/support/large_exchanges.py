@@ -35,6 +35,7 @@ ANSWERS_TOO = POLICY.replace("restore}}", "restore}, response: {default: redact}
 BUDGETED = POLICY.replace(
     "routes:", "budgets: [{provider: main, tokens_per_minute: 900000000, when_exhausted: refuse}]\nroutes:"
 )
+BUFFERS_ANSWERS = POLICY.replace("restore}}", "restore}, response: {default: redact, stream: buffer}}")
 COUNTS_ANSWERS = POLICY.replace("restore}}", "restore}, response: {default: observe}}")
 
 
@@ -230,6 +231,7 @@ CASES = (
     Case("answer: pictures", ANSWERS_TOO, _draw, _pictures),
     Case("stream: words, restored", POLICY, _small_stream, lambda size: _stream(_words(size, has_findings=False))),
     Case("stream: words, redacted", ANSWERS_TOO, _small_stream, lambda size: _stream(_words(size, has_findings=True))),
+    Case("stream: words, buffered", BUFFERS_ANSWERS, _small_stream, lambda size: _stream(_words(size, has_findings=True))),
     Case("stream: words, observed", COUNTS_ANSWERS, _small_stream, lambda size: _stream(_words(size, has_findings=True))),
     Case("stream: arguments, redacted", ANSWERS_TOO, _small_stream, lambda size: _stream(_arguments(size), "arguments")),
     Case("stream: words, translated", ANSWERS_TOO.replace("main}", "spoken}"), _small_stream, _message_stream),

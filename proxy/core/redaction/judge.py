@@ -40,26 +40,33 @@ class Judge(Protocol):
 class TextJudge:
     """Judges plain text. Holds at most ``MAX_HOLD`` characters, a word in the mean."""
 
-    __slots__ = ("_context", "_held", "_is_swallowing", "_marks")
+    __slots__ = ("_context", "_held", "_is_swallowing", "_marks", "_waiting", "_waiting_size")
 
     def __init__(self, marks: Marks, label: str = "") -> None:
         """``label`` is the name the text stands under; it is read as if written before it."""
         self._marks = marks
         self._context = f"{label}: "[-LEFT:] if label else ""
         self._held = ""
+        self._waiting: list[str] = []
+        self._waiting_size = 0
         self._is_swallowing = False
 
     def feed(self, text: str) -> list[Run]:
         """Take the next characters; return what is decided by now."""
-        self._held += text
         if self._marks.is_buffered:
-            if len(self._held) > MAX_BUFFERED:
+            self._waiting.append(text)
+            self._waiting_size += len(text)
+            if self._waiting_size > MAX_BUFFERED:
                 raise RedactionFault("an answer is too long to be buffered")
             return []
+        self._held += text
         return self._decide(is_final=False)
 
     def finish(self) -> list[Run]:
         """The text is over: decide the rest. More may follow as a new beginning behind what was."""
+        if self._waiting:
+            self._held += "".join(self._waiting)
+            self._waiting, self._waiting_size = [], 0
         return self._decide(is_final=True) if self._held else []
 
     def _decide(self, *, is_final: bool) -> list[Run]:

@@ -20,26 +20,40 @@ _GATHERED: Final = 512
 class Sieve:
     """One lane's text in, the same without what policy replaces out."""
 
-    __slots__ = ("_held", "_judge", "_read", "moves")
+    __slots__ = ("_held", "_judge", "_read", "_waiting", "moves")
 
     def __init__(self, marks: Marks, *, is_json: bool) -> None:
         self._judge = AnyJudge(marks, is_json=is_json)
         self._held = ""
+        self._waiting: list[str] = []
         self._read = 0
         self.moves: list[Move] = []
 
     @property
     def is_holding(self) -> bool:
-        return bool(self._held)
+        return bool(self._held or self._waiting)
 
     def feed(self, piece: str) -> str:
         """Take the next piece and return what can be given out."""
+        runs = self._judge.feed(piece)
+        if not runs:
+            if piece:
+                self._waiting.append(piece)
+            return ""
+        self._gather()
         self._held += piece
-        return self._apply(self._judge.feed(piece))
+        return self._apply(runs)
 
     def finish(self) -> str:
         """Return what was held; the text may go on afterwards, as a new beginning behind what was."""
+        self._gather()
         return self._apply(self._judge.finish())
+
+    def _gather(self) -> None:
+        """Join what waited: piece by piece, a long text that is buffered would be copied with each of them."""
+        if self._waiting:
+            self._held += "".join(self._waiting)
+            self._waiting.clear()
 
     def _apply(self, runs: list[Run]) -> str:
         held = self._held
