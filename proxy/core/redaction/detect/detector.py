@@ -13,9 +13,9 @@ from proxy.core.redaction.detect.catalog import DEFAULT_KINDS, KNOWN_KINDS, buil
 from proxy.core.redaction.detect.context import LABELLED, Context, resolve
 from proxy.core.redaction.detect.custom import CustomTypes
 from proxy.core.redaction.detect.digits import DIGIT_RUN, PLAIN_DATES, SHAPE, DigitRuns, Handler
-from proxy.core.redaction.detect.engine import compile_union
+from proxy.core.redaction.detect.engine import NextFrom, compile_union
 from proxy.core.redaction.detect.fold import has_other_letters, is_escape, plain_view, to_bytes
-from proxy.core.redaction.detect.gate import GateContext, is_open, may_contain, without_limits
+from proxy.core.redaction.detect.gate import TOKENS_KEY, GateContext, is_open, may_contain, without_limits
 from proxy.core.redaction.detect.kinds import CustomType
 from proxy.core.redaction.detect.labels import NEGATIVE, LabelIndex
 from proxy.core.redaction.detect.live import live_start
@@ -103,10 +103,12 @@ class Detector:
         return [f._replace(start=starts[f.start], end=_end_of(text, starts[f.end - 1])) for f in found]
 
     def _find(self, text: str, data: bytes | None = None, *, local: bool = False) -> list[Finding]:
-        data = to_bytes(text) if data is None else data
+        is_foreign = False
+        if data is None:
+            data = to_bytes(text)
+            is_foreign = has_other_letters(text, data)
         next_from = self._scan(data)
         start, end = next_from(0)
-        is_foreign = has_other_letters(text, data)
         if start < 0 and not self._has_more and not is_foreign:
             return []
         ctx = Context(text, data, self._labels, local=local, is_foreign=is_foreign)
@@ -250,17 +252,16 @@ class Detector:
 
     def may_contain(self, raw: bytes) -> bool:
         """Return False only when no string of this JSON body can hold a finding of any kind."""
-        raw = without_limits(raw)
-        if not self._has_more and raw.find(b"\\") < 0 and raw.find(b"%") < 0 and raw.isascii():
-            return self._opens(raw)
-        return may_contain(raw, self._labels, self._walk)
-
-    def _opens(self, raw: bytes) -> bool:
-        """The gate over a body that reads as it is written: one scan, stopped at the first value."""
-        next_from = self._scan(raw)
+        if raw.find(TOKENS_KEY) >= 0:
+            raw = without_limits(raw)
+        if self._has_more or raw.find(b"\\") >= 0 or raw.find(b"%") >= 0 or not raw.isascii():
+            return may_contain(raw, self._labels, self._walk)
+        next_from = self._scan(raw)  # it reads as it is written: one scan, stopped at the first value
         start, end = next_from(0)
-        if start < 0:
-            return False
+        return start >= 0 and self._opens(raw, start, end, next_from)
+
+    def _opens(self, raw: bytes, start: int, end: int, next_from: NextFrom) -> bool:
+        """Judge a body from its first candidate on."""
         ctx = GateContext("", raw, self._labels)
         handlers = self._handlers
         while start >= 0:

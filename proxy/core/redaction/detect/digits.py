@@ -26,7 +26,7 @@ SHAPE = bytes(
     for c in range(256)
 )
 NON_DIGITS = bytes(c for c in range(256) if not 0x30 <= c <= 0x39)
-_EDGE = bytes(1 if (chr(c).isalnum() and c < 128) or c in b"_-./:#," else 0 for c in range(256))
+_EDGE = bytes(1 if (chr(c).isalnum() and c < 128) or c in b"_-./:#" else 0 for c in range(256))
 _OPENING = re.compile(rb"0*[^0]?")
 _GROUPS = re.compile(rb"[0-9]+")
 _TRUNK = re.compile(rb"0[^0-9]{0,2}[1-9]")
@@ -84,7 +84,8 @@ class DigitRuns:
                 ctx.orphans = True
             return end
         resume, stop = end, end
-        if (start and _EDGE[data[start - 1]]) or (end < ctx.size and _EDGE[data[end]]):
+        before = data[start - 1] if start else 0x20
+        if _EDGE[before] or before == 0x2C or (end < ctx.size and _EDGE[data[end]]):
             start, stop = self._trim(ctx, start, end)
             resume = end if stop == end else max(stop, start + 1)
         if shape not in self._exact and shape.strip(b"0"):
@@ -101,15 +102,13 @@ class DigitRuns:
             shape = run.translate(SHAPE)
         if shape.count(b"0") < 7 or (not shape.strip(b"0.- ") and _is_benign(run, shape)):
             return resume
-        if self._is_spaced(ctx, start, shape) and self._judge(ctx, start, stop, run, _spaced(shape), whole=True):
+        # A form field writes blanks as plus signs; two blanks join groups only where a label stands before them.
+        is_spaced = shape.find(b"+", 1) > 0 or (b"  " in shape and ctx.label(start) is not None)
+        if is_spaced and self._judge(ctx, start, stop, run, _spaced(shape), whole=True):
             return resume
         if not self._judge(ctx, start, stop, run, shape, whole=True) and shape.strip(b"0"):
             self._windows(ctx, start, run, shape)
         return resume
-
-    def _is_spaced(self, ctx: Context, start: int, shape: bytes) -> bool:
-        """True for a form field (``55+11+98765-4321``) and, where a label stands before it, for groups two blanks apart."""
-        return shape.find(b"+", 1) > 0 or (b"  " in shape and ctx.label(start) is not None)
 
     def _special(self, ctx: Context, special: re.Match[bytes]) -> int:
         """A date or an address at the start of a run: judge it and go on behind it."""

@@ -67,6 +67,14 @@ def is_escape(piece: str) -> bool:
     return len(piece) == 3 and _UNPLAIN.fullmatch(piece) is not None
 
 
+def _has_hidden(text: str) -> bool:
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return any([c in text for c in _INVISIBLE])  # memory searches beat one regex
+    return "\u00ad" in text
+
+
 class Places:
     """Where each character of a view starts in the text; one more place marks the end."""
 
@@ -86,7 +94,7 @@ def plain_view(text: str) -> tuple[str, Places] | None:
 
     Zero-width characters and Markdown's backslashes are left out and percent escapes of printable ASCII undone.
     """
-    hidden = not text.isascii() and any([c in text for c in _INVISIBLE])  # memory searches beat one regex
+    hidden = not text.isascii() and _has_hidden(text)
     escaped = "%" in text and _PERCENT.search(text) is not None
     if not hidden and not escaped and not ("\\" in text and _MARKED.search(text) is not None):
         return None

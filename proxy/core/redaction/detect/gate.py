@@ -20,7 +20,7 @@ _MAX_HEX_ESCAPES = 2000
 _MAX_DEPTH = 4
 _INSERT = re.compile(rb"(?i)\binsert\s+into\b")
 _DELIMITERS = b",;\t|"
-_TOKENS_KEY = b'_tokens"'
+TOKENS_KEY = b'_tokens"'
 """The end of keys of almost every request that hold the word of a label and announce nothing; they would be weighed each time."""
 _SIMPLE_ESCAPES = (
     (b'\\"', b'"'),
@@ -72,7 +72,7 @@ class GateContext(Context):
 
 def without_limits(raw: bytes) -> bytes:
     """Take the names of token limits out of a body: they announce nothing."""
-    if _TOKENS_KEY not in raw:
+    if TOKENS_KEY not in raw:
         return raw
     return (
         raw.replace(b'"max_tokens"', b'"_"')

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from proxy.core.redaction.detect.engine import NO_SPAN, NextFrom, Scan, compile_union
@@ -55,7 +56,10 @@ _OWN_VALUE = re.compile(rb"[ \"')]{0,3}[:=]|[^,;.)]{0,6}[0-9]")
 _WORDS = re.compile(rb"[a-z0-9]+")
 _MAX_LABEL_WORDS = 4
 _OTHER_WINDOW = 40
-_AFTER_WINDOW = 64
+_AFTER_WINDOW = 56
+_HEAD_CHARS = 32
+_LEADS = frozenset((b" ", b"(", b"[", b"-", b"\xa0"))
+"""What may stand right behind a value that a label follows."""
 _NOT_DECISIVE = frozenset((NEGATIVE, "IP_ADDRESS"))
 """What a label may name and yet open no gate by itself: nothing, or addresses, of which those that need it open it anyway."""
 
@@ -84,6 +88,8 @@ class LabelIndex:
         self._other.sort(key=lambda pair: -len(pair[0]))
         self._other_kinds = dict(self._other)
         self._other_scan = re.compile("|".join(re.escape(label) for label, _ in self._other) or r"(?!)")
+        self._heads = frozenset(key.split(b" ")[0] for key in self._latin)
+        """First words of labels: most words behind a value are none of them."""
         backwards = sorted(self._latin, key=len, reverse=True)
         self._scan: Scan = _compile(backwards, engine)
         self._scan_positive: Scan = _compile([k for k in backwards if self._latin[k] - _NOT_DECISIVE], engine)
@@ -104,18 +110,28 @@ class LabelIndex:
             for label, kinds in self._other:
                 if following.startswith(label):
                     return Label(kinds, 1, b" ")
-        window = data[end : end + _AFTER_WINDOW].split(b"\n")[0]
-        lead = _FOLLOWS.match(window)
-        if lead is None or not window[lead.end() : lead.end() + 1].isalpha():
+        if data[end : end + 1] not in _LEADS:
             return None
+        lead = _FOLLOWS.match(data, end, end + _AFTER_WINDOW)
+        if lead is None or not data[lead.end() : lead.end() + 1].isalpha():
+            return None
+        heads = normalise(data[lead.end() : lead.end() + _HEAD_CHARS]).split(None, 2)
+        if heads[0] not in self._heads and not (lead[0].strip() and len(heads) > 1 and heads[1] in self._heads):
+            return None
+        return self._following(
+            data[end : end + _AFTER_WINDOW].split(b"\n")[0], lead.end() - end, is_said=bool(lead[0].strip())
+        )
+
+    def _following(self, window: bytes, lead: int, *, is_said: bool) -> Label | None:
+        """Return the label among the words behind a value, the first or, after a verb or an owner, the second on."""
         words = normalise(window)
-        spans = [found.span() for found in _WORDS.finditer(words, lead.end())][: _MAX_LABEL_WORDS + 1]
+        spans = [found.span() for found in islice(_WORDS.finditer(words, lead), _MAX_LABEL_WORDS + 1)]
         for first, (start, _) in enumerate(spans[:2]):  # one adjective may stand before it: "is my German tax ID"
             for _, stop in reversed(spans[first : first + _MAX_LABEL_WORDS]):
                 named = self._latin.get(_squeeze(words[start:stop]))
                 if named:
                     return None if _OWN_VALUE.match(window, stop) else Label(named, start, window[:start])
-            if not lead[0].strip():
+            if not is_said:
                 return None
         return None
 

@@ -47,7 +47,7 @@ def email(ctx: Context, start: int, end: int) -> int:
     if not local or local == b"git" or len(domain) > _MAX_DOMAIN or _is_no_domain(domain):
         return end
     first = start - len(local)
-    if data[first - 1 : first] == b"<" and _MESSAGE_ID.search(data, max(0, first - 20), first):
+    if first and data[first - 1] == 0x3C and _MESSAGE_ID.search(data, max(0, first - 20), first):
         return end
     ctx.add(first, end, "EMAIL", 2, STRONG)
     return end
