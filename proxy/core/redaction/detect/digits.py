@@ -100,10 +100,12 @@ class DigitRuns:
         if stop - start != len(run):
             run = data[start:stop]
             shape = run.translate(SHAPE)
-        if shape.count(b"0") < 7 or (not shape.strip(b"0.- ") and _is_benign(run, shape)):
+        if shape.count(b"0") < 7 or ((run[0] == 0x39 or b"." in shape) and _is_benign(run, shape)):
             return resume
         # A form field writes blanks as plus signs; two blanks join groups only where a label stands before them.
-        is_spaced = shape.find(b"+", 1) > 0 or (b"  " in shape and ctx.label(start) is not None)
+        is_spaced = shape not in self._exact and (
+            shape.find(b"+", 1) > 0 or (b"  " in shape and ctx.label(start) is not None)
+        )
         if is_spaced and self._judge(ctx, start, stop, run, _spaced(shape), whole=True):
             return resume
         if not self._judge(ctx, start, stop, run, shape, whole=True) and shape.strip(b"0"):
@@ -254,6 +256,8 @@ def _spaced(shape: bytes) -> bytes:
 
 def _is_benign(run: bytes, shape: bytes) -> bool:
     """True for decimals and ISBN-13: runs that are none of our values."""
+    if shape.strip(b"0.- "):
+        return False
     return _DECIMAL.fullmatch(run) is not None or (shape.count(b"0") == 13 and _ISBN.fullmatch(run) is not None)
 
 
