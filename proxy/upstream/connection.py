@@ -23,6 +23,8 @@ LIVE_HIGH_WATER_BYTES: Final = 256 * 1024
 MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_HEADER_LINES: Final = 256
 MAX_INTERIM_ANSWERS: Final = 16
+MAX_ERROR_BYTES: Final = 1024 * 1024
+"""An error is read for keys, values and its code where it is; nobody says more than this about one."""
 POUR_EVERY_BYTES: Final = 2 * 1024 * 1024
 """So much of a gathered body is put together while the rest is still coming."""
 _BODILESS: Final = frozenset({204, 304})
@@ -326,6 +328,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._is_head_request or status in _BODILESS:
             self._until_eof = False
             return
+        if status >= 400 and self._collect_max_bytes > MAX_ERROR_BYTES:
+            self._collect_max_bytes = self._look_at_bytes = MAX_ERROR_BYTES
         if head.content_type == b"text/event-stream" or (length is not None and int(length) > self._collect_max_bytes):
             self._go_live()
 

@@ -148,6 +148,25 @@ def test_many_values_come_back(sidecar: Sidecar, answers: Path) -> None:
     assert WORDS + " ".join(values) == said(answer)
 
 
+def test_error_of_megabytes_keeps_its_status_and_loses_its_words(sidecar: Sidecar, answers: Path) -> None:
+    """Errors are read on the event loop, so they are read up to a bound; below it they pass as they are."""
+    for size, expected in ((400_000, True), (5_000_000, False)):
+        error = {
+            "error": {
+                "message": f"[EMAIL-1] {'x' * size}",
+                "type": "invalid_request_error",
+                "param": None,
+                "code": "odd",
+            }
+        }
+        (answers / "large").write_bytes(whole(json.dumps(error).encode()).replace(b"200 OK", b"400 Bad Request", 1))
+        answer = ask(sidecar, "restores")
+
+        assert 400 == answer.status
+        assert expected is (MINE.encode() in answer.body)
+        assert b"[EMAIL-1]" not in answer.body
+
+
 def test_process_that_dies_fails_what_needs_it_and_no_more(sidecar: Sidecar, answers: Path) -> None:
     """An answer with placeholders must not go on unrestored; one that is only counted may."""
     (answers / "large").write_bytes(whole(completion(f"{WORDS}[EMAIL-1]")))
