@@ -26,6 +26,12 @@ _FAILED_TYPES = frozenset({"error", "response.failed"})
 _ENDING_MARKS = (b'"response.', b'"message_', b'.done"', b'.completed"')
 _CHOICE_TEXTS = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio")
 
+_TEXT_KEY = b'"content":"'
+_MAX_FUTILE = 8
+"""Events learnt from in a row without one that is alike: some providers put something new into each."""
+_NOT_PLAIN = bytes(range(0x20)) + b'"\\'
+"""Bytes that a JSON text does not hold as they are."""
+
 
 class StreamWatch:
     """Facts of one event stream, gathered from its raw bytes.
@@ -45,8 +51,9 @@ class StreamWatch:
     """
 
     __slots__ = (
-        "_begun", "_data_bytes", "_decoder", "_dialect", "_ended", "_envelope", "_envelopes", "_expected", "_held",
-        "_max_event_bytes", "error", "error_data", "events", "is_finished", "is_malformed", "saw_content", "saw_done", "usage",
+        "_before", "_begun", "_behind", "_data_bytes", "_decoder", "_dialect", "_ended", "_envelope", "_envelopes",
+        "_expected", "_futile", "_held", "_max_event_bytes", "error", "error_data", "events", "is_finished",
+        "is_malformed", "saw_content", "saw_done", "usage",
     )  # fmt: skip
 
     def __init__(self, dialect: Dialect, *, expected_choices: int = 1, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
@@ -60,6 +67,8 @@ class StreamWatch:
         self.events = 0
         self._dialect = dialect
         self._expected = expected_choices
+        self._before = self._behind = b""
+        self._futile = 0
         self._ended: set[int] = set()
         self._begun: set[int] = set()
         self._max_event_bytes = max_event_bytes
@@ -104,7 +113,7 @@ class StreamWatch:
         if self._decoder is not None:
             for event in self._decoder.feed(data):
                 self._one(event)
-        elif b"\r" in data or data.startswith(b"\xef\xbb\xbf"):
+        elif data.find(b"\r") >= 0 or data.startswith(b"\xef\xbb\xbf"):
             self._decoder = EventDecoder(self._max_event_bytes)
             for event in self._decoder.feed(bytes(self._held) + data):
                 self._one(event)
@@ -139,19 +148,66 @@ class StreamWatch:
             raise EventTooLarge(f"more than {self._max_event_bytes} bytes without a blank line")
 
     def _several(self, data: bytes) -> None:
-        """Take whole events with line feeds; look inside only when one of them could matter."""
-        if len(data) > self._max_event_bytes or not self.saw_content or self._expected > 1 or self._may_matter(data):
-            for event in EventDecoder(self._max_event_bytes).feed(data):
-                self._one(event)
+        """Take whole events with line feeds."""
+        if self._before and self._is_alike(data):
+            self._count_alike(data)
+        elif len(data) > self._max_event_bytes or not self.saw_content or self._expected > 1:
+            self._by_the_book(data)
+        else:
+            for piece in data[:-2].split(b"\n\n"):
+                event = piece + b"\n\n"
+                if self._before and self._is_alike(event):
+                    self._count_alike(event)
+                elif piece:
+                    self._single(event)
+
+    def _is_alike(self, data: bytes) -> bool:
+        """True for one event that differs from one seen before in nothing but the plain text it carries.
+
+        Then it is as well-formed as that one, and ends as little.
+        """
+        before, behind = self._before, self._behind
+        if not data.startswith(before) or not data.endswith(behind):
+            return False
+        text = data[len(before) : -len(behind)]
+        if not text:
+            return len(data) >= len(before) + len(behind)
+        return text.isascii() and len(text.translate(None, _NOT_PLAIN)) == len(text)
+
+    def _count_alike(self, data: bytes) -> None:
+        self._futile = 0
+        self.events += 1
+        self._envelopes += 1
+        self._data_bytes += len(data)
+
+    def _single(self, data: bytes) -> None:
+        """Take one event; look inside only when it could matter."""
+        if self._may_matter(data):
+            self._by_the_book(data)
             return
+        piece = data[:-2]
+        at = 5 if piece.startswith(b"data:") else piece.find(b"\ndata:") + 6
+        has_data = at > 5 - piece.startswith(b"data:")
+        if has_data and not _is_object(piece[at:]):
+            self._judge_slowly(piece)
+        elif has_data and self._futile < _MAX_FUTILE:
+            self._learn(piece)
         count = data.count(b"\ndata:") + data.startswith(b"data:")
-        for piece in data.split(b"\n\n"):
-            at = 5 if piece.startswith(b"data:") else piece.find(b"\ndata:") + 6
-            if at > 5 - piece.startswith(b"data:") and not _is_object(piece[at:]):
-                self._judge_slowly(piece)
         self.events += count
         self._data_bytes += len(data)
         self._envelopes += count
+
+    def _learn(self, piece: bytes) -> None:
+        """Remember what stands around the text of a well-formed event on a line of its own."""
+        self._futile += 1
+        at = piece.find(_TEXT_KEY) + len(_TEXT_KEY)
+        end = piece.find(b'"', at)
+        if at >= len(_TEXT_KEY) and end > 0 and piece.find(b"\\", at, end) < 0 and piece.find(b"\n") < 0:
+            self._before, self._behind = piece[:at], piece[end:] + b"\n\n"
+
+    def _by_the_book(self, data: bytes) -> None:
+        for event in EventDecoder(self._max_event_bytes).feed(data):
+            self._one(event)
 
     def _judge_slowly(self, piece: bytes) -> None:
         """Look again, by the book, at an event that did not read as one JSON object at first sight."""
@@ -166,11 +222,13 @@ class StreamWatch:
         exact for compact and for spaced JSON.
         """
         if self._dialect is CHAT or self._dialect is Dialect.COMPLETIONS:
-            if _filled(data, b'"finish_reason"') or b"[DONE]" in data:
+            if _filled(data, b'"finish_reason"') or data.find(b"[DONE]") >= 0:
                 return True
-        elif b"[DONE]" in data or self._is_ending(data):
+        elif data.find(b"[DONE]") >= 0 or self._is_ending(data):
             return True
-        if b"error" in data and (_filled(data, b'"error"') or b"event: error" in data or b"event:error" in data):
+        if data.find(b"error") >= 0 and (
+            _filled(data, b'"error"') or b"event: error" in data or b"event:error" in data
+        ):
             return True
         return _filled(data, b'"usage"')
 

@@ -100,12 +100,12 @@ class StreamRestorer:
             self._is_quiet
             and data.endswith((b"\n\n", b"\r\n\r\n"))
             and _OPENER.search(data) is None
-            and (b"\\" not in data or _ESCAPED_OPENER.search(data) is None)
-            and (data.isascii() or _WIDE_OPENER not in data)
+            and (data.find(b"\\") < 0 or _ESCAPED_OPENER.search(data) is None)
+            and (data.isascii() or data.find(_WIDE_OPENER) < 0)
         ) or not self._is_restoring:
             return data
         try:
-            if self._may_pass and data.endswith(b"\n\n") and self._decoder.is_idle and b"\r" not in data:
+            if self._may_pass and data.endswith(b"\n\n") and self._decoder.is_idle and data.find(b"\r") < 0:
                 return self._some_read(data)
             return self._read(data)
         except ProxyError:

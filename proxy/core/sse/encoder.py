@@ -17,7 +17,7 @@ def encode(data: bytes, *, name: bytes = b"", event_id: bytes | None = None, ret
     the like are no line breaks of this format and stay inside. Line breaks in the other fields would be a way to
     forge one, so they are dropped.
     """
-    if not name and event_id is None and retry is None and b"\n" not in data and b"\r" not in data:
+    if not name and event_id is None and retry is None and data.find(b"\n") < 0 and data.find(b"\r") < 0:
         return b"data: " + data + b"\n\n"
     lines: list[bytes] = []
     if name:

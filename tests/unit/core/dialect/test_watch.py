@@ -1,12 +1,15 @@
 """Watching a stream: begun, ended, failed, counted, whatever the split."""
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from proxy.core.dialect import Dialect, StreamWatch
-from proxy.core.sse import EventTooLarge
+from proxy.core.sse import EventDecoder, EventTooLarge
 from proxy.terms.exchange import Usage
 
 DONE = b"data: [DONE]\n\n"
@@ -179,3 +182,63 @@ def test_odd_but_lawful_events_are_not_malformed(fine: bytes) -> None:
     watch.feed(TOKEN + fine + TOKEN)
 
     assert not watch.is_malformed
+
+
+ODD_TEXTS = [
+    "",
+    "a",
+    "word",
+    "\u00e9",
+    '"',
+    "\\",
+    "\n",
+    "\x01",
+    "[DONE]",
+    '"finish_reason":"stop"',
+    "error",
+    "\ud83d\ude00",
+]
+ODD_EVENTS = [
+    b": ping\n\n",
+    b"\n",
+    b"data: [DONE]\n\n",
+    b'data: {"error":{"message":"x"}}\n\n',
+    b'event: error\ndata: {"x":1}\n\n',
+    b"data: no JSON\n\n",
+    b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n',
+    b'data: {"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n',
+]
+RAW_TEXTS = [b"\x01", b"\xff", b"\xc3\xa9", b'a"b', b"a\\", b"\n", b"\n\n", b'","role":"x', b'"},"finish_reason":"stop']
+
+
+def with_raw_text(text: bytes) -> bytes:
+    """Return an ordinary event whose text is these bytes, whether that is JSON or not."""
+    return chunk({"content": "here"}).replace(b"here", text)
+
+
+EVENTS = (
+    st.sampled_from(ODD_EVENTS)
+    | st.builds(chunk, st.builds(dict, content=st.sampled_from(ODD_TEXTS) | st.text(max_size=5)))
+    | st.builds(with_raw_text, st.sampled_from(RAW_TEXTS) | st.binary(max_size=4))
+)
+
+
+@given(st.lists(EVENTS, max_size=12), st.lists(st.integers(0, 400), max_size=4), st.integers(1, 2))
+@example([with_raw_text(b"a"), with_raw_text(b"b"), with_raw_text(b"\xff")], [], 1)
+@example([with_raw_text(b"a"), with_raw_text(b"b"), with_raw_text(b"\x01")], [], 1)
+def test_facts_are_those_of_reading_every_event(events: list[bytes], cuts: list[int], choices: int) -> None:
+    """Events that look like one before are not read again; what is told must not depend on that, nor on the cuts."""
+    stream = b"".join(events)
+    at = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
+    quick = StreamWatch(Dialect.CHAT, expected_choices=choices)
+    thorough = StreamWatch(Dialect.CHAT, expected_choices=choices)
+    thorough._decoder = EventDecoder()
+
+    for begin, end in pairwise(at):
+        for watch in (quick, thorough):
+            watch.feed(stream[begin:end])
+    for watch in (quick, thorough):
+        watch.finish()
+
+    for fact in ("usage", "saw_content", "is_finished", "saw_done", "error", "error_data", "is_malformed", "events"):
+        assert getattr(thorough, fact) == getattr(quick, fact), fact
