@@ -125,7 +125,7 @@ async def _serve(settings: Settings, secrets: Secrets, policies: FolderSnapshot,
     try:
         app = App(settings, secrets, policies, simulated=simulated, on_started=started)
         if app.catalog.snapshot is None:
-            problems = await app.load_first()
+            problems = await app.texts.load_first()
             for problem in problems:
                 print(problem, file=sys.stderr)
             if app.catalog.snapshot is None:

@@ -148,7 +148,7 @@ def test_probes_answer_during_a_slow_start(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(file.read_text().replace("admin: {port: 0}", f"admin: {{port: {port}}}"))
     script = (
-        "import sys, time, proxy.app.main as app\n"
+        "import sys, time, proxy.app.record as app\n"
         "real = app.open_spool\n"
         "app.open_spool = lambda audit: (time.sleep(2.0), real(audit))[1]\n"
         "from proxy.cli import main\n"
@@ -233,7 +233,7 @@ def test_sigterm_while_the_spool_is_read_leaves_it_whole(tmp_path: Path) -> None
             sidecar.process.kill()
             sidecar.process.wait(timeout=5)
         script = (
-            "import sys, time, proxy.app.main as app\n"
+            "import sys, time, proxy.app.record as app\n"
             "app.open_spool = lambda audit: (print('reading', flush=True), time.sleep(20))\n"
             "from proxy.cli import main\n"
             "sys.exit(main())\n"
