@@ -6,7 +6,6 @@ are here; what is planned is in ``later`` and refused, so that nothing is ignore
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,35 +17,16 @@ from proxy.core.config.texts import parse_model, parse_name
 from proxy.core.config.yaml_text import BAD, Bad, Map, Node
 from proxy.core.policy.access_table import ACCESS
 from proxy.core.policy.budget_table import BUDGET, parse_app
-from proxy.core.policy.custom_types import TYPES_KEY, parse_type
 from proxy.core.policy.faults import SYNTAX, parse_fault
 from proxy.core.policy.fitness_keys import FITNESS_KEYS, ON_FAILURE_KEY, REGIONS_KEY
 from proxy.core.policy.model import BrokenStream, FirstTokenFor, Priority, Rescue, RouteRequirement, ShareBy
 from proxy.core.policy.paths import parse_path
+from proxy.core.policy.redaction_table import REDACTION, ROUTE_REDACTION
 from proxy.core.policy.rollout_table import ROLLOUT_KEY
 from proxy.core.policy.versions import POLICY_LANGUAGE
-from proxy.terms.redaction import Action, FileTypes, Placeholders, StreamMode, Unscanned
 
 COMPONENTS = ("policy", "spool", "audit_store")
 """What readiness may require besides providers."""
-
-_ANSWER_ACTIONS = tuple(action.value for action in Action if action is not Action.RESTORE)
-_REFUSED = {"off": "is `ignore` since version 2 of the language"}
-_ANSWER_REFUSED = {
-    **_REFUSED,
-    "restore": "has no sense for answers: nothing would ever be put back; `redact` leaves a mark, `hash` a name",
-}
-
-
-def _parse_domain(text: str) -> str:
-    name = text.strip().lower().removeprefix("@").removeprefix("*.").rstrip(".")
-    if "." not in name or "*" in name or "@" in name or " " in name:
-        raise ValueError("a mail domain such as example.com; those below it are included")
-    return name
-
-
-def _parse_network(text: str) -> str:
-    return str(ipaddress.ip_network(text.strip(), strict=False))
 
 
 def _parse_header_name(text: str) -> str:
@@ -106,106 +86,6 @@ def _timeouts(doc: str, *, has_defaults: bool) -> Table:
     keys.insert(2, Key("first_token", duration("10ms", "1h"), text, None, "15s"))
     return Table("timeouts", doc, tuple(keys))
 
-
-def _direction(name: str, doc: str, actions: tuple[str, ...], refused: dict[str, str], *more: Key) -> Table:
-    rule = Table(
-        "rule",
-        "What is done with some types.",
-        (
-            Key("types", ListOf(Text("a type", parse_type), 1), "Which.", is_required=True, example="[email, cpf]"),
-            Key("action", Choice(actions, refused), "What is done.", is_required=True, example=actions[0]),
-            Key(
-                "min_score",
-                Number(0.0, 1.0, is_whole=False),
-                "Findings of these types less certain are ignored; left out: the direction's.",
-                None,
-                "0.9",
-            ),
-        ),
-    )
-    allow = Table(
-        "allow",
-        "Values that are never touched.",
-        (
-            Key("values", ListOf(Text("a value")), "Exact values.", "[]", '["support@example.com"]'),
-            Key(
-                "patterns",
-                ListOf(Text("an RE2 pattern"), max_items=100),
-                "Patterns of whole values.",
-                "[]",
-                '["ORD-\\\\d{8}"]',
-            ),
-            Key(
-                "domains",
-                ListOf(Text("a mail domain", _parse_domain), max_items=1000),
-                "Mail domains, those below them included.",
-                "[]",
-                '["example.com"]',
-            ),
-            Key(
-                "networks",
-                ListOf(Text("a network in CIDR form", _parse_network), max_items=1000),
-                "Networks whose addresses may pass.",
-                "[]",
-                '["10.0.0.0/8"]',
-            ),
-        ),
-    )
-    score = Number(0.0, 1.0, is_whole=False)
-    keys = [
-        Key("default", Choice(actions, refused), "What is done with types that no rule names.", "ignore", actions[0]),
-        Key("rules", ListOf(rule), "Exceptions from the default, by type.", "[]", "[{types: [cpf], action: observe}]"),
-    ]
-    keys.append(Key("allow", allow, "Values that are never touched.", "{}", '{values: ["support@example.com"]}'))
-    keys.append(Key("min_score", score, "Findings less certain than this are ignored.", "0.0", "0.5"))
-    return Table(name, doc, (*keys, *more))
-
-
-_PLACEHOLDERS = Key(
-    "placeholders",
-    Choice(tuple(Placeholders)),
-    "By order of appearance, or by the value itself: for applications that cut or reorder their histories.",
-    "numbered",
-    "keyed",
-)
-_STREAM = Key(
-    "stream",
-    Choice(tuple(StreamMode)),
-    "How long a streamed answer waits for a value that may be coming: about a word; not for plain words; until it is over.",
-    "strict",
-    "low_latency",
-)
-
-
-def _directions(default: str | None) -> tuple[Key, Key]:
-    there, back = "On the way to the provider.", "On the way back: what the model itself writes."
-    request = _direction("request", there, tuple(Action), _REFUSED, _PLACEHOLDERS)
-    response = _direction("response", back, _ANSWER_ACTIONS, _ANSWER_REFUSED, _STREAM)
-    return (
-        Key("request", request, there, default, "{default: restore}"),
-        Key("response", response, back, default, "{default: redact}"),
-    )
-
-
-_ROUTE_REDACTION = Table("redaction", "A direction given here stands in place of the policy's.", _directions(None))
-
-_REDACTION = Table(
-    "redaction",
-    "What is done with personal data and secrets.",
-    (
-        *_directions("{}"),
-        Key(
-            "files",
-            Choice(tuple(FileTypes)),
-            "Files of uploads that are read: JSON lines; files of text too.",
-            "jsonl",
-            "text",
-        ),
-        Key("unscanned", Choice(tuple(Unscanned)), "Content that cannot be read as text.", "pass", "refuse"),
-        TYPES_KEY,
-    ),
-    homes={**dict.fromkeys(("default", "rules", "allow", "min_score"), "redaction.request"), "custom": "types"},
-)
 
 _PROVIDER = Key("provider", Text("a provider's name"), "Whom to ask.", is_required=True, example="groq")
 _TARGET_KEYS = (
@@ -374,7 +254,7 @@ _ROUTE = Table(
         Key("first_token_for", Choice(tuple(FirstTokenFor)), "Whom `first_token` cuts.", "others", "all"),
         ON_FAILURE_KEY,
         REGIONS_KEY,
-        Key("redaction", _ROUTE_REDACTION, "Other than the policy's.", None, "{response: {default: redact}}"),
+        Key("redaction", ROUTE_REDACTION, "Other than the policy's.", None, "{response: {default: redact}}"),
         Key("inject", _INJECT, "Faults to rehearse, for staging; left out: none.", None, "{header: true}"),
     ),
     later={
@@ -519,7 +399,7 @@ POLICY = Table(
         Key(
             "access", ACCESS, "What may be asked for; left out: whatever a route takes.", None, '{models: ["gpt-4o*"]}'
         ),
-        Key("redaction", _REDACTION, "What is done with personal data.", "{}", "{request: {default: restore}}"),
+        Key("redaction", REDACTION, "What is done with personal data.", "{}", "{request: {default: restore}}"),
         Key("budgets", ListOf(BUDGET), "How much may be used.", "[]", "[{provider: groq, requests_per_minute: 30}]"),
         Key(
             "routes",
