@@ -36,6 +36,8 @@ _PLAIN_CODINGS: Final = frozenset({b"", b"7bit", b"8bit", b"binary"})
 _CHARSETS: Final = frozenset({b"", b"utf-8", b"utf8", b"us-ascii"})
 _LINES: Final = (".jsonl", ".ndjson")
 _LINE_TYPES: Final = frozenset({b"application/jsonl", b"application/x-jsonlines", b"application/x-ndjson"})
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+"""Beside bytes that are no UTF-8 these make a line binary: text in an old encoding has none of them."""
 _TEXTS: Final = (".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".html", ".yaml", ".yml", ".log", ".srt", ".vtt")
 _MAX_PARTS: Final = 1000
 _HARMLESS: Final = re.compile(
@@ -189,9 +191,12 @@ def _is_utf8(content: bytes) -> bool:
 
 
 def _line(line: bytes) -> Any:
+    """Return what a line says; None for one that is bytes and no text, whatever the file is called."""
     try:
         return loads(line)
     except ValueError:
+        if _CONTROL.search(line) is not None and not _is_utf8(line):
+            return None
         return line.decode("utf-8", "surrogateescape")
 
 
@@ -227,9 +232,11 @@ def _replace_in_head(part: Part, old: str, new: str) -> None:
 
 
 def _written(line: bytes, value: Any) -> bytes:
-    """Return a line anew; one that was no JSON is text."""
+    """Return a line anew; one that was no JSON is text, or was not read."""
     try:
         loads(line)
     except ValueError:
+        if value is None:
+            return line
         return str(value).encode("utf-8", "surrogateescape")
     return dumps(value)

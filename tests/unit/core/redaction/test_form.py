@@ -77,6 +77,18 @@ def test_lines_of_a_batch_are_walked() -> None:
     assert 0 == result.unscanned_bytes
 
 
+def test_bytes_called_lines_stay_byte_for_byte_and_text_in_an_old_encoding_is_read() -> None:
+    """Three megabytes of anything hold what looks like a value; a file must come back as it went."""
+    noise = b"\x00\xff ana@x.com \x01"
+    old = "João ana@x.com".encode("latin-1")
+    body = form(('name="file"; filename="a.jsonl"', b"\n".join([noise, old, b"null", noise])))
+    result = verdict(body)
+
+    assert isinstance(result, Redacted)
+    assert b"\n".join([noise, old.replace(b"ana@x.com", b"[EMAIL-1]"), b"null", noise]) in result.body
+    assert ({"EMAIL": 1}, len(noise) * 2 + len(old) + 7) == (result.sanitized, result.unscanned_bytes)
+
+
 def test_line_that_says_two_things_is_written_anew() -> None:
     """Parsers differ in which of two equal names they obey."""
     line = b'{"a":"bob@y.org","a":"nothing"}'
