@@ -61,8 +61,8 @@ def play(sidecar: Sidecar, requests: list[bytes]) -> list[dict[str, Any]]:
         for data in requests:
             wire.send(data)
             ids.append(str(wire.message().get("x-readygate-id")))
-    eventually(lambda: len(sidecar.rows("id >= ?", ids[0])) >= len(ids), "rows are missing", 60)
-    rows = {row["id"]: row for row in sidecar.rows("id >= ?", ids[0])}
+    eventually(lambda: len(sidecar.rows("id >= ?", min(ids))) >= len(ids), "rows are missing", 60)
+    rows = {row["id"]: row for row in sidecar.rows("id >= ?", min(ids))}
     return [rows[one] for one in ids]
 
 
