@@ -16,7 +16,7 @@ from typing import Final
 
 import orjson
 
-from proxy.core.dialect import CHAT, OTHER, Dialect, StreamWatch, read_usage
+from proxy.core.dialect import CHAT, OTHER, Dialect, StreamWatch, read_usage_of
 from proxy.core.policy.model import BrokenStream
 from proxy.core.redaction import AnswerRedactor, AnswerRestorer
 from proxy.core.routing.classify import is_document
@@ -39,7 +39,6 @@ from proxy.flow.stream_parts import Decoder, Decoders
 from proxy.flow.streaming import StreamPipe
 from proxy.flow.translating import TranslatedLive
 from proxy.flow.treating import is_text, must_treat, redact_error, transforms_for, treat_whole
-from proxy.terms.exchange import Usage
 from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import OK, Fault, Outcome, Status
 
@@ -56,7 +55,6 @@ _ACCOUNT_IDS = re.compile(rb"\b(org|proj|acct|user)[-_][A-Za-z0-9]{8,}")
 _BARE_WORD = re.compile(r"[A-Za-z_][\w.-]{0,63}\Z|[0-9]{1,4}\Z", re.ASCII)
 _BREAKS_OF_THE_WIRE: Final = frozenset({Outcome.RESET, Outcome.TRUNCATED})
 _USAGE_MAX_BYTES: Final = 4 * 1024 * 1024
-_USAGE_KEY: Final = b'"usage"'
 _INFLATE_HERE_BYTES: Final = 16 * 1024
 """More is inflated in the worker thread, which leaves the interpreter to others meanwhile."""
 
@@ -134,13 +132,13 @@ class Delivery:
                 reads = (coding is None or is_decoded) and is_text(head)
                 treated = await treat_whole(exchange, route.answers if reads else None, body, self.offload)
                 if treated is None:
-                    facts.usage = _usage_of(body)
+                    facts.usage = read_usage_of(body)
                     return Failed(Outcome.ANSWER_BLOCKED)
                 body = treated
             if asked is not None:
                 body = rename_model(body, asked)
             if exchange.dialect is not OTHER and len(body) <= _USAGE_MAX_BYTES:
-                facts.usage = _usage_of(body)
+                facts.usage = read_usage_of(body)
             if facts.usage is None and exchange.dialect is not OTHER:
                 if _is_cut(exchange.dialect, head, body, is_readable=coding is None or is_decoded):
                     return Failed(Outcome.TRUNCATED)
@@ -465,24 +463,6 @@ def _length_line(head: AnswerHead) -> bytes:
     """Return the provider's own length, which an answer to HEAD keeps."""
     length = head.telling.get(b"content-length")
     return b"" if length is None else b"content-length: %b\r\n" % length
-
-
-def _usage_of(body: bytes) -> Usage | None:
-    """Read the counts of a whole answer; most say them behind the text, which then need not be parsed.
-
-    What stands behind the last ``usage`` key is a document by itself exactly when the key is one of the outermost.
-    """
-    at = body.rfind(_USAGE_KEY)
-    if at < 0:
-        return None
-    for document in (b"{" + body[at:], body):
-        try:
-            usage = read_usage(orjson.loads(document))
-        except orjson.JSONDecodeError:
-            continue
-        if usage is not None:
-            return usage
-    return None
 
 
 def _is_cut(dialect: Dialect, head: AnswerHead, body: bytes, *, is_readable: bool) -> bool:

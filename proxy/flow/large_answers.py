@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-import orjson
-
-from proxy.core.dialect import Dialect, read_usage
+from proxy.core.dialect import Dialect, read_usage_of
 from proxy.core.redaction import AnswerRedactor, AnswerRestorer, Vault
 from proxy.core.routing.classify import is_document
 from proxy.flow.intake import rename_model
@@ -75,7 +73,7 @@ def read_answer(
             body = answers.whole(body, marks)
         except AnswerBlocked:
             seen, replaced = marks.counts()
-            return ReadAnswer(_usage_of(body), is_blocked=True, seen=seen, replaced=replaced), b""
+            return ReadAnswer(read_usage_of(body), is_blocked=True, seen=seen, replaced=replaced), b""
         except RedactionFault:
             if not answers.is_observing:
                 raise
@@ -86,14 +84,7 @@ def read_answer(
         body = AnswerRestorer(vault, job.dialect).whole(body)
     if job.asked is not None:
         body = rename_model(body, job.asked)
-    usage = _usage_of(body) if job.reads_usage else None
+    usage = read_usage_of(body) if job.reads_usage else None
     is_cut = usage is None and job.has_to_be_document and not is_document(body)
     seen, replaced = ({}, {}) if marks is None else marks.counts()
     return ReadAnswer(usage, False, is_cut, is_unread, seen, replaced, kept), body
-
-
-def _usage_of(body: bytes) -> Usage | None:
-    try:
-        return read_usage(orjson.loads(body)) if b'"usage"' in body else None
-    except orjson.JSONDecodeError:
-        return None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from hashlib import blake2b
 from typing import Any, Final, Protocol
 
 from proxy.core.config.settings import NamesSettings, OnNamesFailure
@@ -17,6 +16,7 @@ from proxy.core.dialect import Dialect
 from proxy.core.health.breaker import Breaker, BreakerState
 from proxy.core.redaction import Blocked, Redacted, RequestRedactor, Unreadable, Untouched, Verdict
 from proxy.core.redaction.names import Collector, Implausible, Question, pieces, questions, read_answer, select
+from proxy.core.redaction.seen import FindingMemory
 from proxy.flow.intake import takes_long
 from proxy.flow.large_bodies import LargeBodies, redact_body
 from proxy.terms.errors import NamesUnavailable
@@ -25,7 +25,6 @@ from proxy.terms.redaction import Finding, RedactionPlan
 UNREAD: Final = "names_unread"
 """What a row notes when policy let a request pass about which the service did not answer."""
 _MAX_ENTRIES: Final = 8192
-_MAX_FINDINGS: Final = 64
 _WAITING_PER_SLOT: Final = 8
 """Calls that may wait for each call that runs; what comes on top of it is not worth waiting for."""
 
@@ -59,8 +58,7 @@ class Names:
         self._breaker = Breaker()
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._calls_now = 0
-        self._new: dict[bytes, list[Finding]] = {}
-        self._old: dict[bytes, list[Finding]] = {}
+        self._memory = FindingMemory(_MAX_ENTRIES)
         self.calls = self.failures = self.passed = self.refused = self.remembered = 0
         self.seconds = 0.0
         """What requests have waited for the service, together."""
@@ -116,7 +114,7 @@ class Names:
         wanted = dict.fromkeys(piece for parts in cut_up.values() for _, piece in parts)
         found: dict[str, list[Finding]] = {}
         for piece in wanted:
-            known = self._recall(_key(piece))
+            known = self._memory.recall(FindingMemory.key_of(piece))
             if known is not None:
                 found[piece] = known
                 self.remembered += 1
@@ -125,7 +123,7 @@ class Names:
             answers = await self._ask(questions(list(dict.fromkeys(chosen.asked))))
             found |= answers
             for text, spans in answers.items():
-                self._keep(_key(text), spans)
+                self._memory.keep(FindingMemory.key_of(text), spans)
         found |= {text: found[head] for text, head in chosen.shortened.items()}
         whole = {
             text: [
@@ -194,26 +192,6 @@ class Names:
             return question.share(read_answer(answer, question.text))
         except Implausible as exc:
             raise NamesUnavailable(f"the names service lies: {exc}") from exc
-
-    def _recall(self, key: bytes) -> list[Finding] | None:
-        found = self._new.get(key)
-        if found is None:
-            found = self._old.get(key)
-            if found is not None:
-                self._keep(key, found)
-        return found
-
-    def _keep(self, key: bytes, found: list[Finding]) -> None:
-        """Remember an answer. The older half goes when the newer one is full, so what is used stays."""
-        if len(found) > _MAX_FINDINGS:
-            return
-        if len(self._new) >= _MAX_ENTRIES // 2:
-            self._old, self._new = self._new, {}
-        self._new[key] = found
-
-
-def _key(text: str) -> bytes:
-    return blake2b(text.encode(), digest_size=16).digest()
 
 
 def _with_unscanned(verdict: Verdict, cut_bytes: int, redactor: RequestRedactor) -> Verdict:

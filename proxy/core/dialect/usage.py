@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import orjson
+
 from proxy.terms.exchange import Usage
 
+_USAGE_KEY: Final = b'"usage"'
 _COUNT_LIMIT: Final = 1 << 63
 _CHAT: Final = frozenset(
     {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
@@ -41,6 +44,24 @@ def read_usage(document: Any) -> Usage | None:
         cached_tokens=cached,
         reasoning_tokens=_count(spent, "reasoning_tokens"),
     )
+
+
+def read_usage_of(body: bytes) -> Usage | None:
+    """Read the counts of a whole answer; most say them behind the text, which then need not be parsed.
+
+    What stands behind the last ``usage`` key is a document by itself exactly when the key is one of the outermost.
+    """
+    at = body.rfind(_USAGE_KEY)
+    if at < 0:
+        return None
+    for document in (b"{" + body[at:], body):
+        try:
+            usage = read_usage(orjson.loads(document))
+        except orjson.JSONDecodeError:
+            continue
+        if usage is not None:
+            return usage
+    return None
 
 
 def _read_chat(found: dict[str, Any]) -> Usage:

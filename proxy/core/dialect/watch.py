@@ -149,10 +149,10 @@ class StreamWatch:
 
     def _several(self, data: bytes) -> None:
         """Take whole events with line feeds."""
-        if self._before and self._is_alike(data):
-            self._count_alike(data)
-        elif len(data) > self._max_event_bytes or not self.saw_content or self._expected > 1:
+        if len(data) > self._max_event_bytes or not self.saw_content or self._expected > 1:
             self._by_the_book(data)
+        elif self._before and self._is_alike(data):
+            self._count_alike(data)
         else:
             for piece in data[:-2].split(b"\n\n"):
                 event = piece + b"\n\n"

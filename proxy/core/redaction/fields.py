@@ -49,7 +49,7 @@ OPAQUE_TYPES = frozenset({"document", "file", "image", "image_url", "input_audio
 """Parts that stand for something that cannot be read here."""
 
 
-SECOND_LOOK = compile_union(
+_SECOND_LOOK = compile_union(
     (
         rb"\\[u/]",
         rb";base64,",
@@ -70,7 +70,7 @@ def needs_second_look(body: bytes, document: Any) -> bool:
     has_escape = body.find(b"\\") >= 0 and (body.find(b"\\u") >= 0 or body.find(b"\\/") >= 0)
     if not has_escape and body.find(b";base64,") < 0 and _is_plain_talk(document):
         return False
-    return SECOND_LOOK(body)(0)[0] >= 0
+    return _SECOND_LOOK(body)(0)[0] >= 0
 
 
 def _is_plain_talk(document: Any) -> bool:

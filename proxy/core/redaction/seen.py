@@ -22,38 +22,60 @@ _MAX_FINDINGS = 64
 """Bounds: with both at their worst the memory holds some 40 MB; with ordinary chats about 2 MB."""
 
 
+class FindingMemory:
+    """What was found in texts, by their digests. The older half goes when the newer one is full, so what is used stays."""
+
+    __slots__ = ("_max_entries", "_new", "_old")
+
+    def __init__(self, max_entries: int) -> None:
+        self._max_entries = max_entries
+        self._new: dict[bytes, list[Finding]] = {}
+        self._old: dict[bytes, list[Finding]] = {}
+
+    @staticmethod
+    def key_of(text: str) -> bytes:
+        """Return what a text is known by."""
+        return blake2b(text.encode(), digest_size=16).digest()
+
+    def recall(self, key: bytes) -> list[Finding] | None:
+        """Return what was found, None when that is not known; the list is shared and must not be changed."""
+        found = self._new.get(key)
+        if found is None:
+            found = self._old.get(key)
+            if found is not None:
+                self.keep(key, found)
+        return found
+
+    def keep(self, key: bytes, found: list[Finding]) -> None:
+        """Remember what was found, unless it is too much."""
+        if len(found) > _MAX_FINDINGS:
+            return
+        if len(self._new) >= self._max_entries // 2:
+            self._old, self._new = self._new, {}
+        self._new[key] = found
+
+
 class Remembering:
     """A detector that remembers its last answers; the same findings, sooner."""
 
-    __slots__ = ("_inner", "_new", "_old", "may_contain")
+    __slots__ = ("_inner", "_memory", "may_contain")
 
     def __init__(self, inner: Detector) -> None:
         self._inner = inner
         self.may_contain = inner.may_contain
-        self._new: dict[bytes, list[Finding]] = {}
-        self._old: dict[bytes, list[Finding]] = {}
+        self._memory = FindingMemory(_MAX_ENTRIES)
 
     def find(self, text: str) -> list[Finding]:
         """Return what the detector finds; the list is shared and must not be changed."""
         if not _MIN_CHARS <= len(text) <= _MAX_CHARS:
             return self._inner.find(text)
-        key = blake2b(text.encode(), digest_size=16).digest()
-        found = self._new.get(key)
+        key = FindingMemory.key_of(text)
+        found = self._memory.recall(key)
         if found is None:
-            found = self._old.get(key)
-            if found is None:
-                found = self._inner.find(text)
-            self._keep(key, found)
+            found = self._inner.find(text)
+            self._memory.keep(key, found)
         return found
 
     def find_labelled(self, text: str, label: str) -> list[Finding]:
         """Return what the detector finds under a name; these texts are short, so nothing is remembered."""
         return self._inner.find_labelled(text, label)
-
-    def _keep(self, key: bytes, found: list[Finding]) -> None:
-        """Remember an answer. The older half goes when the newer one is full, so what is used stays."""
-        if len(found) > _MAX_FINDINGS:
-            return
-        if len(self._new) >= _MAX_ENTRIES // 2:
-            self._old, self._new = self._new, {}
-        self._new[key] = found

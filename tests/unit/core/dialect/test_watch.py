@@ -148,6 +148,16 @@ def test_event_without_end_is_bounded() -> None:
         watch.feed(b"x")
 
 
+def test_event_that_looks_like_the_last_one_is_bounded_as_well() -> None:
+    """What spares reading an event must not spare its bound."""
+    watch = StreamWatch(Dialect.CHAT, max_event_bytes=1000)
+    for text in ("a", "b", "c"):
+        watch.feed(chunk({"content": text}))
+
+    with pytest.raises(EventTooLarge):
+        watch.feed(chunk({"content": "d" * 1000}))
+
+
 def test_last_event_without_blank_line_counts_when_the_stream_closes() -> None:
     """Some servers close right behind [DONE]."""
     watch = seen(Dialect.CHAT, CHAT[1], b"data: [DONE]")
