@@ -8,9 +8,12 @@ import orjson
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proxy.core.redaction.detect import build_detector
+from proxy.core.redaction import fields
+from proxy.core.redaction.detect import DEFAULT_KINDS, accounts, build_detector, secrets
+from proxy.core.redaction.detect.catalog import build_catalog
 
 DETECTOR = build_detector()
+FORMS = (*accounts.shape_patterns(build_catalog(DEFAULT_KINDS)), *secrets.union_patterns())
 
 VALUES = (
     "529.982.247-25", "52998224725", "11.222.333/0001-81", "12.ABC.345/01DE-35", "ana@example.com", "josé@café.com.br", "+55 11 98765-4321",
@@ -72,3 +75,41 @@ def test_finding_under_a_key_opens_the_gate(value: str, key: str) -> None:
 
     assert DETECTOR.may_contain(json.dumps({"a": {key: value}}).encode())
     assert DETECTOR.may_contain(json.dumps({"arguments": json.dumps({key: value})}).encode())
+
+
+BODY_PIECES = st.one_of(
+    st.sampled_from(VALUES),
+    st.sampled_from(LABELS),
+    st.sampled_from(
+        ("max_tokens", '","', '"max_tokens"', '"max_completion_tokens":', '"max_output_tokens"', "tokens", '"', ":", "auth",
+         "login(", "pass", "my_", "image", '"file"', ";base64,", "plain words ", "2026", "\\/", "\\n")
+    ),
+    st.text(alphabet='aA0 -.:_"', max_size=6),
+)  # fmt: skip
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(BODY_PIECES, max_size=6))
+def test_silent_body_holds_nothing_that_gate_or_second_look_would_stop_at(pieces: list[str]) -> None:
+    """What one search calls silent leaves as it is, whatever stands around the names of token limits."""
+    body = "".join(pieces).encode("utf-8", "replace")
+    if not DETECTOR.is_silent(body):
+        return
+
+    assert not DETECTOR.may_contain(body)
+    assert not fields.needs_second_look(body)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(FORMS).flatmap(st.from_regex), st.sampled_from((b" ", b'"', b"(", b"")))
+def test_no_form_of_a_value_is_silent(value: bytes, beside: bytes) -> None:
+    """The signs of a form are cut from it: whatever has the form shows the sign."""
+    assert not DETECTOR.is_silent(beside + value + beside)
+
+
+def test_common_request_is_silent() -> None:
+    """A test of the signs that never came out silent would hold for no reason, and cost every request a second search."""
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Compare the two editions, please."}]}
+
+    assert DETECTOR.is_silent(orjson.dumps({"max_tokens": 300, **body, "max_completion_tokens": 1}))
+    assert not DETECTOR.is_silent(orjson.dumps({**body, "tokens": 1}))

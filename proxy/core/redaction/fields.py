@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any
 
-from proxy.core.redaction.detect.engine import compile_union
+from proxy.core.redaction.detect.engine import compile_search
+from proxy.core.redaction.detect.gate import HIDING
 
 CONTENT = frozenset({
     "arguments", "content", "description", "input", "input_text", "instructions", "output", "prompt", "query",
@@ -49,46 +49,12 @@ OPAQUE_TYPES = frozenset({"document", "file", "image", "image_url", "input_audio
 """Parts that stand for something that cannot be read here."""
 
 
-_SECOND_LOOK = compile_union(
-    (
-        rb"\\[u/]",
-        rb";base64,",
-        rb'"(?:document|encrypted_content|file|file_data|b64_json|image|image_url|input_audio|input_file|input_image)"',
-    )
-)
-"""Without a match of this a request has no escape that could hide a letter and nothing unreadable of the shapes known."""
-_UNREADABLE = OPAQUE | OPAQUE_TYPES
+_SECOND_LOOK = compile_search((rb"\\[u/]", *HIDING))
 
 
-def needs_second_look(body: bytes, document: Any) -> bool:
-    """Return False when a body whose gate is silent holds no escape and nothing unreadable.
-
-    Most requests are messages of a role and a text beside settings of one word each: those are seen at a glance at the
-    parsed document, where there is one, and spared the scan of their bytes.
-    """
-    # One byte is looked for at memory speed, two are not.
-    has_escape = body.find(b"\\") >= 0 and (body.find(b"\\u") >= 0 or body.find(b"\\/") >= 0)
-    if not has_escape and body.find(b";base64,") < 0 and _is_plain_talk(document):
-        return False
-    return _SECOND_LOOK(body)(0)[0] >= 0
-
-
-def _is_plain_talk(document: Any) -> bool:
-    if type(document) is not dict:
-        return False
-    for key, value in document.items():
-        kind = type(value)
-        if kind is dict or (kind is list and key != "messages") or key in _UNREADABLE:
-            return False
-    messages = document.get("messages")
-    if type(messages) is not list:
-        return False
-    for message in messages:
-        if type(message) is not dict or len(message) != 2:
-            return False
-        if type(message.get("content")) is not str or type(message.get("role")) is not str:
-            return False
-    return True
+def needs_second_look(body: bytes) -> bool:
+    """Return False when a body whose gate is silent holds no escape that could hide a letter and nothing unreadable."""
+    return _SECOND_LOOK(body, 0)[0] >= 0
 
 
 FREE = frozenset({

@@ -64,6 +64,9 @@ class Collector:
     def may_contain(self, raw: bytes) -> bool:
         return True
 
+    def is_silent(self, raw: bytes) -> bool:
+        return False
+
 
 class WithNames:
     """A detector whose findings are joined by those of the service, under the same rules of overlap."""
@@ -83,6 +86,9 @@ class WithNames:
 
     def may_contain(self, raw: bytes) -> bool:
         return any(self._found.values()) or self._inner.may_contain(raw)
+
+    def is_silent(self, raw: bytes) -> bool:
+        return not any(self._found.values()) and self._inner.is_silent(raw)
 
     def _joined(self, own: list[Finding], text: str) -> list[Finding]:
         named = [finding for finding in self._found.get(text, ()) if finding.kind in self._kinds]

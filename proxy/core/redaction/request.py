@@ -108,6 +108,9 @@ class Blind:
     def may_contain(self, raw: bytes) -> bool:
         return False
 
+    def is_silent(self, raw: bytes) -> bool:
+        return False
+
 
 class RequestRedactor:
     """The request side of one route's redaction plan, compiled once."""
@@ -231,10 +234,12 @@ class RequestRedactor:
             verdict = self._foreseen(body, dialect, document)
             if verdict is not None:
                 return verdict
+        if self._detector.is_silent(body):
+            return _NOTHING
         fired = self._detector.may_contain(body)
         is_escaped = has_opaque = False
         if not fired:
-            if not fields.needs_second_look(body, document):
+            if not fields.needs_second_look(body):
                 return _NOTHING
             is_escaped = b"\\u" in body or b"\\/" in body
             has_opaque = True

@@ -7,7 +7,7 @@ know actions or placeholders.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from proxy.core.redaction import fields
@@ -61,6 +61,11 @@ class Detector(Protocol):
 
     def may_contain(self, raw: bytes) -> bool:
         """Tell whether anything could be found in these bytes; False is a promise."""
+        ...
+
+    @property
+    def is_silent(self) -> Callable[[bytes], bool]:
+        """A sooner answer: True promises that nothing can be found in a body, and that nothing in it is hidden or unreadable."""
         ...
 
 

@@ -58,11 +58,12 @@ class FindingMemory:
 class Remembering:
     """A detector that remembers its last answers; the same findings, sooner."""
 
-    __slots__ = ("_inner", "_memory", "may_contain")
+    __slots__ = ("_inner", "_memory", "is_silent", "may_contain")
 
     def __init__(self, inner: Detector) -> None:
         self._inner = inner
         self.may_contain = inner.may_contain
+        self.is_silent = inner.is_silent
         self._memory = FindingMemory(_MAX_ENTRIES)
 
     def find(self, text: str) -> list[Finding]:

@@ -44,8 +44,20 @@ _PUNCTUATION = bytes(c for c in range(256) if not (chr(c).isascii() and chr(c).i
 
 def shape_patterns(catalog: Catalog) -> tuple[bytes, ...]:
     """Return one pattern for every shape of the tables that holds a letter."""
-    shapes = {s for index in (catalog.strong, catalog.soft, catalog.labelled) for s in index if b"A" in s}
-    return tuple(_pattern(shape) for shape in sorted(shapes))
+    return tuple(rb"\b" + _pattern(shape) for shape in sorted(_lettered(catalog)))
+
+
+def shape_signs(catalog: Catalog) -> tuple[bytes, ...]:
+    """Return what none of these values is without: its shape from the last of its first letters on."""
+    return tuple(_pattern(shape) for shape in sorted({s[max(_leads(s) - 1, 0) :] for s in _lettered(catalog)}))
+
+
+def _lettered(catalog: Catalog) -> set[bytes]:
+    return {s for index in (catalog.strong, catalog.soft, catalog.labelled) for s in index if b"A" in s}
+
+
+def _leads(shape: bytes) -> int:
+    return len(shape) - len(shape.lstrip(b"A"))
 
 
 def _pattern(shape: bytes) -> bytes:
@@ -59,7 +71,7 @@ def _pattern(shape: bytes) -> bytes:
             parts.append(b"[A-Za-z]" + times)
         else:
             parts.append((rb"[ \xa0]" if char == 0x20 else re.escape(bytes([char]))) * size)
-    return rb"\b" + b"".join(parts) + (rb"\b" if shape[-1:].isalnum() else b"")
+    return b"".join(parts) + (rb"\b" if shape[-1:].isalnum() else b"")
 
 
 class Accounts:

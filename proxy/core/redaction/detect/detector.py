@@ -15,7 +15,14 @@ from proxy.core.redaction.detect.custom import CustomTypes
 from proxy.core.redaction.detect.digits import DIGIT_RUN, PLAIN_DATES, SHAPE, DigitRuns, Handler
 from proxy.core.redaction.detect.engine import NextFrom, compile_union
 from proxy.core.redaction.detect.fold import has_other_letters, is_escape, plain_view, to_bytes
-from proxy.core.redaction.detect.gate import TOKENS_KEY, GateContext, is_open, may_contain, without_limits
+from proxy.core.redaction.detect.gate import (
+    TOKENS_KEY,
+    GateContext,
+    compile_silence,
+    is_open,
+    may_contain,
+    without_limits,
+)
 from proxy.core.redaction.detect.kinds import CustomType
 from proxy.core.redaction.detect.labels import NEGATIVE, LabelIndex
 from proxy.core.redaction.detect.live import live_start
@@ -61,15 +68,18 @@ class Detector:
         """True when text is searched once more, for the policy's own types or for labelled free text."""
         self._takes_all = kinds >= DEFAULT_KINDS
         self._labels = LabelIndex(catalog.labels, engine)
-        self._scan = compile_union(
-            (
-                DIGIT_RUN, network.EMAIL_TAIL, network.EMAIL_PUNY, secrets.SOURCE, network.IPV4, *network.IPV6, *network.MAC,
-                *secrets.union_patterns(), commands.COMMAND, commands.CALL, LABEL_STEM, GENERIC_KEY, dates.BIRTH, dates.DAY_FIRST, dates.MONTH_FIRST, dates.CJK, dates.SHORT,
-                accounts.UUID, accounts.IBAN, accounts.VAT, *accounts.CNPJ_ALNUM, *accounts.WALLET,
-                *accounts.shape_patterns(catalog),
-            ),
-            engine,
+        forms = (
+            DIGIT_RUN, network.EMAIL_TAIL, network.EMAIL_PUNY, secrets.SOURCE, network.IPV4, *network.IPV6, *network.MAC,
+            commands.COMMAND, commands.CALL, LABEL_STEM, GENERIC_KEY, dates.BIRTH, dates.DAY_FIRST, dates.MONTH_FIRST, dates.CJK, dates.SHORT,
+            accounts.UUID, accounts.IBAN, accounts.VAT, *accounts.CNPJ_ALNUM, *accounts.WALLET,
         )  # fmt: skip
+        self._scan = compile_union((*forms, *secrets.union_patterns(), *accounts.shape_patterns(catalog)), engine)
+        self.is_silent = (
+            _never
+            if self._has_more
+            else compile_silence((*forms, *secrets.union_signs(), *accounts.shape_signs(catalog)), engine)
+        )
+        """Of a body: True only when nothing can be found in it, and nothing in it is hidden or unreadable."""
         self._priority = {name: rule.priority for name, rule in catalog.rules.items()}
         self._digits = DigitRuns(catalog)
         self._plain = self._digits.exact_shapes | PLAIN_DATES
@@ -288,6 +298,11 @@ class Detector:
         """Return the leftmost position from which a value could still grow past the end of the text."""
         start = live_start(text, is_hasty=is_hasty)
         return min(start, max(0, len(text) - self._reach)) if self._reach else start
+
+
+def _never(raw: bytes) -> bool:
+    """Of text that is searched once more: the signs do not tell."""
+    return False
 
 
 def _at_sign(ctx: Context, start: int, end: int) -> int:

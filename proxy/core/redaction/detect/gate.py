@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 
 from proxy.core.redaction.detect.context import Context
+from proxy.core.redaction.detect.engine import compile_search
 from proxy.core.redaction.detect.fold import has_other_letters, plain_view, to_bytes
 from proxy.core.redaction.detect.labels import Label, LabelIndex
 
@@ -22,6 +23,14 @@ _INSERT = re.compile(rb"(?i)\binsert\s+into\b")
 _DELIMITERS = b",;\t|"
 TOKENS_KEY = b'_tokens"'
 """The end of keys of almost every request that hold the word of a label and announce nothing; they would be weighed each time."""
+HIDING = (
+    rb";base64,",
+    rb'"(?:document|encrypted_content|file|file_data|b64_json|image|image_url|input_audio|input_file|input_image)"',
+)
+"""Marks of what cannot be read in a request, of the shapes known."""
+_UNPLAIN = rb"[\\%\x80-\xff]"
+"""Bytes that may stand for others: what is written with them is not searched as it is."""
+_LIMIT_KEYS = (b'"max_tokens"', b'"max_completion_tokens"', b'"max_output_tokens"')
 _SIMPLE_ESCAPES = (
     (b'\\"', b'"'),
     (b"\\n", b"\n"),
@@ -72,13 +81,31 @@ class GateContext(Context):
 
 def without_limits(raw: bytes) -> bytes:
     """Take the names of token limits out of a body: they announce nothing."""
-    if TOKENS_KEY not in raw:
-        return raw
-    return (
-        raw.replace(b'"max_tokens"', b'"_"')
-        .replace(b'"max_completion_tokens"', b'"_"')
-        .replace(b'"max_output_tokens"', b'"_"')
-    )
+    for key in _LIMIT_KEYS if TOKENS_KEY in raw else ():
+        raw = raw.replace(key, b'"_"')
+    return raw
+
+
+def compile_silence(signs: tuple[bytes, ...], engine: str) -> Callable[[bytes], bool]:
+    """Return a test that is True only of bodies which read as they are written and hold none of the signs, nor of ``HIDING``.
+
+    One search tells so of most bodies, over an automaton that has fewer states than the one that finds the values
+    themselves; False says nothing.
+
+    Args:
+        signs: Patterns one of which matches somewhere in whatever the families could find.
+        engine: Of the automaton.
+    """
+    search = compile_search((*signs, *HIDING, _UNPLAIN, *_LIMIT_KEYS), engine)
+    limit_keys = frozenset(_LIMIT_KEYS)
+
+    def is_silent(raw: bytes) -> bool:
+        start, end = search(raw, 0)
+        while start >= 0 and raw[start:end] in limit_keys:
+            start, end = search(raw, end - 1)
+        return start < 0
+
+    return is_silent
 
 
 def unescape(raw: bytes) -> bytes | None:

@@ -21,6 +21,8 @@ SOURCE = rb"@(?:tcp|unix)\("
 """The middle of a Go data source name: ``user:secret@tcp(host:port)/db``."""
 _SOURCE_USER = re.compile(rb"[A-Za-z0-9_.\-]{1,64}:[^\s\"'`@/]{3,128}\Z")
 
+_FIRST_CHARACTERS = re.compile(rb"\A\[[^\]]+\]\{[0-9]+\}")
+
 _TABLED = 512
 _N_LOG_N = [0.0, *(n * math.log2(n) for n in range(1, _TABLED + 1))]
 _DIGIT = re.compile(rb"[0-9]")
@@ -98,6 +100,15 @@ def _is_random(key: bytes, prefix: int, floor: float) -> bool:
 
 def union_patterns() -> tuple[bytes, ...]:
     """Return what the automaton looks for: telling prefixes with a few characters, short prefixes in full."""
+    return (*_prefixed(), *(_least(form) for _, form in FORMS), JWT, PEM, URL_CREDENTIALS)
+
+
+def union_signs() -> tuple[bytes, ...]:
+    """Return what no text that holds one of these secrets is without: forms from behind their first characters on."""
+    return (*_prefixed(), *(_FIRST_CHARACTERS.sub(b"", _least(form)) for _, form in FORMS), JWT, PEM, URL_CREDENTIALS)
+
+
+def _prefixed() -> tuple[bytes, ...]:
     telling: list[bytes] = []
     patterns: list[bytes] = []
     for issuer in ISSUERS:
@@ -113,8 +124,7 @@ def union_patterns() -> tuple[bytes, ...]:
     patterns.append(rb"\b(?:" + words + rb")[A-Za-z0-9_\-/+.]{8}")
     if other:
         patterns.append(rb"(?:" + other + rb")[A-Za-z0-9_\-/+.]{8}")
-    patterns.extend(_least(form) for _, form in FORMS)
-    return (*patterns, JWT, PEM, URL_CREDENTIALS)
+    return tuple(patterns)
 
 
 def _least(pattern: str) -> bytes:

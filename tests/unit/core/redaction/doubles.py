@@ -37,6 +37,9 @@ class TinyDetector:
     def may_contain(self, raw: bytes) -> bool:
         return b"@" in raw or re.search(rb"[0-9]{3}|(?i:senha|password)", raw) is not None
 
+    def is_silent(self, raw: bytes) -> bool:
+        return False
+
 
 def redactor(
     default: Action = Action.RESTORE, *, detector: Any = None, hash_key: bytes = b"k", **options: Any

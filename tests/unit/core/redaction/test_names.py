@@ -103,6 +103,9 @@ class _Emails:
     def may_contain(self, raw: bytes) -> bool:
         return False
 
+    def is_silent(self, raw: bytes) -> bool:
+        return True
+
 
 @pytest.mark.parametrize(
     ("named", "kinds"),
@@ -130,6 +133,9 @@ class _Knows:
 
     def may_contain(self, raw: bytes) -> bool:
         return bool(self._found)
+
+    def is_silent(self, raw: bytes) -> bool:
+        return not self._found
 
 
 def _joined(text: str, own: list[tuple[str, str]], named: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -24,6 +24,9 @@ class Counting:
     def may_contain(self, raw: bytes) -> bool:
         return self.inner.may_contain(raw)
 
+    def is_silent(self, raw: bytes) -> bool:
+        return self.inner.is_silent(raw)
+
 
 def test_history_that_comes_again_is_searched_once() -> None:
     """A conversation of fifty turns sends its first message fifty times."""
