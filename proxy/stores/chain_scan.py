@@ -24,6 +24,7 @@ from proxy.core.audit.sanitise import NO_GROUPS
 from proxy.stores.audit_stores import POSTGRES_SCHEMES, sqlite_path
 from proxy.stores.migrations import migrations, statement
 from proxy.stores.postgres_sink import split_pooler_flag
+from proxy.stores.sqlite_rows import insert_rows
 from proxy.stores.sqlite_sink import split_statements
 from proxy.terms.errors import SinkUnavailable
 
@@ -203,6 +204,7 @@ class ExportedChains:
                     connection.execute(part)
             for pending in self._batches():
                 connection.execute("BEGIN")
+                insert_rows(connection, pending.pop("insert_rows", ()))
                 for name, values in pending.items():
                     connection.executemany(statement("sqlite", name), values)
                 connection.execute("COMMIT")

@@ -1,5 +1,5 @@
--- A row that is there already changes only for a later frame of the same exchange. What may be unknown comes as an
--- empty text where it often is: the driver takes texts five times as fast as nulls.
+-- Several rows at once; what they have in common is bound once, see sqlite_rows.py. A row that is there already changes
+-- only for a later frame of the same exchange.
 INSERT INTO audit (
     id, ts, writer, epoch, seq, app, user_id, conversation, caller, route, policy, policy_revision, provider,
     model_asked, model_served, method, path, stream, status, http_status, outcome, fault, error_code,
@@ -7,10 +7,7 @@ INSERT INTO audit (
     tokens_cached, tokens_reasoning, tokens_estimated, cost_usd, latency_ms, first_token_ms, upstream_ms,
     pii_detected, pii_sanitized, findings, sanitized, response_findings, unscanned_bytes, budget, notes, flags,
     caller_groups, subject, hash, metadata, seal
-) VALUES (
-    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-    nullif(?, ''), ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''), ?, ?, ?
-)
+) VALUES /*rows*/
 ON CONFLICT (ts, id) DO UPDATE SET
     writer = excluded.writer,
     epoch = excluded.epoch,
