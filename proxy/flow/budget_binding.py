@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import ge
+from typing import Final
 
 from proxy.core.budget.central import CentralVerdict
 from proxy.core.budget.dimensions import UNITS, Unit
-from proxy.core.budget.ledger import NO_AMOUNTS, Account, Amounts, Reservation, spent_of
+from proxy.core.budget.ledger import NO_AMOUNTS, Account, Amounts, Reservation, spent_of, tightest
 from proxy.core.budget.window import SlotCounter
 from proxy.core.policy.globs import compile_glob, is_glob
 from proxy.core.policy.model import BudgetRule, UnknownPrice, WhenExhausted
@@ -22,7 +23,7 @@ from proxy.flow.verdicts import Denied, Granted, SharedReservation, TooLarge, Wh
 class Binding:
     """The rules that one kind of attempt meets, looked up once. ``rules`` is held so that its ``id()`` stays taken."""
 
-    __slots__ = ("account", "full_amounts", "full_for", "full_tokens", "full_until_s", "hopeless", "is_local", "lines", "refuses_unpriced", "rules", "waits", "when", "whole")  # fmt: skip
+    __slots__ = ("account", "full_amounts", "full_for", "full_tokens", "full_until_s", "hopeless", "is_local", "is_particular", "lines", "refuses_unpriced", "rules", "waits", "when", "whole")  # fmt: skip
 
     def __init__(self, rules: Sequence[BudgetRule], named: Sequence[BudgetRule], lines: Sequence[Line]) -> None:
         self.rules = rules
@@ -39,6 +40,8 @@ class Binding:
         if closed is not None:
             budget_id, dimension = closed.meter[:2]
             self.hopeless = TooLarge(budget_id, closed.limit, dimension, self.when[budget_id])
+        self.is_particular = self.account is None or closed is not None or not self.is_local
+        """Something besides the sums has a word to say."""
         self.waits = {line.scope: rule for rule in named for line in lines if _waits_at(rule, line)}
         """Scope -> rule of the budgets before which exchanges wait in line."""
         self.full_until_s = 0.0
@@ -99,30 +102,25 @@ def too_large(binding: Binding, tokens: int, amounts: Amounts, is_explicit: bool
 
 def granted(reservation: Reservation, account: Account, now_s: float) -> Granted:
     """Tell the tightest request and token limit of this process."""
-    requests = tokens = None
-    if account.requests:
-        requests = account.requests[0]
-        for window in account.requests[1:]:
-            if window.limit - window.used < requests.limit - requests.used:
-                requests = window
-    if account.tokens:
-        tokens = account.tokens[0]
-        for window in account.tokens[1:]:
-            if window.limit - window.used < tokens.limit - tokens.used:
-                tokens = window
-    limit_requests = limit_tokens = left_requests = left_tokens = -1
-    reset_requests_s = reset_tokens_s = 0.0
-    if requests is not None:
-        limit_requests, left_requests = requests.limit, requests.limit - requests.used
-        reset_requests_s = requests.full_reset_s(now_s)
-        left_requests = max(left_requests, 0)
-    if tokens is not None:
-        limit_tokens, left_tokens = tokens.limit, tokens.limit - tokens.used
-        reset_tokens_s = tokens.full_reset_s(now_s)
-        left_tokens = max(left_tokens, 0)
-    return Granted(
-        reservation, limit_requests, left_requests, reset_requests_s, limit_tokens, left_tokens, reset_tokens_s
+    requests = account.of_requests or tightest(account.requests)
+    tokens = account.of_tokens or tightest(account.tokens)
+    most_requests, most_tokens = requests.limit, tokens.limit
+    # The tuple's own constructor: that of a NamedTuple is a function in Python, and every exchange passes here.
+    return _tuple_of(
+        Granted,
+        (
+            reservation,
+            most_requests,
+            most_requests - requests.used,
+            requests.leaves_s - now_s,
+            most_tokens,
+            most_tokens - tokens.used,
+            tokens.leaves_s - now_s,
+        ),
     )
+
+
+_tuple_of: Final = tuple.__new__
 
 
 def granted_shared(reservation: SharedReservation, binding: Binding, now_s: float) -> Granted:

@@ -73,6 +73,7 @@ class Budgets:
         """
         self._ledger = Ledger()
         self._central = central
+        self.is_shared = central is not None
         self._shares = shares if central is not None else None
         self._boost_after_s = boost_after_s
         self._lines = Lines(self._shares, wall or WallClock(), started_s)
@@ -91,11 +92,6 @@ class Budgets:
         """Attempts that ``on_outage: allow`` let pass uncounted."""
         self.observed = 0
         """Attempts that would have been refused, had their policy not said ``mode: observe``."""
-
-    @property
-    def heeds_nobody(self) -> bool:
-        """True when no provider's announcement can matter now: nobody here heard one, and nobody shares any."""
-        return self._central is None and self.paces.is_idle
 
     @property
     def open_reservations(self) -> int:
@@ -125,14 +121,13 @@ class Budgets:
 
     # --- reserving --------------------------------------------------------------------------------
 
-    def reserve(  # noqa: C901, PLR0913 - the order of questions is the point; one attempt, in its own words
+    def reserve(  # noqa: PLR0913, PLR0917 - one attempt, in its own words
         self,
         rules: Sequence[BudgetRule],
         provider: str,
         tokens: int,
         now_s: float,
         rid: str,
-        *,
         is_explicit: bool = True,
         who: Who = NOBODY,
         amounts: Amounts = NO_AMOUNTS,
@@ -150,7 +145,8 @@ class Budgets:
                 limit is ``TooLarge``; otherwise it is charged up to the limit and corrected when settled.
             who: Whose exchange it is; matters only to rules that name or count more than a provider.
             amounts: Estimates of what is counted apart; a cost below zero is unknown.
-            target: ``provider:model``, whose own announced limits are obeyed where some rule applies.
+            target: ``provider:model``, whose own announced limits are obeyed where some rule applies; empty where
+                nobody has announced any and nobody shares them.
 
         Returns:
             The verdict, or what ``decide`` has to be asked because sidecars share these limits.
@@ -158,33 +154,42 @@ class Budgets:
         binding = self._bindings.get((id(rules), provider))
         if binding is None:
             binding = self._bind(rules, provider, who, now_s)
+        if binding.is_particular or target or amounts is not NO_AMOUNTS:
+            verdict = self._first_word(binding, tokens, now_s, amounts, target)
+            if verdict is not None:
+                return verdict
+            if amounts.cost < 0:
+                amounts = amounts._replace(cost=0)
+            if not binding.is_local:
+                return self._reserve_shared(Ask(binding, rid, tokens, amounts, target), binding, now_s, is_explicit)
         account = binding.account
-        if account is None:
-            return UNLIMITED
-        if binding.hopeless is not None:
-            return binding.hopeless
-        if amounts.cost < 0:
-            if binding.refuses_unpriced is not None:
-                return Unpriced(binding.refuses_unpriced, binding.when[binding.refuses_unpriced])
-            amounts = amounts._replace(cost=0)
-            self.unpriced += 1
-        if target and not self.paces.is_idle:
-            wait_s, is_for_tokens = self.paces.wait_s(target, tokens, now_s)
-            if wait_s > 0.0:
-                return paced(binding, wait_s, is_for_tokens)
-        if not binding.is_local:
-            ask = Ask(binding, rid, tokens, amounts, target)
-            return self._reserve_shared(ask, binding, now_s, is_explicit)
-        if account.tokens or account.apart:
+        assert account is not None
+        if tokens > account.least_token_limit or account.apart:
             excess = too_large(binding, tokens, amounts, is_explicit)
             if excess is not None:
                 return excess
         reservation = self._ledger.acquire(account, tokens, now_s, rid, amounts)
         if reservation is None:
             return self._denial(binding, account, tokens, now_s, amounts)
-        if target and not self.paces.is_idle:
+        if target:
             self.paces.take(target, tokens, now_s)
         return granted(reservation, account, now_s)
+
+    def _first_word(self, binding: Binding, tokens: int, now_s: float, amounts: Amounts, target: str) -> Verdict | None:
+        """Say what is known without any sum; None: the sums decide."""
+        if binding.account is None:
+            return UNLIMITED
+        if binding.hopeless is not None:
+            return binding.hopeless
+        if amounts.cost < 0:
+            if binding.refuses_unpriced is not None:
+                return Unpriced(binding.refuses_unpriced, binding.when[binding.refuses_unpriced])
+            self.unpriced += 1
+        if target:
+            wait_s, is_for_tokens = self.paces.wait_s(target, tokens, now_s)
+            if wait_s > 0.0:
+                return paced(binding, wait_s, is_for_tokens)
+        return None
 
     def _reserve_shared(self, ask: Ask, binding: Binding, now_s: float, is_explicit: bool) -> Verdict | Ask:
         _, rid, tokens, amounts, _ = ask

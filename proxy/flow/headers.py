@@ -261,13 +261,22 @@ _spans: dict[int, bytes] = {}
 
 def budget_lines(granted: Granted) -> bytes:
     """Return ``x-ratelimit-*`` of the tightest budgets of ours that apply, in OpenAI's notation."""
+    _, most_requests, left_requests, requests_s, most_tokens, left_tokens, tokens_s = granted
+    if requests_s >= 60.0 and tokens_s >= 60.0 and left_requests >= 0 and left_tokens >= 0:
+        # From a minute on a span is written in whole seconds, so all but what is left is the same for a second or longer.
+        told = (most_requests, int(requests_s), most_tokens, int(tokens_s))
+        known = _known_limits.get(told)
+        if known is None:
+            if len(_known_limits) >= _CACHE_MAX:
+                _known_limits.clear()
+            known = _BOTH_LEFT % (most_requests, _span(requests_s), most_tokens, _span(tokens_s))
+            _known_limits[told] = known
+        return known % (left_requests, left_tokens)
     lines = b""
-    if granted.limit_requests >= 0:
-        left = granted.remaining_requests
-        lines = _REQUESTS_LEFT % (granted.limit_requests, max(0, left), _span(granted.reset_requests_s))
-    if granted.limit_tokens >= 0:
-        left = granted.remaining_tokens
-        lines += _TOKENS_LEFT % (granted.limit_tokens, max(0, left), _span(granted.reset_tokens_s))
+    if most_requests >= 0:
+        lines = _REQUESTS_LEFT % (most_requests, max(0, left_requests), _span(requests_s))
+    if most_tokens >= 0:
+        lines += _TOKENS_LEFT % (most_tokens, max(0, left_tokens), _span(tokens_s))
     return lines
 
 
@@ -277,6 +286,9 @@ _REQUESTS_LEFT: Final = (
 _TOKENS_LEFT: Final = (
     b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\nx-ratelimit-reset-tokens: %b\r\n"
 )
+_BOTH_LEFT: Final = re.sub(rb"(remaining-\w+: )%d", rb"\1%%d", _REQUESTS_LEFT + _TOKENS_LEFT)
+_known_limits: dict[tuple[int, int, int, int], bytes] = {}
+"""Limits and seconds until they are whole -> both lines, but for what is left."""
 
 
 def denial_lines(denied: Denied) -> bytes:

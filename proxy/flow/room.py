@@ -37,7 +37,7 @@ class Room:
 
         Newcomers line up behind those who wait for one of these budgets, unless it is our turn.
         """
-        facts = exchange.facts
+        facts, budgets = exchange.facts, self.budgets
         if self.upstream.lacks_key(deployment.endpoint):
             facts.notes.append(f"skipped:{deployment.provider}:no_key")
             return None
@@ -51,16 +51,17 @@ class Room:
                 return denied
         if route.counts_apart:
             amounts = self._amounts(plan, deployment)
-        return self.budgets.reserve(
+        attempts = len(facts.attempts)
+        return budgets.reserve(
             route.budgets,
             deployment.provider,
             plan.tokens,
             now_s,
-            f"{facts.id}:{len(facts.attempts)}",
-            is_explicit=plan.is_explicit,
-            who=who,
-            amounts=amounts,
-            target="" if self.budgets.heeds_nobody else target_of(plan, deployment),
+            f"{facts.id}:{attempts}" if attempts else facts.id,
+            plan.is_explicit,
+            who,
+            amounts,
+            target_of(plan, deployment) if budgets.is_shared or not budgets.paces.is_idle else "",
         )
 
     def _behind_others(self, plan: Plan, deployment: Deployment, who: Who) -> Denied | None:

@@ -182,3 +182,44 @@ def test_overruns_add_no_more_than_themselves(moves: list[Move], tpm: int, overr
     log = [Admitted(6000.0, 10 + overrun, reservation, is_open=False), *drive(moves, ledger, account)]
 
     assert worst_window(log, 60.0) <= tpm + overrun
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    moves=st.lists(
+        st.tuples(
+            st.sampled_from(["charge", "charge", "correct", "wait_s", "reset_s"]),
+            st.sampled_from([0.0, 0.0, 0.5, 1.0, 4.0, 11.0]),
+            st.sampled_from([0, 0, 3, 7]),
+            st.integers(0, 5),
+        ),
+        min_size=8,
+        max_size=60,
+    )
+)
+def test_sum_is_that_of_the_charges_of_the_window_however_it_is_looked_at(
+    moves: list[tuple[str, float, int, int]],
+) -> None:
+    """Against charges kept per second: the sum holds after every change, late corrections and looks at the future."""
+    counter, charges, made = WindowCounter(TEN_SECONDS, 10**6), [0] * 700, list[tuple[float, int]]()
+    now_s = 5.5
+    for move, step_s, amount, pick in moves:
+        now_s += step_s
+        counter.advance(now_s)
+        if move == "charge":
+            counter.charge(amount)
+            charges[int(now_s)] += amount
+            made.append((now_s, amount))
+        elif move == "correct" and made:
+            at_s, charged = made.pop(pick % len(made))
+            by = amount - charged
+            counter.correct(at_s, by, now_s)
+            if int(at_s) > int(now_s) - 11:
+                charges[int(at_s)] += by
+            else:
+                charges[int(now_s)] += max(0, by)
+        elif move == "wait_s":
+            counter.wait_s(counter.limit - amount, now_s)
+        else:
+            counter.reset_s(now_s)
+        assert sum(charges[max(0, int(now_s) - 10) : int(now_s) + 1]) == counter.used

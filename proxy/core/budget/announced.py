@@ -136,18 +136,18 @@ class Paces:
 
     MAX_TARGETS = 4096
 
-    __slots__ = ("_heard", "_walls", "pauses")
+    __slots__ = ("_heard", "_walls", "is_idle", "pauses")
 
     def __init__(self) -> None:
         self._walls: dict[str, tuple[_Wall | None, _Wall | None]] = {}
         self._heard: dict[str, bytes] = {}
         self.pauses: dict[str, float] = {}
         """Target -> second until which it takes nothing."""
+        self.is_idle = True
+        """Nobody has to be paced."""
 
-    @property
-    def is_idle(self) -> bool:
-        """True while nobody has to be paced."""
-        return not self._walls and not self.pauses
+    def _look(self) -> None:
+        self.is_idle = not self._walls and not self.pauses
 
     def hear(self, target: str, lines: bytes, now_s: float, now_unix_s: float) -> float:
         """Take note of an answer's header lines; return for how long the target takes nothing at all, or 0."""
@@ -163,10 +163,12 @@ class Paces:
         walls = _near(announcement.requests, now_s), _near(announcement.tokens, now_s)
         if walls == (None, None):
             self._walls.pop(target, None)
+            self._look()
             return 0.0
         if len(self._walls) >= self.MAX_TARGETS:
             self._walls.clear()
         self._walls[target] = walls
+        self._look()
         return walls[0].wait_s(1, now_s) if walls[0] is not None else 0.0
 
     def pause(self, target: str, for_s: float, now_s: float) -> None:
@@ -175,6 +177,7 @@ class Paces:
             self.pauses = {name: until_s for name, until_s in self.pauses.items() if until_s > now_s}
         until_s = now_s + min(for_s, MAX_PAUSE_S)
         self.pauses[target] = max(until_s, self.pauses.get(target, 0.0))
+        self._look()
 
     def wait_s(self, target: str, tokens: int, now_s: float) -> tuple[float, bool]:
         """Return how long to wait before this target may be asked, and whether for its tokens."""
@@ -183,6 +186,7 @@ class Paces:
             if until_s > now_s:
                 return until_s - now_s, False
             del self.pauses[target]
+            self._look()
         walls = self._walls.get(target)
         if walls is None:
             return 0.0, False
@@ -203,6 +207,7 @@ class Paces:
             of_tokens.take(tokens, now_s)
         if all(wall is None or now_s >= wall.whole_at_s for wall in walls):
             del self._walls[target]
+            self._look()
 
 
 def _near(said: Said | None, now_s: float) -> _Wall | None:

@@ -60,12 +60,14 @@ def period_of(kind: Calendar, zone: str, unix_s: float) -> tuple[float, float]:
 class CalendarCounter:
     """Charges of the current period against one limit; the face of ``WindowCounter``."""
 
-    __slots__ = ("_began_s", "_end_unix_s", "_start_unix_s", "_until_s", "_wall", "_wall_at", "kind", "limit", "used", "zone")  # fmt: skip
+    __slots__ = ("_began_s", "_end_unix_s", "_start_unix_s", "_until_s", "_wall", "_wall_at", "kind", "limit", "until_s", "used", "zone")  # fmt: skip
 
     def __init__(self, kind: Calendar, zone: str, limit: int, wall: WallClock) -> None:
         self.limit = limit
         self.used = 0
         """Sum of the charges in the period as of the last call."""
+        self.until_s = -math.inf
+        """Never in the future: whether the period is over depends on the wall clock, too, so ``advance`` has to look."""
         self.kind = kind
         self.zone = zone
         self._wall = wall
@@ -116,6 +118,11 @@ class CalendarCounter:
         """Seconds until the period is over; 0 when nothing is charged."""
         self.advance(now_s)
         return self._left_s(now_s) if self.used else 0.0
+
+    @property
+    def leaves_s(self) -> float:
+        """When a charge made now no longer counts."""
+        return self._until_s + 1e-6
 
     def full_reset_s(self, now_s: float) -> float:
         """Seconds until a charge made just now no longer counts."""

@@ -13,13 +13,14 @@ stops until it has aged out.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.core.budget.calendar import CalendarCounter
 from proxy.core.budget.dimensions import UNITS, Dimension, Unit
 from proxy.core.budget.limit_view import LimitView
-from proxy.core.budget.window import SlotCounter, SlotView, WindowCounter
+from proxy.core.budget.window import MINUTE, SlotCounter, SlotView, WindowCounter
 
 SLOT_WAIT_S = 1.0
 """What a caller is told when only slots are missing: nobody knows when a running exchange will end."""
@@ -49,10 +50,24 @@ class Meter(NamedTuple):
     counter: Counter | SlotCounter
 
 
+NO_WINDOW: Final = WindowCounter(MINUTE, -1)
+"""Stands for a limit that does not exist."""
+
+
 class Account:
     """The meters that one kind of admission passes, sorted by what they count."""
 
-    __slots__ = ("apart", "least_token_limit", "meters", "requests", "slots", "tokens")
+    __slots__ = (
+        "apart",
+        "least_token_limit",
+        "meters",
+        "of_requests",
+        "of_tokens",
+        "ones",
+        "requests",
+        "slots",
+        "tokens",
+    )
 
     def __init__(self, meters: Sequence[Meter]) -> None:
         self.meters = tuple(meters)
@@ -62,7 +77,23 @@ class Account:
         self.apart: tuple[tuple[Counter, int], ...] = tuple((c, _APART[u]) for u, c in windows if u in _APART)
         """Counters of what ``Amounts`` holds, each with its place in there."""
         self.slots: tuple[SlotCounter, ...] = tuple(m.counter for m in meters if isinstance(m.counter, SlotCounter))
-        self.least_token_limit = min((c.limit for c in self.tokens), default=0)
+        self.ones: tuple[Counter | SlotCounter, ...] = (*self.slots, *self.requests)
+        """What every admission charges with one."""
+        self.least_token_limit = min((c.limit for c in self.tokens), default=sys.maxsize)
+        self.of_requests = _lone(self.requests)
+        self.of_tokens = _lone(self.tokens)
+        """The one window that counts tokens; ``NO_WINDOW``: none does; None: several do."""
+
+
+def _lone(windows: Sequence[Counter]) -> Counter | None:
+    if not windows:
+        return NO_WINDOW
+    return windows[0] if len(windows) == 1 else None
+
+
+def tightest(windows: Sequence[Counter]) -> Counter:
+    """Return the one of several windows that has least left."""
+    return min(windows, key=lambda window: window.limit - window.used)
 
 
 class Reservation:
@@ -156,53 +187,47 @@ class Ledger:
         reservation and nothing more is charged. An estimate larger than a limit is charged up to it.
         None means that some meter has no room: ``shortages`` says which.
         """
-        earlier = self._open.get(rid)
-        if earlier is not None:
-            return earlier
+        if rid in self._open:
+            return self._open[rid]
         if now_s > self._now_s:
             self._now_s = now_s
         else:
             now_s = self._now_s
-        for slots in account.slots:
-            if slots.used >= slots.limit:
+        # What ``fits`` and ``charge`` of the counters say, in place: every exchange passes here.
+        for counter in account.ones:
+            if now_s >= counter.until_s:
+                counter.advance(now_s)
+            if counter.used >= counter.limit:
                 return None
-        for window in account.requests:
-            if not window.fits(1, now_s):
+        if tokens > account.least_token_limit or account.apart:
+            return self._acquire_by_limit(account, tokens, now_s, rid, amounts)
+        for window in account.tokens:
+            if now_s >= window.until_s:
+                window.advance(now_s)
+            if window.used + tokens > window.limit:
                 return None
-        charges: tuple[int, ...] | None = None
-        if account.tokens:
-            if tokens > account.least_token_limit:
-                charges = tuple(min(tokens, w.limit) for w in account.tokens)
-            if not _fit_tokens(account, tokens, charges, now_s):
-                return None
-        apart = _fit_apart(account, amounts, now_s) if account.apart else ()
-        if apart is None:
-            return None
-        return self._admit(account, tokens, now_s, rid, charges, apart)
+        for counter in account.ones:
+            counter.used += 1
+        for window in account.tokens:
+            window.used += tokens
+        reservation = self._open[rid] = Reservation(rid, account, tokens, now_s, None)
+        return reservation
 
-    def _admit(
-        self,
-        account: Account,
-        tokens: int,
-        now_s: float,
-        rid: str,
-        charges: tuple[int, ...] | None,
-        apart: tuple[int, ...],
-    ) -> Reservation:
-        for slots in account.slots:
-            slots.used += 1
-        for window in account.requests:
-            window.charge(1)
-        if charges is None:
-            for window in account.tokens:
-                window.charge(tokens)
-        else:
-            for window, charge in zip(account.tokens, charges, strict=True):
-                window.charge(charge)
-        if apart:
-            for (counter, _), charge in zip(account.apart, apart, strict=True):
-                counter.charge(charge)
-        reservation = self._open[rid] = Reservation(rid, account, tokens, now_s, charges, apart)
+    def _acquire_by_limit(
+        self, account: Account, tokens: int, now_s: float, rid: str, amounts: Amounts
+    ) -> Reservation | None:
+        """Go on where limits are charged differently: an estimate is cut to one, or more than the sum is counted."""
+        cut = tuple([min(tokens, window.limit) for window in account.tokens])
+        apart = tuple([min(amounts[place], counter.limit) for counter, place in account.apart])
+        charges = [*zip(account.tokens, cut, strict=True)]
+        charges += zip([counter for counter, _ in account.apart], apart, strict=True)
+        if not all(counter.fits(amount, now_s) for counter, amount in charges):
+            return None
+        for one in account.ones:
+            one.used += 1
+        for counter, amount in charges:
+            counter.used += amount
+        reservation = self._open[rid] = Reservation(rid, account, tokens, now_s, cut, apart)
         return reservation
 
     def settle(
@@ -212,26 +237,38 @@ class Ledger:
 
         False, and nothing happens, when the reservation is not open (any more).
         """
-        if not self._close(reservation):
+        held = self._open.pop(reservation.rid, None)
+        if held is not reservation:
+            if held is not None:  # a later attempt of that name
+                self._open[held.rid] = held
             return False
+        if now_s > self._now_s:
+            self._now_s = now_s
+        else:
+            now_s = self._now_s
         account = reservation.account
-        if actual_tokens is not None and account.tokens:
-            latest_s = self._now_s
-            self._correct_tokens(reservation, max(0, actual_tokens), max(latest_s, now_s))
+        for slots in account.slots:
+            slots.used -= 1
+        if actual_tokens is not None:
+            if actual_tokens < 0:  # noqa: PLR1730 - every exchange passes here, and ``max`` costs more than the sums
+                actual_tokens = 0
+            by = actual_tokens - reservation.tokens
+            if reservation.charges is not None:
+                for window, charge in zip(account.tokens, reservation.charges, strict=True):
+                    window.correct(reservation.admitted_s, actual_tokens - charge, now_s)
+            elif by:
+                for window in account.tokens:
+                    window.correct(reservation.admitted_s, by, now_s)
         if amounts is not None and account.apart:
-            self._correct_apart(reservation, amounts, max(now_s, self._now_s))
+            self._correct_apart(reservation, amounts, now_s)
         return True
 
     def cancel(self, reservation: Reservation, now_s: float) -> bool:
         """Take everything back: the provider never accepted the request. Idempotent like ``settle``."""
-        if not self._close(reservation):
+        if not self.settle(reservation, 0, now_s, NO_AMOUNTS):
             return False
-        now_s = max(now_s, self._now_s)
         for window in reservation.account.requests:
-            window.correct(reservation.admitted_s, -1, now_s)
-        self._correct_tokens(reservation, 0, now_s)
-        if reservation.apart:
-            self._correct_apart(reservation, NO_AMOUNTS, now_s)
+            window.correct(reservation.admitted_s, -1, self._now_s)
         return True
 
     def shortages(
@@ -248,45 +285,8 @@ class Ledger:
                 found.append(Shortage(budget_id, dimension, counter.limit, wait_s))
         return tuple(found)
 
-    def _close(self, reservation: Reservation) -> bool:
-        if self._open.get(reservation.rid) is not reservation:
-            return False
-        del self._open[reservation.rid]
-        for slots in reservation.account.slots:
-            slots.used -= 1
-        return True
-
-    def _correct_tokens(self, reservation: Reservation, actual: int, now_s: float) -> None:
-        self._now_s = now_s
-        windows, charges = reservation.account.tokens, reservation.charges
-        if charges is None:
-            by = actual - reservation.tokens
-            if by:
-                for window in windows:
-                    window.correct(reservation.admitted_s, by, now_s)
-            return
-        for window, charge in zip(windows, charges, strict=True):
-            window.correct(reservation.admitted_s, actual - charge, now_s)
-
     def _correct_apart(self, reservation: Reservation, actual: Amounts, now_s: float) -> None:
-        self._now_s = now_s
         for (counter, place), charge in zip(reservation.account.apart, reservation.apart, strict=True):
             by = max(0, actual[place]) - charge
             if by:
                 counter.correct(reservation.admitted_s, by, now_s)
-
-
-def _fit_apart(account: Account, amounts: Amounts, now_s: float) -> tuple[int, ...] | None:
-    """Return what is charged to the counters of what is counted apart; None when one has no room."""
-    charges = tuple(min(amounts[place], counter.limit) for counter, place in account.apart)
-    fits = (counter.fits(charge, now_s) for (counter, _), charge in zip(account.apart, charges, strict=True))
-    return charges if all(fits) else None
-
-
-def _fit_tokens(account: Account, tokens: int, charges: tuple[int, ...] | None, now_s: float) -> bool:
-    if charges is None:
-        for window in account.tokens:  # noqa: SIM110 - a generator costs more than the sums
-            if not window.fits(tokens, now_s):
-                return False
-        return True
-    return all(w.fits(charge, now_s) for w, charge in zip(account.tokens, charges, strict=True))

@@ -21,8 +21,22 @@ class LimitView:
 
     @property
     def used(self) -> int:
-        """Sum of the charges as of the last call."""
+        """Sum of the charges as of the last call; what is added to it is charged."""
         return self.base.used
+
+    @used.setter
+    def used(self, value: int) -> None:
+        self.base.used = value
+
+    @property
+    def until_s(self) -> float:
+        """Before this ``advance`` changes nothing."""
+        return self.base.until_s
+
+    @property
+    def leaves_s(self) -> float:
+        """When a charge made now no longer counts."""
+        return self.base.leaves_s
 
     def advance(self, now_s: float) -> None:
         """Let go of what has left the window."""

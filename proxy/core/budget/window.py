@@ -53,15 +53,23 @@ class WindowCounter:
     at the next question and leaves the charges alone.
     """
 
-    __slots__ = ("_head", "_ring", "_size", "_width_s", "limit", "used")
+    __slots__ = ("_before", "_head", "_ring", "_since_s", "_size", "_width_s", "leaves_s", "limit", "until_s", "used")
 
     def __init__(self, shape: WindowShape, limit: int) -> None:
         self.limit = limit
         self.used = 0
-        """Sum of the charges in the window as of the last call."""
+        """Sum of the charges in the window as of the last call; what is added to it is charged to the current bucket."""
+        self.until_s = -math.inf
+        """When the current bucket is over; before that ``advance`` changes nothing."""
+        self.leaves_s = 0.0
+        """When a charge made now has left the window."""
         self._width_s = shape.window_s / shape.slices
         self._size = shape.slices + 1
         self._ring = [0] * self._size
+        """Charges per bucket; those of the current one are written down when it is over."""
+        self._before = 0
+        """Sum of the charges in the window that are older than the current bucket."""
+        self._since_s = -math.inf
         self._head = -1
 
     def advance(self, now_s: float) -> None:
@@ -71,28 +79,31 @@ class WindowCounter:
         if bucket <= head:
             return
         self._head = bucket
-        if not self.used:
+        self._since_s = bucket * self._width_s
+        self.until_s = self._since_s + self._width_s
+        self.leaves_s = self._leaves_at_s(bucket)
+        used, size, ring = self.used, self._size, self._ring
+        ring[head % size] = used - self._before
+        if not used and not self._before:
             return
-        size = self._size
         if bucket - head >= size:
             self._ring = [0] * size
-            self.used = 0
+            self.used = self._before = 0
             return
-        ring = self._ring
         for passed in range(head + 1, bucket + 1):
             index = passed % size
-            self.used -= ring[index]
+            used -= ring[index]
             ring[index] = 0
+        self.used = self._before = used
 
     def fits(self, amount: int, now_s: float) -> bool:
         """True when ``amount`` more may be charged now."""
-        if now_s // self._width_s > self._head:
+        if now_s >= self.until_s:
             self.advance(now_s)
         return self.used + amount <= self.limit
 
     def charge(self, amount: int) -> None:
         """Charge the current bucket, whether it fits or not; ask ``fits`` first."""
-        self._ring[self._head % self._size] += amount
         self.used += amount
 
     def correct(self, admitted_s: float, by: int, now_s: float) -> None:
@@ -101,13 +112,18 @@ class WindowCounter:
         When that bucket has left the window a refund has nothing left to give back, and an overrun is
         charged to the present.
         """
-        self.advance(now_s)
+        if now_s >= self.until_s:
+            self.advance(now_s)
+        if admitted_s >= self._since_s:
+            self.used += by
+            return
         bucket = int(admitted_s // self._width_s)
         if bucket > self._head - self._size:
             self._ring[bucket % self._size] += by
+            self._before += by
             self.used += by
         elif by > 0:
-            self.charge(by)
+            self.used += by
 
     def wait_s(self, amount: int, now_s: float) -> float:
         """Seconds until ``amount`` fits if nothing else is charged; 0 when it fits, inf when it never will."""
@@ -117,8 +133,9 @@ class WindowCounter:
             return 0.0
         if amount > self.limit:
             return math.inf
+        ring = self._all_charges()
         oldest = (self._head + 1) % self._size
-        freed = list(accumulate(self._ring[oldest:] + self._ring[:oldest]))
+        freed = list(accumulate(ring[oldest:] + ring[:oldest]))
         bucket = self._head - self._size + 1 + bisect_left(freed, surplus)
         return max(0.0, self._leaves_at_s(bucket) - now_s) + _ROUNDING_S
 
@@ -127,14 +144,18 @@ class WindowCounter:
         self.advance(now_s)
         if not self.used:
             return 0.0
-        size, ring, bucket = self._size, self._ring, self._head
+        size, ring, bucket = self._size, self._all_charges(), self._head
         while not ring[bucket % size]:
             bucket -= 1
         return max(0.0, self._leaves_at_s(bucket) - now_s)
 
     def full_reset_s(self, now_s: float) -> float:
         """Seconds until a charge made just now has left the window."""
-        return self._leaves_at_s(self._head) - now_s
+        return self.leaves_s - now_s
+
+    def _all_charges(self) -> list[int]:
+        self._ring[self._head % self._size] = self.used - self._before
+        return self._ring
 
     def _leaves_at_s(self, bucket: int) -> float:
         return (bucket + self._size) * self._width_s
@@ -143,11 +164,16 @@ class WindowCounter:
 class SlotCounter:
     """Exchanges that may run at once. What takes a slot must give it back: nothing here expires."""
 
-    __slots__ = ("limit", "used")
+    __slots__ = ("limit", "until_s", "used")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
+        self.until_s = math.inf
+        """The face of the windows: ``advance`` has nothing to do before."""
+
+    def advance(self, now_s: float) -> None:
+        """Nothing passes with time."""
 
 
 class SlotView(SlotCounter):
@@ -158,6 +184,7 @@ class SlotView(SlotCounter):
     def __init__(self, base: SlotCounter, limit: int) -> None:
         self.base = base
         self.limit = limit
+        self.until_s = math.inf
 
     @property
     def used(self) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.core.budget.dimensions import Dimension
 from proxy.core.budget.ledger import Account, Reservation
@@ -245,3 +247,20 @@ def test_names_at_hand_are_written_as_they_are() -> None:
 def test_no_limit_of_ours_writes_nothing() -> None:
     """Where no budget applies there is nothing to say."""
     assert b"" == budget_lines(Granted(Reservation("", Account(()), 0, 0.0, None)))
+
+
+@given(
+    most=st.tuples(st.integers(0, 10**9), st.integers(0, 10**9)),
+    left=st.tuples(st.integers(-5, 10**9), st.integers(-5, 10**9)),
+    seconds=st.tuples(st.floats(0.0, 90000.0), st.floats(0.0, 90000.0)),
+)
+def test_both_limits_are_written_as_each_alone(
+    most: tuple[int, int], left: tuple[int, int], seconds: tuple[float, float]
+) -> None:
+    """Lines that are remembered but for what is left say what they would say made anew."""
+    held = Reservation("", Account(()), 0, 0.0, None)
+    requests = Granted(held, most[0], left[0], seconds[0])
+    tokens = Granted(held, limit_tokens=most[1], remaining_tokens=left[1], reset_tokens_s=seconds[1])
+    both = Granted(held, most[0], left[0], seconds[0], most[1], left[1], seconds[1])
+
+    assert budget_lines(requests) + budget_lines(tokens) == budget_lines(both)

@@ -171,3 +171,15 @@ def test_slots_start_free() -> None:
     slots = SlotCounter(3)
 
     assert (slots.limit, slots.used) == (3, 0)
+
+
+def test_what_was_corrected_after_a_look_does_not_leave_the_window_twice() -> None:
+    """Bars and denials look at the buckets between charge and correction; sums must not remember that."""
+    counter = charged(100, (5.5, 9), shape=TEN_SECONDS)
+    counter.reset_s(5.6)
+    counter.correct(5.5, -9, 5.7)
+    for second in range(6, 20):
+        counter.advance(float(second))
+        counter.charge(1)
+
+    assert 11 == counter.used
