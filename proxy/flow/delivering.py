@@ -369,8 +369,7 @@ class Delivery:
     async def _raw(self, exchange: Exchange, head: AnswerHead, live: LiveBody, ended: Ended) -> Failed | None:
         """Pass a large or opaque body as it comes."""
         facts = exchange.facts
-        length_text = head.telling.get(b"content-length")
-        length = int(length_text) if length_text is not None else None
+        length = int(head.length) if head.length is not None else None
 
         def terminal(outcome: Outcome) -> None:
             facts.response_bytes = pipe.bytes_out
@@ -405,7 +404,7 @@ class Delivery:
     async def _tunnel(self, exchange: Exchange, head: AnswerHead, live: LiveBody, ended: Ended) -> Failed | None:
         """Join the two sockets after a websocket handshake; bytes are passed, not read."""
         lines = header_lines.to_caller(head) + b"connection: Upgrade\r\nupgrade: websocket\r\n"
-        lines += header_lines.our_lines(exchange.facts, exchange.elapsed_ms(), b"x-request-id" in head.telling)
+        lines += header_lines.our_lines(exchange.facts, exchange.elapsed_ms(), head.has_request_id)
         status_line = b"HTTP/1.1 101 " + (head.reason or b"Switching Protocols") + b"\r\n"
         responder = exchange.responder
         sink = _TunnelSink(responder.tunnel_write)
@@ -461,8 +460,7 @@ def _keep_content(exchange: Exchange, body: bytes) -> None:
 
 def _length_line(head: AnswerHead) -> bytes:
     """Return the provider's own length, which an answer to HEAD keeps."""
-    length = head.telling.get(b"content-length")
-    return b"" if length is None else b"content-length: %b\r\n" % length
+    return b"" if head.length is None else b"content-length: %b\r\n" % head.length
 
 
 def _is_cut(dialect: Dialect, head: AnswerHead, body: bytes, *, is_readable: bool) -> bool:

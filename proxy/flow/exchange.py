@@ -184,7 +184,7 @@ class Exchange:
             lines += b"".join([line for name, line in _STREAM_HINTS if name not in head.fields])
         facts = self.facts
         now_ms = facts.latency_ms if self._is_sealed else self.elapsed_ms()
-        lines += header_lines.our_lines(facts, now_ms, b"x-request-id" in head.telling, self.named)
+        lines += header_lines.our_lines(facts, now_ms, head.has_request_id, self.named)
         return lines + header_lines.budget_lines(granted) if is_governed and granted is not None else lines
 
     def begin_attempt(self, provider: str, model: str, now_s: float) -> AttemptFacts:

@@ -78,7 +78,7 @@ _DROPPED: Final = {
 _NOT_PASSED: Final = {flags: _lines_named(names) for flags, names in _DROPPED.items()}
 """The lines of an answer that stay here, by what applies to it."""
 PASSED: Final = {flags: _Keeps(names) for flags, names in _DROPPED.items()}
-"""Whether a line of this name crosses, by what applies to the answer: a budget of ours, a key of ours."""
+"""Whether a line of this name crosses, by what applies to the answer: a budget of ours, a key of ours; in counting order."""
 
 
 def _connection_values(headers: list[Header]) -> bytes:
@@ -149,8 +149,8 @@ def to_caller(
         is_own_key: The answer was got with our key: headers that name our account stay here.
     """
     if head.kept is not None and not is_decoded:
-        lines = b"".join(head.kept[is_governed, is_own_key](head.pieces))
-        return lines[2:] + b"\r\n" if lines else b""
+        lines, pick = head.kept[2 * is_governed + is_own_key]
+        return lines if pick is None else lines % pick(head.values)
     lines = _without(_NOT_PASSED[is_governed, is_own_key], head.lines, head.lines.lower())
     if is_decoded or b"connection" in head.telling:
         lines = _less_common(head, lines, is_decoded=is_decoded)

@@ -6,7 +6,7 @@ Header names and values stay the bytes that came in (names keep their case); not
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 Header = tuple[bytes, bytes]
@@ -59,13 +59,12 @@ class RequestHead:
 
 _FIELD_LINE = re.compile(rb"([^:\r\n]+):[ \t]*([^\r\n]*)")
 _TRAILING_SPACE = re.compile(rb"[ \t]+(?=\r\n|$)")
-TELLING = frozenset(
-    {b"content-type", b"content-length", b"content-encoding", b"x-request-id", b"connection", b"transfer-encoding"}
-)
-"""What every exchange looks at in an answer."""
 _TELLING = re.compile(
     rb"\r\n(content-(?:type|length|encoding)|x-request-id|connection|transfer-encoding):[ \t]*([^\r\n]*)"
 )
+
+Crossing = tuple[bytes, Callable[[Sequence[bytes]], object] | None]
+"""Header lines with gaps, and what picks the values for the gaps; None: there are no gaps."""
 
 
 class AnswerHead:
@@ -73,35 +72,54 @@ class AnswerHead:
 
     ``lines`` holds the field lines as they came, each with its CRLF in front; a strict parser has accepted them.
     They are not taken apart unless somebody asks: most of them only pass by. ``telling`` maps the few names that
-    every exchange looks at to their last value in lower case, ``content_type`` is the media type in lower case
-    without parameters, empty when absent.
+    decide how an answer is read (its content type and coding, Connection, Transfer-Encoding) to their last value in
+    lower case; ``length`` is what Content-Length says, None when absent; ``has_request_id`` that there is an
+    X-Request-Id. ``content_type`` is the media type in lower case without parameters, empty when absent.
     """
 
-    __slots__ = ("_fields", "content_type", "kept", "lines", "pieces", "reason", "status", "telling")
+    __slots__ = (
+        "_fields",
+        "content_type",
+        "has_request_id",
+        "kept",
+        "length",
+        "lines",
+        "reason",
+        "status",
+        "telling",
+        "values",
+    )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - positional, because keywords cost a microsecond per exchange here
         self,
         status: int,
         reason: bytes,
         lines: bytes,
         telling: dict[bytes, bytes] | None = None,
-        pieces: tuple[bytes, ...] = (),
-        kept: Mapping[tuple[bool, bool], Callable[[tuple[bytes, ...]], tuple[bytes, ...]]] | None = None,
+        content_type: bytes = b"",
+        length: bytes | None = None,
+        has_request_id: bool = False,
+        values: Sequence[bytes] = (),
+        kept: Sequence[Crossing] | None = None,
     ) -> None:
-        """Read the lines; whoever has read them already says what is ``telling``, and how to pick the ``pieces`` to be kept."""
+        """Read the lines; whoever knows them already says what is ``telling``, and how the ``values`` are passed on."""
         if telling is None:
             # ``find`` and not ``in``: CPython 3.11 first tries to read what is looked for as a number, and fails.
             if lines.find(b" \r\n") >= 0 or lines.find(b"\t\r\n") >= 0 or lines.endswith((b" ", b"\t")):
                 lines = _TRAILING_SPACE.sub(b"", lines)
             telling = dict(_TELLING.findall(lines.lower()))
+            length = telling.pop(b"content-length", None)
+            has_request_id = telling.pop(b"x-request-id", None) is not None
+            content_type = telling.get(b"content-type", b"").split(b";", 1)[0].strip()
         self.status = status
         self.reason = reason
         self.lines = lines
         self.telling = telling
-        self.pieces = pieces
+        self.content_type = content_type
+        self.length = length
+        self.has_request_id = has_request_id
+        self.values = values
         self.kept = kept
-        media = telling.get(b"content-type", b"")
-        self.content_type = media if media == b"application/json" else media.split(b";", 1)[0].strip()
         self._fields: dict[bytes, bytes] | None = None
 
     @property

@@ -177,7 +177,7 @@ class Providers:
         connection = None if call.must_be_fresh or call.head.is_websocket else self._take_idle(endpoint)
         if connection is None:
             connection = await self._dial(endpoint, call)
-        waiter = connection.begin(call)
+        waiter = connection.begin(call, self._now_s())
         use = connection.uses
         if self._sweep is None:
             self._sweep = self._loop.call_later(SWEEP_EVERY_S, self._expire_all)
