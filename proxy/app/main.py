@@ -150,10 +150,10 @@ class App:
         self._hash_key = os.urandom(32) if secret is None else secret.reveal().encode()
         self.pricing = Pricing(PriceTable()) if settings.prices is not None else None
         self._make_life()
-        self._keys = ProviderKeys(
+        keys = ProviderKeys(
             self._secrets, {name: p.api_key for name, p in endpoints_of(settings.providers).items()}, time.monotonic
         )
-        self.upstream = Providers(settings.providers, self._keys, time.monotonic)
+        self.upstream = Providers(settings.providers, keys, time.monotonic)
         self.record = record = AuditRecord(settings, self._secrets, clock, witness)
         self.probes.watch(lambda: "" if record.spool.is_alive else "spool writer is dead")
         self.outbox, self.rows, self.contents = record.outbox, record.rows, record.contents
@@ -475,6 +475,7 @@ class App:
 
     async def _watch_secrets(self) -> None:
         self._secrets.load(references(self._settings), time.monotonic())
+        self.upstream.read_keys()
         while True:
             await asyncio.sleep(SECRET_LOOK_EVERY_S)
             offset_s = time.time() - time.monotonic()  # noqa: TID251 - this is its one owner
@@ -482,7 +483,7 @@ class App:
                 self.wall.offset_s = offset_s
             changed = await asyncio.to_thread(self._secrets.poll, time.monotonic())
             if changed:
-                self._keys.forget()
+                self.upstream.read_keys()
                 self._note_unusable()
                 self.witness.notice("secrets_changed", count=len(changed))
 

@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.core.budget.shares import Shares
@@ -34,29 +34,19 @@ class ProviderKeys:
     secrets: Secrets
     refs: Mapping[str, SecretRef | None]
     now_s: Callable[[], float]
-    _shown: dict[str, str | None] = field(default_factory=dict)
 
     def current(self, provider: str) -> str | None:
-        """Return the provider's key; the revealed text is kept so that a request costs one look-up."""
-        if provider in self._shown:
-            return self._shown[provider]
+        """Return the provider's key now."""
         ref = self.refs.get(provider)
         secret = self.secrets.current(ref) if ref is not None else None
-        value = self._shown[provider] = secret.reveal() if secret is not None else None
-        return value
+        return secret.reveal() if secret is not None else None
 
     async def refresh(self, provider: str) -> bool:
         """Re-read the provider's key off the loop."""
         ref = self.refs.get(provider)
         if ref is None:
             return False
-        changed = await asyncio.to_thread(self.secrets.refresh, ref, self.now_s())
-        self._shown.pop(provider, None)
-        return changed
-
-    def forget(self) -> None:
-        """Look every key up anew: a file has changed."""
-        self._shown.clear()
+        return await asyncio.to_thread(self.secrets.refresh, ref, self.now_s())
 
 
 def names_service(settings: Settings, secrets: Secrets) -> Names | None:

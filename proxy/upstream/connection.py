@@ -18,7 +18,7 @@ from proxy.flow.ports import Answer, AttemptFailed, BodySink, Call
 from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import OK, Outcome
 from proxy.upstream.live_answer import LiveAnswer
-from proxy.upstream.reading import AnswerReading
+from proxy.upstream.reading import NOTHING, AnswerReading
 
 
 class UpstreamConnection(AnswerReading, asyncio.Protocol):
@@ -33,11 +33,9 @@ class UpstreamConnection(AnswerReading, asyncio.Protocol):
         "_on_idle",
         "_request_is_sent",
         "_throttle",
-        "_timeouts",
         "_upload",
         "_write_waiter",
         "bytes_received",
-        "deadline_s",
         "idle_since_s",
         "is_raw",
         "transport",
@@ -71,9 +69,11 @@ class UpstreamConnection(AnswerReading, asyncio.Protocol):
 
     def begin(self, call: Call, now_s: float) -> asyncio.Future[Answer]:
         """Take the connection for one attempt; the future brings its answer or ``AttemptFailed``."""
-        self._expect(call)
-        self._timeouts = call.timeouts
-        self.deadline_s = call.deadline_s
+        if self._is_worn:
+            self._reset_answer()
+        self._call = call
+        self._is_head_request = is_head = call.head.method == "HEAD"
+        self._is_unread = not is_head
         self.bytes_received = 0
         self.last_activity_s = now_s
         self.is_busy = True
@@ -181,7 +181,7 @@ class UpstreamConnection(AnswerReading, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_unread:
             self._is_unread = False
-            whole = self._shapes.whole(data) if len(data) <= self._collect_max_bytes else None
+            whole = self._shapes.whole(data) if len(data) <= self._call.collect_max_bytes else None
             if whole is not None:
                 self._take_whole(*whole)
                 return
@@ -214,6 +214,7 @@ class UpstreamConnection(AnswerReading, asyncio.Protocol):
         """Take an answer that came in one piece: no trace of it stays, and the connection is free."""
         waiter, self._waiter = self._waiter, None
         self.is_busy = False
+        self._call = NOTHING
         self.idle_since_s = self._now_s()
         self._on_idle(self)
         if waiter is not None and not waiter.done():
@@ -257,13 +258,14 @@ class UpstreamConnection(AnswerReading, asyncio.Protocol):
             self._parser = httptools.HttpResponseParser(self)
         if self._keeps_alive and (not self._until_eof or self._is_head_request) and not self.transport.is_closing():
             self._held = []
+            self._call = NOTHING
             self.idle_since_s = self._now_s()
             self._on_idle(self)
         else:
             self.transport.close()
 
     def _switch_to_raw(self, rest: bytes) -> None:
-        if self._answer_head is None or self._answer_head.status != 101 or not self._is_websocket:
+        if self._answer_head is None or self._answer_head.status != 101 or not self._call.head.is_websocket:
             self.fail(Outcome.BAD_RESPONSE)
             return
         self.is_raw = True  # from now on neither deadline nor silence ends it
@@ -331,12 +333,13 @@ class UpstreamConnection(AnswerReading, asyncio.Protocol):
         """Fail the attempt when one of its deadlines has passed."""
         if self._is_over() or self.is_raw:
             return
-        if now_s >= self.deadline_s:
+        timeouts = self._call.timeouts
+        if now_s >= self._call.deadline_s:
             self.fail(Outcome.TOTAL_TIMEOUT)
         elif self._is_paused or not (self._request_is_sent or self._is_body_ours):
             return
         elif not self._in_body:
-            if now_s - self.last_activity_s >= self._timeouts.first_byte_s:
+            if now_s - self.last_activity_s >= timeouts.first_byte_s:
                 self.fail(Outcome.TTFB_TIMEOUT)
-        elif now_s - self.last_activity_s >= self._timeouts.idle_s:
+        elif now_s - self.last_activity_s >= timeouts.idle_s:
             self.fail(Outcome.STALLED)

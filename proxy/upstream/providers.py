@@ -9,16 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
-from urllib.parse import quote
 
-from yarl import URL
-
-from proxy.core.config.settings import ProviderKind, ProviderSettings, endpoints_of
-from proxy.flow.answer_shapes import AnswerShapes
+from proxy.core.config.settings import ProviderSettings, endpoints_of
 from proxy.flow.ports import Answer, AttemptFailed, BodySource, Call
 from proxy.terms.outcomes import Outcome
 from proxy.upstream.connection import UpstreamConnection
-from proxy.upstream.dialer import Address, Dialer
+from proxy.upstream.dialer import Dialer
+from proxy.upstream.endpoint import Endpoint
 
 SWEEP_EVERY_S: Final = 0.05
 IDLE_SWEEP_EVERY_S: Final = 1.0
@@ -26,7 +23,6 @@ IDLE_SWEEP_EVERY_S: Final = 1.0
 JOIN_BELOW_BYTES: Final = 64 * 1024
 WRITE_BYTES: Final = 256 * 1024
 """A body is written in slices of so much."""
-STARTS_MAX: Final = 64
 
 
 class Credentials(Protocol):
@@ -39,79 +35,6 @@ class Credentials(Protocol):
     async def refresh(self, provider: str) -> bool:
         """Re-read the key; True when it changed."""
         ...
-
-
-class Endpoint:
-    """One provider: its address, its fixed header lines, its idle connections (newest first)."""
-
-    __slots__ = (
-        "_line_key",
-        "_lines",
-        "_starts",
-        "address",
-        "base_path",
-        "busy",
-        "idle",
-        "owned",
-        "settings",
-        "shapes",
-    )
-
-    def __init__(self, settings: ProviderSettings) -> None:
-        url = URL(settings.base_url)
-        self.settings = settings
-        self.address = Address(
-            url.origin(),
-            str(settings.ca_file) if settings.ca_file else None,
-            URL(settings.egress_proxy) if settings.egress_proxy else None,
-        )
-        self.base_path = url.raw_path.rstrip("/").encode("ascii")
-        self.idle: list[UpstreamConnection] = []
-        self.shapes = AnswerShapes()
-        self.busy = 0
-        self._line_key: str | None = None
-        self._starts: dict[tuple[str, bytes, str], bytes] = {}
-        self._lines = b""
-        names = [*settings.headers, *([settings.auth_header.name] if settings.api_key is not None else [])]
-        self.owned = frozenset(name.lower().encode("latin-1") for name in names)
-
-    def own_lines(self, key: str | None) -> bytes:
-        """Return the rendered Host, credential and fixed header lines; rendered anew when the key changes."""
-        if not self._lines or key != self._line_key:
-            auth = self.settings.auth_header
-            rows = [("host", self.address.url.authority), *self.settings.headers.items()]
-            if key is not None:
-                rows.append((auth.name, auth.prefix + key))
-            self._lines = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in rows)
-            self._line_key = key
-        return self._lines
-
-    def start_for(self, call: Call, key: str | None) -> bytes:
-        """Return request line and own header lines; those of the last few kinds of call are remembered."""
-        kind = (call.head.method, call.target, call.model)
-        if key != self._line_key:
-            self._starts.clear()
-        start = self._starts.get(kind)
-        if start is None:
-            line = b"%b %b HTTP/1.1\r\n" % (call.head.method.encode("ascii"), self.path_for(call))
-            start = line + self.own_lines(key)
-            if len(self._starts) < STARTS_MAX and len(start) < JOIN_BELOW_BYTES // 16:
-                self._starts[kind] = start
-        return start
-
-    def path_for(self, call: Call) -> bytes:
-        """Return the raw target at the provider; Azure's deployment paths are made here."""
-        settings = self.settings
-        if settings.kind is not ProviderKind.AZURE or settings.api_version is None:
-            return self.base_path + call.target
-        path, _, query = call.target.partition(b"?")
-        version = b"api-version=" + settings.api_version.encode("ascii")
-        if b"api-version=" not in query:
-            query = query + b"&" + version if query else version
-        if call.model:
-            deployment = settings.deployments.get(call.model, call.model)
-            path = b"/deployments/" + quote(deployment, safe="").encode("ascii") + path
-        return self.base_path + path + b"?" + query
 
 
 class Providers:
@@ -131,32 +54,51 @@ class Providers:
         self._connections: dict[UpstreamConnection, Endpoint] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._idle_sweep: asyncio.TimerHandle | None = None
-        self._is_closed = False
+        self._keyless: frozenset[str] = frozenset()
+        self._with_own_key: frozenset[str] = frozenset()
+        self._secrets: dict[str, list[bytes]] = {}
+        self.read_keys()
 
     @property
     def open_connections(self) -> int:
         """Provider connections now, idle and busy."""
         return len(self._connections)
 
+    def read_keys(self) -> None:
+        """Look every key up; whoever changes one says so here."""
+        current = self._credentials.current
+        for name, endpoint in self._endpoints.items():
+            key = current(name)
+            if key != endpoint.key:
+                endpoint.take_key(key)
+        keys = {name: endpoint.key for name, endpoint in self._endpoints.items()}
+        self._keyless = frozenset(
+            name
+            for name, endpoint in self._endpoints.items()
+            if endpoint.key is None and endpoint.settings.api_key is not None
+        )
+        self._secrets = {
+            provider: [key.encode("latin-1") for name in names if (key := keys.get(name)) is not None]
+            for provider, names in self._keys_of.items()
+        }
+        self._with_own_key = frozenset(
+            [name for name, key in keys.items() if key is not None]
+            + [provider for provider, secrets in self._secrets.items() if secrets]
+        )
+
     def lacks_key(self, provider: str) -> bool:
         """True when settings name a key for this provider and it is not set."""
-        return self._endpoints[provider].settings.api_key is not None and self._credentials.current(provider) is None
+        return provider in self._keyless
 
     def uses_own_key(self, provider: str) -> bool:
         """True when a key of ours goes to this provider."""
-        if self._credentials.current(provider) is not None:
-            return True
-        several = self._keys_of.get(provider, ())
-        return len(several) > 1 and any(self._credentials.current(endpoint) is not None for endpoint in several)
+        return provider in self._with_own_key
 
     def mask(self, provider: str, data: bytes) -> bytes:
         """Star out every key that this provider may have been sent."""
-        for endpoint in self._keys_of[provider]:
-            key = self._credentials.current(endpoint)
-            if key is not None:
-                secret = key.encode("latin-1")
-                if data.find(secret) >= 0:
-                    data = data.replace(secret, b"***")
+        for secret in self._secrets[provider]:
+            if data.find(secret) >= 0:
+                data = data.replace(secret, b"***")
         return data
 
     def owned_headers(self, provider: str) -> frozenset[bytes]:
@@ -165,38 +107,32 @@ class Providers:
 
     async def refresh_credential(self, provider: str) -> bool:
         """Re-read the provider's key; True when it changed."""
-        return await self._credentials.refresh(provider)
+        try:
+            return await self._credentials.refresh(provider)
+        finally:
+            self.read_keys()
 
     # --- one attempt ------------------------------------------------------------------------------
 
     async def send(self, call: Call) -> Answer:
         """Send one attempt; see ``flow.ports.Upstream.send``."""
         endpoint = self._endpoints[call.provider]
-        key = self._credentials.current(call.provider)
-        head = self._render_head(endpoint, call, key)
-        connection = None if call.must_be_fresh or call.head.is_websocket else self._take_idle(endpoint)
+        head, now_s = endpoint.head_for(call), self._now_s()
+        connection = None if call.must_be_fresh or call.head.is_websocket else endpoint.take_idle(now_s)
         if connection is None:
             connection = await self._dial(endpoint, call)
-        waiter = connection.begin(call, self._now_s())
+            now_s = self._now_s()
+        waiter = connection.begin(call, now_s)
         use = connection.uses
         if self._sweep is None:
             self._sweep = self._loop.call_later(SWEEP_EVERY_S, self._expire_all)
         try:
             body = call.body
-            if isinstance(body, bytes):
-                if len(body) <= JOIN_BELOW_BYTES:
-                    connection.write(head + body)
-                elif len(body) <= WRITE_BYTES:
-                    connection.write(head)
-                    connection.write(body)
-                else:
-                    connection.write(head)
-                    upload = self._loop.create_task(self._send_sliced(connection, body))
-                    connection.upload_runs(upload, is_ours=True)
+            if type(body) is bytes and len(body) <= JOIN_BELOW_BYTES:
+                connection.transport.write(head + body)
             else:
                 connection.write(head)
-                upload = self._loop.create_task(self._upload(connection, body, call.head.content_length is None))
-                connection.upload_runs(upload)
+                self._begin_upload(connection, call, body)
             return await waiter
         except asyncio.CancelledError:
             # The answer may have come in this very turn, and the connection may already serve another attempt.
@@ -204,10 +140,20 @@ class Providers:
                 connection.abort()
             raise
 
+    def _begin_upload(self, connection: UpstreamConnection, call: Call, body: bytes | BodySource) -> None:
+        """Send a body that does not go out with its head."""
+        if not isinstance(body, bytes):
+            upload = self._loop.create_task(self._upload(connection, body, call.head.content_length is None))
+            connection.upload_runs(upload)
+        elif len(body) <= WRITE_BYTES:
+            connection.write(body)
+        else:
+            connection.upload_runs(self._loop.create_task(self._send_sliced(connection, body)), is_ours=True)
+
     async def _dial(self, endpoint: Endpoint, call: Call) -> UpstreamConnection:
         if endpoint.busy >= endpoint.settings.max_connections:
             raise AttemptFailed(Outcome.CONNECT_ERROR)
-        connection = UpstreamConnection(self._now_s, self._became_idle, self._was_closed, endpoint.shapes)
+        connection = UpstreamConnection(self._now_s, endpoint.take_back, self._was_closed, endpoint.shapes)
         left_s = call.deadline_s - self._now_s()
         if left_s <= 0:
             raise AttemptFailed(Outcome.TOTAL_TIMEOUT)
@@ -246,55 +192,12 @@ class Providers:
             connection.slice_sent()
         connection.upload_ended()
 
-    def _render_head(self, endpoint: Endpoint, call: Call, key: str | None) -> bytes:
-        start = endpoint.start_for(call, key)
-        headers = call.headers
-        if key is None and call.passes_caller_key:
-            own = call.head.fields.get(b"authorization")
-            if own is not None:
-                headers = b"authorization: %b\r\n%b" % (own, headers)
-        body = call.body
-        if type(body) is bytes:
-            if call.head.is_websocket:
-                return b"%b%bconnection: Upgrade\r\nupgrade: websocket\r\n\r\n" % (start, headers)
-            if body or call.head.method in ("POST", "PUT", "PATCH"):
-                return b"%b%bcontent-length: %d\r\n\r\n" % (start, headers, len(body))
-            return b"%b%b\r\n" % (start, headers)
-        if call.head.content_length is None:
-            return b"%b%btransfer-encoding: chunked\r\n\r\n" % (start, headers)
-        return b"%b%bcontent-length: %d\r\n\r\n" % (start, headers, call.head.content_length)
-
     # --- the pool ---------------------------------------------------------------------------------
-
-    def _take_idle(self, endpoint: Endpoint) -> UpstreamConnection | None:
-        idle, limit_s = endpoint.idle, endpoint.settings.keepalive_s
-        while idle:
-            connection = idle.pop()
-            if connection.transport.is_closing():
-                continue
-            if self._now_s() - connection.idle_since_s > limit_s:
-                connection.transport.close()
-                continue
-            endpoint.busy += 1
-            return connection
-        return None
-
-    def _became_idle(self, connection: UpstreamConnection) -> None:
-        endpoint = self._connections.get(connection)
-        if endpoint is None or self._is_closed:
-            connection.transport.close()
-            return
-        endpoint.busy -= 1
-        endpoint.idle.append(connection)
 
     def _was_closed(self, connection: UpstreamConnection) -> None:
         endpoint = self._connections.pop(connection, None)
-        if endpoint is None:
-            return
-        if connection in endpoint.idle:
-            endpoint.idle.remove(connection)
-        else:
-            endpoint.busy -= 1
+        if endpoint is not None:
+            endpoint.lose(connection)
 
     def _expire_all(self) -> None:
         now_s = self._now_s()
@@ -321,7 +224,8 @@ class Providers:
 
     async def close(self) -> None:
         """Close every connection."""
-        self._is_closed = True
+        for endpoint in self._endpoints.values():
+            endpoint.is_closed = True
         self._stop_sweeps()
         for connection in tuple(self._connections):
             connection.abort()

@@ -14,9 +14,10 @@ from typing import Final
 
 import httptools
 
+from proxy.core.policy.model import Timeouts
 from proxy.flow.answer_shapes import AnswerShapes
 from proxy.flow.ports import Answer, BodySink, Call
-from proxy.terms.http import AnswerHead
+from proxy.terms.http import AnswerHead, RequestHead
 from proxy.terms.outcomes import OK, Outcome
 
 LIVE_HIGH_WATER_BYTES: Final = 256 * 1024
@@ -27,6 +28,8 @@ MAX_ERROR_BYTES: Final = 1024 * 1024
 """An error is read for keys, values and its code where it is; nobody says more than this about one."""
 POUR_EVERY_BYTES: Final = 2 * 1024 * 1024
 """So much of a gathered body is put together while the rest is still coming."""
+NOTHING: Final = Call("", RequestHead("", b"", "", [], {}), b"", b"", b"", "", Timeouts(), 0.0, 0, False, False)
+"""What an idle connection carries: it must not hold on to the body of its last request."""
 _BODILESS: Final = frozenset({204, 304})
 
 
@@ -43,6 +46,7 @@ class AnswerReading:
         "_answer_head",
         "_batch",
         "_body_bytes",
+        "_call",
         "_collect_max_bytes",
         "_head_bytes",
         "_held",
@@ -54,7 +58,6 @@ class AnswerReading:
         "_is_head_request",
         "_is_paused",
         "_is_unread",
-        "_is_websocket",
         "_is_worn",
         "_keeps_alive",
         "_look_at_bytes",
@@ -67,12 +70,12 @@ class AnswerReading:
         "_sink",
         "_until_eof",
         "_waiter",
-        "_wants_events",
         "is_busy",
         "last_activity_s",
     )
 
     last_activity_s: float
+    _is_head_request: bool
     _waiter: asyncio.Future[Answer] | None
     _sink: BodySink | None
 
@@ -81,6 +84,7 @@ class AnswerReading:
         self._shapes = shapes
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
+        self._call = NOTHING
         self._waiter = None
         self._sink = None
         self.is_busy = False
@@ -108,24 +112,16 @@ class AnswerReading:
         self._keeps_alive = False
         self._held_outcome = OK
 
-    def _expect(self, call: Call) -> None:
-        """Get ready for the answer to this attempt."""
-        if self._is_worn:
-            self._reset_answer()
-        self._is_head_request = call.head.method == "HEAD"
-        self._is_websocket = call.head.is_websocket
-        self._wants_events = call.wants_events
-        self._collect_max_bytes = call.collect_max_bytes
-        self._look_at_bytes = min(call.collect_max_bytes, POUR_EVERY_BYTES)
-        self._is_unread = not self._is_head_request
-
     def _is_over(self) -> bool:
         """True when no attempt waits for anything on this connection."""
         return not self.is_busy or self._is_complete
 
     def _feed(self, data: bytes) -> None:
         """Let the parser read bytes of an answer."""
-        self._is_worn = True
+        if not self._is_worn:
+            self._is_worn = True
+            self._collect_max_bytes = self._call.collect_max_bytes
+            self._look_at_bytes = min(self._collect_max_bytes, POUR_EVERY_BYTES)
         if not self._in_body:
             self._raw_head = self._raw_head + data if self._raw_head else data
             self._head_bytes += len(data)
@@ -160,14 +156,16 @@ class AnswerReading:
         first, end = raw.find(b"\r\n"), raw.find(b"\r\n\r\n")
         if end < 0:
             raise ValueError("a head without CRLF line ends")
-        if status < 200 and not (status == 101 and self._is_websocket and _is_websocket_answer(raw[first:end])):
+        if status < 200 and not (
+            status == 101 and self._call.head.is_websocket and _is_websocket_answer(raw[first:end])
+        ):
             self._raw_head = raw[end + 4 :]
             return
         self._raw_head = b""
         if raw.count(b"\r\n", first, end) > MAX_HEADER_LINES:
             raise ValueError("too many header lines")
         head = self._shapes.head(status, raw[: end + 4])
-        if self._wants_events and not head.content_type and 200 <= status < 300:
+        if self._call.wants_events and not head.content_type and 200 <= status < 300:
             head = AnswerHead(status, head.reason, head.lines + b"\r\ncontent-type: text/event-stream")
         self._answer_head = head
         self._keeps_alive = parser.should_keep_alive()

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from proxy.core.config.settings import AuthHeader, ProviderKind, ProviderSettings
+from proxy.core.config.settings import AuthHeader, ProviderKind, ProviderSettings, SecretRef
 from proxy.core.policy.model import Timeouts
 from proxy.flow.ports import AttemptFailed, Call
 from proxy.terms.http import RequestHead
 from proxy.terms.outcomes import Outcome
 from proxy.upstream.connection import UpstreamConnection
-from proxy.upstream.providers import Endpoint, Providers
+from proxy.upstream.endpoint import Endpoint
+from proxy.upstream.providers import Providers
 from tests.support.raw_provider import RawProvider, raw_provider
 from tests.support.simulator import black_hole, refused_origin
 
@@ -66,8 +67,8 @@ def call(
     )
 
 
-def providers(base_url: str, keys: NoKeys | None = None, kind: type[Providers] = Providers, **fields: Any) -> Providers:
-    return kind({"p": ProviderSettings("p", base_url, **fields)}, keys or NoKeys(), time.monotonic)
+def providers(base_url: str, keys: NoKeys | None = None, **fields: Any) -> Providers:
+    return Providers({"p": ProviderSettings("p", base_url, **fields)}, keys or NoKeys(), time.monotonic)
 
 
 async def test_second_attempt_reuses_the_connection(raw: RawProvider) -> None:
@@ -214,33 +215,39 @@ async def test_cancelled_attempt_closes_its_connection(raw: RawProvider) -> None
     await upstream.close()
 
 
-class Snatching(Providers):
+class Snatching(Endpoint):
     """As soon as a connection is idle the next attempt takes it, and only then the first caller's leaving is heard."""
 
-    first: asyncio.Task[Any] | None = None
-    second: asyncio.Task[Any] | None = None
+    snatch: Callable[[], None] | None = None
 
-    def _became_idle(self, connection: UpstreamConnection) -> None:
-        super()._became_idle(connection)
-        if self.second is None and self.first is not None:
-            self.second = asyncio.create_task(self.send(call()))  # noqa: TID251 - awaited by the test
-            asyncio.get_running_loop().call_soon(self.first.cancel)
+    def take_back(self, connection: UpstreamConnection) -> None:
+        super().take_back(connection)
+        snatch, self.snatch = self.snatch, None
+        if snatch is not None:
+            snatch()
 
 
 async def test_attempt_cancelled_after_its_answer_does_not_touch_the_next_ones_connection(raw: RawProvider) -> None:
     """The caller left in the very turn in which its answer came; the connection belongs to somebody else by then."""
-    upstream = providers(raw.base_url, kind=Snatching)
-    assert isinstance(upstream, Snatching)
-    upstream.first = asyncio.create_task(upstream.send(call()))  # noqa: TID251 - awaited below
-    await asyncio.wait({upstream.first}, timeout=1)
-    assert upstream.second is not None
-    done, _ = await asyncio.wait({upstream.second}, timeout=1.5)
+    upstream = providers(raw.base_url)
+    upstream._endpoints["p"] = endpoint = Snatching(ProviderSettings("p", raw.base_url))
+    attempts: list[asyncio.Task[Any]] = []
+
+    def snatch() -> None:
+        attempts.append(asyncio.create_task(upstream.send(call())))  # noqa: TID251 - awaited below
+        asyncio.get_running_loop().call_soon(attempts[0].cancel)
+
+    endpoint.snatch = snatch
+    attempts.append(asyncio.create_task(upstream.send(call())))  # noqa: TID251 - awaited below
+    await asyncio.wait({attempts[0]}, timeout=1)
+    second = attempts[1]
+    done, _ = await asyncio.wait({second}, timeout=1.5)
     try:
         assert done, "the second attempt hangs: its connection was aborted and nobody told it"
-        assert 200 == upstream.second.result().head.status
+        assert 200 == second.result().head.status
     finally:
-        upstream.second.cancel()
-        await asyncio.wait({upstream.second})
+        second.cancel()
+        await asyncio.wait({second})
         await upstream.close()
 
 
@@ -262,10 +269,46 @@ def test_azure_paths_name_the_deployment(fields: dict[str, Any], model: str, tar
     assert expected == endpoint.path_for(call(model=model, target=target))
 
 
-def test_own_lines_follow_the_key() -> None:
+def test_head_follows_the_key() -> None:
     """Rendered once per key; a rotated key is used at once."""
-    endpoint = Endpoint(ProviderSettings("p", "http://127.0.0.1:1/v1", auth_header=AuthHeader("x-goog-api-key", "")))
+    settings = ProviderSettings("p", "http://127.0.0.1:1/v1", auth_header=AuthHeader("x-goog-api-key", ""))
+    endpoint = Endpoint(settings)
+    heads = []
+    for key in ("one", "two", None):
+        endpoint.take_key(key)
+        heads += [endpoint.head_for(call()), endpoint.head_for(call())]
 
-    assert b"host: 127.0.0.1:1\r\nx-goog-api-key: one\r\n" == endpoint.own_lines("one")
-    assert b"host: 127.0.0.1:1\r\nx-goog-api-key: two\r\n" == endpoint.own_lines("two")
-    assert b"host: 127.0.0.1:1\r\n" == endpoint.own_lines(None)
+    start = b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:1\r\n"
+    end = b"X-A: 1\r\ncontent-length: 2\r\n\r\n"
+    one, two = b"x-goog-api-key: one\r\n", b"x-goog-api-key: two\r\n"
+    assert [start + key + end for key in (one, one, two, two, b"", b"")] == heads
+
+
+class Rotating(NoKeys):
+    """The key changes when it is asked for anew."""
+
+    key: str | None = None
+
+    def current(self, provider: str) -> str | None:
+        return self.key
+
+    async def refresh(self, provider: str) -> bool:
+        self.key = "k2"
+        return True
+
+
+async def test_key_that_was_read_anew_is_sent_masked_and_known_to_be_ours(raw: RawProvider) -> None:
+    """A provider's 401 makes us look again; what was decided for the old key must not outlive it."""
+    keys = Rotating()
+    upstream = providers(raw.base_url, keys, api_key=SecretRef(env="K"))
+    seen: list[object] = [upstream.lacks_key("p"), upstream.uses_own_key("p"), upstream.mask("p", b"k1 k2")]
+    keys.key = "k1"
+    upstream.read_keys()
+    seen += [upstream.lacks_key("p"), upstream.uses_own_key("p"), upstream.mask("p", b"k1 k2")]
+    assert await upstream.refresh_credential("p")
+    seen += [upstream.lacks_key("p"), upstream.uses_own_key("p"), upstream.mask("p", b"k1 k2")]
+    await upstream.send(call())
+
+    assert [True, False, b"k1 k2", False, True, b"*** k2", False, True, b"k1 ***"] == seen
+    assert ["Bearer k2"] == raw.seen[0].all("authorization")
+    await upstream.close()
