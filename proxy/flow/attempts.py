@@ -26,7 +26,7 @@ from proxy.flow.budgets import Budgets, Denied, Granted, TooLarge, Unpriced
 from proxy.flow.catalog import Deployment, Route
 from proxy.flow.delivering import Delivery
 from proxy.flow.exchange import Exchange
-from proxy.flow.fleet import Fleet
+from proxy.flow.fleet import ADMIT, Fleet
 from proxy.flow.injection import choose_fault, send_with
 from proxy.flow.ports import Answer, AttemptFailed, Call, Clock, Upstream, Witness
 from proxy.flow.pricing import Pricing
@@ -96,15 +96,7 @@ class Attempts:
         shares = route.shares
         deployments = plan.deployments = route.deployments if shares is None else self._arrange(exchange, plan, shares)
         deadline_s = exchange.arrived_s + route.plan.total_s
-        retries = route.plan.retries
-        walk = Walk(
-            len(deployments),
-            route.max_attempts,
-            deadline_s,
-            retries.same_target,
-            retries.statuses or None,
-            route.changed_rules,
-        )
+        walk = Walk(route.course, deadline_s)
         answers: dict[int, Answer] = {}
         may_refresh = type(plan.body) is bytes
         while True:
@@ -213,18 +205,15 @@ class Attempts:
         variant = ""
         if deployment.model is None:
             variant = variant_of(exchange.dialect, exchange.inbound.head.path, plan.request.model)
-        admission = self.fleet.admit(
-            deployment.name,
-            now_s,
-            is_only_target=step.is_only_target,
-            is_last_resort=step.is_last_resort,
-            is_retry=step.is_retry,
-            variant=variant,
-        )
-        if admission.is_refused:
-            self.budgets.cancel(verdict.reservation, now_s)
-            facts.notes.append(f"skipped:{deployment.provider}:breaker_{admission.reason.value}")
-            return _Result(Outcome.BREAKER_OPEN, retry_after_s=max(0.0, admission.until_s - now_s))
+        admission = ADMIT
+        if step.is_retry or not self.fleet.admits_all(deployment.name, now_s):
+            admission = self.fleet.admit(
+                deployment.name, now_s, step.is_only_target, step.is_last_resort, step.is_retry, variant
+            )
+            if admission.is_refused:
+                self.budgets.cancel(verdict.reservation, now_s)
+                facts.notes.append(f"skipped:{deployment.provider}:breaker_{admission.reason.value}")
+                return _Result(Outcome.BREAKER_OPEN, retry_after_s=max(0.0, admission.until_s - now_s))
         model = deployment.model or plan.request.model or ""
         attempt = exchange.begin_attempt(deployment.provider, model, now_s)
         exchange.is_own_key = self.upstream.uses_own_key(deployment.endpoint)

@@ -19,7 +19,7 @@ from proxy.flow.intake import Request
 from proxy.flow.ports import BodySource
 from proxy.flow.verdicts import NOBODY, Held, Who
 from proxy.terms.exchange import AttemptFacts, Usage
-from proxy.terms.outcomes import Outcome
+from proxy.terms.outcomes import OK, Outcome
 
 if TYPE_CHECKING:
     from proxy.flow.attempts import Attempts
@@ -54,7 +54,7 @@ class Plan:
     who: Who = NOBODY
     """Filled where a budget of the route asks."""
     output_tokens: int = 0
-    """Of ``tokens``; filled where a budget of the route counts them apart."""
+    """Of ``tokens``."""
     deployments: tuple[Deployment, ...] = ()
     """The chain in the order of this exchange; set by the walk."""
     renamings: Renamings | None = None
@@ -104,23 +104,17 @@ class Booking:
         if not self._is_open:
             return
         self._is_open = False
-        owner, exchange = self._attempts, self._exchange
-        self.facts.retry_after_s = retry_after_s
-        taken_ms = exchange.end_attempt(self.facts, outcome, http_status)
+        owner, facts, deployment = self._attempts, self.facts, self.deployment
+        facts.retry_after_s = retry_after_s
+        taken_ms = self._exchange.end_attempt(facts, outcome, http_status)
         now_s = owner.clock.monotonic_s()
-        load = self.deployment.load
+        load = deployment.load
         if load is not None:
             load.in_flight -= 1
-            if outcome is Outcome.OK or RULES[outcome].health is Health.BAD:
+            if outcome is OK or RULES[outcome].health is Health.BAD:
                 load.latency.note(taken_ms, now_s)
         change = owner.fleet.record(
-            self.deployment.name,
-            outcome,
-            now_s,
-            taken_ms,
-            retry_after_s,
-            admission=self.admission,
-            variant=self.variant,
+            deployment.name, outcome, now_s, taken_ms, retry_after_s, self.admission, self.variant
         )
         if change is not None:
             owner.witness.notice(
@@ -129,7 +123,7 @@ class Booking:
                 was=change.was.value,
                 outcome=change.outcome.value,
             )
-        if outcome in NOT_ACCEPTED:
+        if outcome is not OK and outcome in NOT_ACCEPTED:
             owner.budgets.cancel(self.reservation, now_s)
         else:
             self._settle(http_status, now_s)
@@ -138,10 +132,9 @@ class Booking:
 
     def _settle(self, http_status: int, now_s: float) -> None:
         """Correct what was reserved to what was used."""
-        owner, exchange = self._attempts, self._exchange
-        usage = exchange.facts.usage
+        owner, usage = self._attempts, self._exchange.facts.usage
         if usage is not None:
-            amounts = self._amounts(usage) if owner.pricing is not None or self.counts_apart else None
+            amounts = self._amounts(usage) if self.counts_apart or owner.pricing is not None else None
             owner.budgets.settle(self.reservation, usage.input_tokens + usage.output_tokens, now_s, amounts)
         elif 400 <= http_status < 500:
             owner.budgets.settle(self.reservation, 0, now_s, NO_AMOUNTS)

@@ -19,19 +19,19 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from proxy.core.budget.dimensions import UNITS, Unit, window_s
-from proxy.core.budget.estimate import estimate_tokens, measure, output_tokens
+from proxy.core.budget.estimate import measure, output_tokens, prompt_tokens
 from proxy.core.budget.ledger import NO_AMOUNTS, Amounts
 from proxy.core.budget.prices import PriceTable
 from proxy.core.dialect import Dialect, dialect_of
 from proxy.core.policy.model import BudgetRule, RoutePlan, Target
 from proxy.core.policy.policy_set import PolicySet
 from proxy.core.policy.replay import BUDGET_CODES, Played
-from proxy.core.routing.overrides import rules_with
 from proxy.core.routing.problems import Code
 from proxy.core.routing.walk import GiveUp, Walk
 from proxy.flow.booking import NOT_ACCEPTED
 from proxy.flow.budget_binding import UNLIMITED
 from proxy.flow.budgets import Ask, Budgets, Denied, Granted, TooLarge, Unpriced
+from proxy.flow.catalog import course_of
 from proxy.flow.intake import read_json
 from proxy.flow.verdicts import Who
 from proxy.terms.exchange import Usage
@@ -72,8 +72,8 @@ def need_of(row: Mapping[str, Any], plan: RoutePlan, body: bytes | None) -> Need
         longest = cap if longest is None else min(longest, cap)
     if dialect is Dialect.EMBEDDINGS:
         longest = 0
-    estimate = estimate_tokens(size, messages, longest, choices=choices, images=images)
-    return Need(estimate.tokens, output_tokens(longest, choices=choices), is_explicit, is_known)
+    output = output_tokens(longest, choices)
+    return Need(prompt_tokens(size, messages, images) + output, output, is_explicit, is_known)
 
 
 def warm_up_s(rules: tuple[BudgetRule, ...]) -> float:
@@ -148,15 +148,7 @@ class _Exchange:
     def way(self, now_s: float) -> _Way:
         row, plan = self.row, self.plan
         chain = _in_order_of(plan, row)
-        retries = plan.retries
-        walk = Walk(
-            len(chain),
-            plan.max_attempts,
-            now_s + plan.total_s,
-            retries.same_target,
-            retries.statuses or None,
-            rules_with(plan.on_failure),
-        )
+        walk = Walk(course_of(plan, len(chain)), now_s + plan.total_s)
         then = _attempts_of(row)
         passed = _passed_over(row)
         denials: list[str] = []

@@ -29,10 +29,9 @@ from proxy.core.policy.policy_set import PolicySet
 from proxy.core.redaction import AnswerRedactor, RequestRedactor
 from proxy.core.routing.overrides import rules_with
 from proxy.core.routing.shares import Load
-from proxy.core.routing.table import OutcomeRule
+from proxy.core.routing.walk import Course
 from proxy.flow.budget_lines import asks_who
 from proxy.flow.sharing import StepShare
-from proxy.terms.outcomes import Outcome
 from proxy.terms.redaction import RedactionPlan
 
 if TYPE_CHECKING:
@@ -76,6 +75,8 @@ class Route:
     redactor: RequestRedactor | None
     deployments: tuple[Deployment, ...]
     budgets: tuple[BudgetRule, ...]
+    course: Course
+    """The chain as every walk along it sees it; its attempts are the policy's, and one more for every further key."""
     answers: AnswerRedactor | None = None
     """What policy does with the model's own words; None where it does not look at them."""
     knows_who: bool = False
@@ -87,13 +88,9 @@ class Route:
     """A budget counts tokens or cost, and every provider of the chain may be asked to report them in streams."""
     may_wait: bool = False
     """Some budget has exchanges wait in line."""
-    changed_rules: dict[Outcome, OutcomeRule] | None = None
-    """Rows of the outcome table that policy has changed; None: none."""
     passes_caller_key: bool = False
     """No target takes a key of ours: the caller's own goes on, as if the sidecar were not there. A chain that mixes
     both kinds passes it to nobody, or one vendor's key would reach another."""
-    max_attempts: int = 1
-    """The policy's count, and one more for every further key."""
     content: ContentRule | None = None
     """What is kept of the words; None: nothing."""
     shares: tuple[StepShare, ...] | None = None
@@ -151,8 +148,6 @@ class Snapshot:
         redactor = self._redactor_for(plan.redaction)
         answers = self._answers_for(plan.redaction)
         passes = all(self._providers[target.provider].api_key is None for target in plan.chain)
-        # Keys of one provider are further chances that the policy's count of its chain does not know of.
-        attempts = plan.max_attempts + len(deployments) - len(plan.chain)
         rules = plan.budgets
         counts_apart = any(rule.counts(*_APART) for rule in rules)
         counts_cost = any(rule.counts(Unit.COST) for rule in rules)
@@ -166,6 +161,7 @@ class Snapshot:
             redactor,
             tuple(deployments),
             rules,
+            course_of(plan, len(deployments)),
             answers,
             knows_who=any(map(asks_who, rules)),
             counts_apart=counts_apart,
@@ -173,10 +169,8 @@ class Snapshot:
             asks_usage=asks_usage,
             may_wait=not plan.observe_only and any(rule.when_exhausted is WhenExhausted.WAIT for rule in rules),
             passes_caller_key=passes,
-            max_attempts=attempts,
             content=plan.audit.content,
             shares=tuple(shares) or None,
-            changed_rules=rules_with(plan.on_failure),
         )
 
     @staticmethod
@@ -291,6 +285,14 @@ def _asked_of(route: Route, deployment: Deployment) -> tuple[object, ...]:
     """Return what a route asks of a deployment that may make it fail."""
     target = deployment.target
     return target.timeouts, target.drop_params, target.rename_params, route.plan.inject
+
+
+def course_of(plan: RoutePlan, targets: int) -> Course:
+    """Return how a plan's chain is walked once it has become so many targets."""
+    # Keys of one provider are further chances that the policy's count of its chain does not know of.
+    attempts = plan.max_attempts + targets - len(plan.chain)
+    retries = plan.retries
+    return Course(targets, attempts, retries.same_target, retries.statuses or None, rules_with(plan.on_failure))
 
 
 def is_particular(target: Target) -> bool:

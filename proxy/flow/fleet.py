@@ -13,7 +13,7 @@ verdicts. Knows no connection and no policy. Calls are synchronous; nothing else
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.core.health.breaker import (
     ADMIT,
@@ -32,6 +32,7 @@ from proxy.terms.outcomes import OK, Outcome
 
 __all__ = ["ADMIT", "PROBE", "Admission", "BreakerChange", "DeploymentView", "Fleet", "Reason", "Verdict"]
 
+_CLOSED: Final = BreakerState.CLOSED
 RETRY_SHARE = 0.2
 RETRY_FLOOR = 3
 """At most this share of a deployment's attempts of the last 30 s, plus this many, may be repetitions."""
@@ -130,7 +131,6 @@ class Fleet:
         self,
         deployment: str,
         now_s: float,
-        *,
         is_only_target: bool = False,
         is_last_resort: bool = False,
         is_retry: bool = False,
@@ -146,15 +146,20 @@ class Fleet:
         watched = self._watched.get(deployment)
         if watched is None:
             watched = self._watch(deployment)
-        admission = watched.breaker.admit(now_s, is_only_target=is_only_target, is_last_resort=is_last_resort)
+        admission = watched.breaker.admit(now_s, is_only_target, is_last_resort)
         if watched.variants is not None and admission.verdict is Verdict.ADMIT:
             own = watched.variants.get(variant)
             if own is not None:
-                admission = own.breaker.admit(now_s, is_only_target=is_only_target, is_last_resort=is_last_resort)
+                admission = own.breaker.admit(now_s, is_only_target, is_last_resort)
                 admission = admission._replace(is_variant=True)
         if is_retry and admission.verdict is not Verdict.REFUSED:
             watched.breaker.recent.count_retry(now_s)
         return admission
+
+    def admits_all(self, deployment: str, now_s: float) -> bool:
+        """True when ``admit`` would answer every first try with ``ADMIT``, whatever its flags and its model."""
+        watched = self._watched.get(deployment)
+        return watched is not None and now_s >= watched.breaker.admits_from_s and watched.variants is None
 
     def is_ready(self, deployment: str, now_s: float) -> bool:
         """True when the next attempt would be admitted now; changes nothing."""
@@ -176,7 +181,6 @@ class Fleet:
         now_s: float,
         latency_ms: float,
         retry_after_s: float | None = None,
-        *,
         admission: Admission | None = None,
         variant: str = "",
     ) -> BreakerChange | None:
@@ -198,7 +202,7 @@ class Fleet:
         if watched is None:
             watched = self._watch(deployment)
         breaker = watched.breaker
-        if outcome is OK and breaker.state is BreakerState.CLOSED:
+        if outcome is OK and breaker.state is _CLOSED:
             watched.last_outcome = outcome
             watched.last_outcome_s = now_s
             watched.alarm = None
@@ -213,7 +217,7 @@ class Fleet:
         if own is not None:
             name = f"{deployment.removesuffix('*')}{variant}"
             return self._take(name, own, outcome, now_s, latency_ms, retry_after_s, admission)
-        if outcome is OK and breaker.state is BreakerState.CLOSED:
+        if outcome is OK and breaker.state is _CLOSED:
             return None
         return self._take(deployment, watched, outcome, now_s, latency_ms, retry_after_s, admission)
 

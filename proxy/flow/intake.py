@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.core.budget.estimate import Prompt
 from proxy.core.dialect import OTHER, Dialect
 from proxy.core.dialect.json_text import dumps
 from proxy.core.routing.problems import Code, Problem, problem
@@ -43,8 +42,8 @@ _SPLICEABLE = re.compile(r"[ !#-\[\]-~]*")
 class Large:
     """What is known of a large body besides what it asks for."""
 
-    size: Prompt
-    """What it comes to for budgets, measured where it was read."""
+    size: tuple[int, int]
+    """Bytes of its text and number of its pictures, measured where it was read."""
     fitted: tuple[int | None, bool] | None = None
     """Its longest answer after a cap, and whether usage was asked for on our account; None: nothing was changed apart."""
     modalities: frozenset[str] = frozenset({"text"})

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.core.budget.estimate import Prompt, estimate_tokens, measure, output_tokens
+from proxy.core.budget.estimate import measure, output_tokens, prompt_tokens
 from proxy.core.dialect import OTHER, Dialect
 from proxy.core.sse import EventDecoder
 from proxy.flow.booking import Plan
@@ -22,6 +22,7 @@ from proxy.flow.intake import Request
 from proxy.flow.verdicts import Who
 from proxy.terms.exchange import Usage
 
+_EMBEDDINGS: Final = Dialect.EMBEDDINGS
 _NO_USAGE: Final = re.compile(rb',\s*"usage"\s*:\s*null')
 _COMPACT_NULL: Final = b',"usage":null'
 _BYTES_PER_TOKEN: Final = 4
@@ -38,7 +39,7 @@ def plan_of(exchange: Exchange, route: Route, request: Request) -> Plan:
         return _with_who(Plan(route, request, body, 0, False), exchange)
     is_named = request.max_tokens is not None
     is_whole = type(body) is bytes
-    if is_whole and isinstance(request.document, dict):
+    if is_whole and type(request.document) is dict:
         if route.plan.output_cap is not None and not route.plan.observe_only:
             cap_output(exchange.dialect, request, route.plan.output_cap)
         if route.asks_usage and request.is_stream and exchange.dialect in ASKS_USAGE:
@@ -48,27 +49,24 @@ def plan_of(exchange: Exchange, route: Route, request: Request) -> Plan:
         request.max_tokens, exchange.hides_usage = request.large.fitted
     if request.large is not None:
         size, images = request.large.size
+    elif is_whole:
+        size, images = measure(request.body)
     else:
-        size, images = measure(request.body) if is_whole else Prompt(exchange.inbound.head.content_length or 0)
-    longest = _output_limit(exchange, request)
-    estimate = estimate_tokens(size, request.messages, longest, choices=request.choices, images=images)
+        size, images = exchange.inbound.head.content_length or 0, 0
+    # Embeddings have no answer in tokens.
+    output = output_tokens(0 if exchange.dialect is _EMBEDDINGS else request.max_tokens, request.choices)
     # A cap of ours, or none at all, is cut to the limit; only the caller's own word can be too large for ever.
-    plan = Plan(route, request, body, estimate.tokens, is_named)
-    if route.counts_apart:
-        plan.output_tokens = output_tokens(longest, choices=request.choices)
-    return _with_who(plan, exchange)
+    plan = Plan(route, request, body, prompt_tokens(size, request.messages, images) + output, is_named)
+    plan.output_tokens = output
+    return _with_who(plan, exchange) if route.knows_who else plan
 
 
 def _with_who(plan: Plan, exchange: Exchange) -> Plan:
+    """Say whose exchange it is, where a budget asks."""
     if plan.route.knows_who:
         facts = exchange.facts
         plan.who = Who("", plan.route.plan.name, facts.app, facts.caller, facts.user)
     return plan
-
-
-def _output_limit(exchange: Exchange, request: Request) -> int | None:
-    """Return the longest answer; embeddings have none in tokens."""
-    return 0 if exchange.dialect is Dialect.EMBEDDINGS else request.max_tokens
 
 
 # --- what comes back ---------------------------------------------------------------------------------

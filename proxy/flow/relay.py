@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from proxy.core.budget.estimate import Prompt
 from proxy.core.dialect import OTHER
 from proxy.core.policy.applies import Subject
 from proxy.core.policy.model import NoRoute, NoRouteReason
@@ -274,7 +273,7 @@ class Relay:
         if isinstance(body, bytes):
             request.body = body
             if len(body) > OFFLOAD_ABOVE_BYTES:
-                request.large = Large(Prompt(len(body)))
+                request.large = Large((len(body), 0))
         else:
             request.upload = body
         return None

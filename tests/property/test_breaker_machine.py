@@ -34,7 +34,10 @@ class BreakerMachine(RuleBasedStateMachine):
     @rule(only=st.booleans(), last=st.booleans())
     def ask(self, only: bool, last: bool) -> None:
         was = self.breaker.state
+        is_open_to_all = self.now_s >= self.breaker.admits_from_s
         admission = self.breaker.admit(self.now_s, is_only_target=only, is_last_resort=last)
+        if is_open_to_all or not (only or was is not BreakerState.CLOSED):
+            assert is_open_to_all is (admission is ADMIT), "one comparison says what the whole breaker says"
         if admission is PROBE:
             assert not self.is_probe_out, "two probes in flight"
             assert was is not BreakerState.CLOSED

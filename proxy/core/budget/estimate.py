@@ -7,7 +7,7 @@ that is too small is the only kind that can break a budget's promise.
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 BYTES_PER_TOKEN = 3
 """Common tokenizers need four bytes of English and three of most other text per token."""
@@ -26,33 +26,14 @@ _BEFORE_BLOCK: Final = re.compile(rb'"media_type"\s*:\s*"image/[\w.+-]{1,40}"\s*
 _LOOK_BACK: Final = 120
 
 
-class Prompt(NamedTuple):
-    """What there is to count in a request's body."""
-
-    text_bytes: int
-    images: int = 0
-
-
-class Estimate(NamedTuple):
-    """Tokens to reserve.
-
-    ``is_explicit`` says that the caller named the length of the answer. An explicit estimate larger than
-    a budget can never be served; one that rests on an assumption is cut to the limit instead, because
-    otherwise the first request without ``max_tokens`` would be refused for ever.
-    """
-
-    tokens: int
-    is_explicit: bool
-
-
-def measure(body: bytes) -> Prompt:
+def measure(body: bytes) -> tuple[int, int]:
     """Take the pictures out of a JSON body's length: they cost by their size on a screen, not by their bytes.
 
-    Only what stands where a provider reads a picture is taken out. Inside other text the quotes are escaped, so no
+    Returns the bytes of the text that is left, and the number of pictures. Only what stands where a provider reads a picture is taken out. Inside other text the quotes are escaped, so no
     caller can hide words there.
     """
     if body.find(b"image") < 0:
-        return Prompt(len(body))
+        return len(body), 0
     chat = body.count(b'"image_url"') - body.count(b'"input_image"')
     images = max(0, chat) // 2 + body.count(b'"input_image"') + body.count(b'"image"')
     left, inline = len(body), 0
@@ -67,43 +48,31 @@ def measure(body: bytes) -> Prompt:
                 left -= end - begin
                 inline += 1
             at = body.find(mark, max(end, at + 1))
-    return Prompt(left, max(images, inline))
+    return left, max(images, inline)
 
 
-def estimate_tokens(
-    body_bytes: int,
-    messages: int,
-    max_tokens: int | None,
-    *,
-    cap_tokens: int | None = None,
-    choices: int = 1,
-    images: int = 0,
-) -> Estimate:
-    """Bound the tokens of one request from what is cheap to know.
+def prompt_tokens(text_bytes: int, messages: int, images: int = 0) -> int:
+    """Bound the tokens of what is sent from what is cheap to know.
 
     Args:
-        body_bytes: Length of the text that is sent, in UTF-8 bytes.
+        text_bytes: Length of the text, in UTF-8 bytes.
         messages: Number of messages in it; 1 for a bare prompt or input.
-        max_tokens: What the caller allows the answer, under whichever name the API gives it.
-        cap_tokens: The policy's own ceiling for the answer.
-        choices: Number of answers asked for (``n``).
-        images: Pictures among the messages, whose bytes are not in ``body_bytes``.
+        images: Pictures among the messages, whose bytes are not in ``text_bytes``.
     """
     # No ``max`` here or below: the function costs more than all the sums of an ordinary request.
-    text = -(-body_bytes // BYTES_PER_TOKEN) if body_bytes > 0 else 0
-    prompt = text + (TOKENS_PER_MESSAGE * messages if messages > 0 else 0) + TOKENS_PER_REPLY
-    if images:
-        prompt += TOKENS_PER_IMAGE * images
-    output = output_tokens(max_tokens, cap_tokens=cap_tokens, choices=choices)
-    return Estimate(prompt + output, max_tokens is not None)
+    text = -(-text_bytes // BYTES_PER_TOKEN) if text_bytes > 0 else 0
+    tokens = text + (TOKENS_PER_MESSAGE * messages if messages > 0 else 0) + TOKENS_PER_REPLY
+    return tokens + TOKENS_PER_IMAGE * images if images else tokens
 
 
-def output_tokens(max_tokens: int | None, *, cap_tokens: int | None = None, choices: int = 1) -> int:
-    """Bound the tokens of all answers to one request."""
-    if max_tokens is None:
-        output = ASSUMED_OUTPUT_TOKENS if cap_tokens is None else cap_tokens
-    else:
-        output = max(0, max_tokens)
-        if cap_tokens is not None and cap_tokens < output:
-            output = cap_tokens
+def output_tokens(max_tokens: int | None, choices: int = 1) -> int:
+    """Bound the tokens of all answers to one request.
+
+    Args:
+        max_tokens: What the caller, or policy, allows an answer; None: nobody says.
+        choices: Number of answers asked for (``n``).
+    """
+    output = ASSUMED_OUTPUT_TOKENS if max_tokens is None else max_tokens
+    if output <= 0:
+        return 0
     return output * choices if choices > 1 else output

@@ -23,6 +23,7 @@ were all passed over gets a slower one.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -118,6 +119,7 @@ class Breaker:
         "_settings",
         "_trips",
         "_until_s",
+        "admits_from_s",
         "consecutive_failures",
         "cooling_until_s",
         "opened_count",
@@ -133,6 +135,8 @@ class Breaker:
         self.consecutive_failures = 0.0
         """Weighted failures since the last success."""
         self.cooling_until_s = _NEVER_S
+        self.admits_from_s = _NEVER_S
+        """From then on every attempt is admitted, whatever it is, until something fails; infinity while not closed."""
         self.opened_count = 0
         self.recent = SuccessWindow(settings.window_s)
         self._settings = settings
@@ -143,7 +147,7 @@ class Breaker:
         self._probe_deadline_s = 0.0
         self._jitter = 0.0
 
-    def admit(self, now_s: float, *, is_only_target: bool = False, is_last_resort: bool = False) -> Admission:
+    def admit(self, now_s: float, is_only_target: bool = False, is_last_resort: bool = False) -> Admission:
         """Say whether an attempt may be made now. ``PROBE`` must be answered by a verdict or ``cancel_probe``.
 
         Args:
@@ -175,7 +179,7 @@ class Breaker:
             until_s = self._probe_deadline_s
         return until_s if until_s > now_s else None
 
-    def succeed(self, now_s: float, *, is_probe: bool = False) -> None:
+    def succeed(self, now_s: float, is_probe: bool = False) -> None:
         """Take a good answer. One that did not come from the probe closes nothing."""
         self.recent.count_success(now_s)
         if self.state is _CLOSED:
@@ -216,6 +220,8 @@ class Breaker:
     def cool(self, until_s: float, now_s: float) -> None:
         """Refuse ordinary attempts until then, at most ``max_cooldown_s`` from now; never shortens."""
         self.cooling_until_s = max(self.cooling_until_s, min(until_s, now_s + self._settings.max_cooldown_s))
+        if self.state is _CLOSED:
+            self.admits_from_s = self.cooling_until_s
 
     def invite(self, now_s: float) -> None:
         """Let the next attempt be the probe: there is reason to believe that it is well again."""
@@ -224,9 +230,9 @@ class Breaker:
 
     def reset(self, now_s: float) -> None:
         """Forget everything, as an operator may ask."""
+        self.cooling_until_s = _NEVER_S
         self._close(now_s)
         self._trips = 0
-        self.cooling_until_s = _NEVER_S
 
     def _admit_while_open(self, now_s: float, pace_s: float | None) -> Admission:
         until_s = max(self._until_s, self.cooling_until_s)
@@ -257,11 +263,13 @@ class Breaker:
         self.opened_count += 1
         self._jitter = jitter
         self.state = BreakerState.OPEN
+        self.admits_from_s = math.inf
         self.since_s = now_s
         self._until_s = now_s + backoff_s * (1.0 + settings.jitter_ratio * jitter)
 
     def _close(self, now_s: float) -> None:
         self.state = _CLOSED
+        self.admits_from_s = self.cooling_until_s
         self.since_s = now_s
         self.consecutive_failures = 0.0
         self._trips //= 2  # a good probe forgives half, so that a provider that flaps is soon asked again

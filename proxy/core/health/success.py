@@ -24,18 +24,19 @@ class SuccessWindow:
     latest second seen.
     """
 
-    __slots__ = ("_attempts", "_failed", "_head", "_retries", "_size", "attempts", "failed", "retries")
+    __slots__ = ("_attempts", "_before", "_failed", "_head", "_retries", "_size", "_until_s", "attempts", "failed", "retries")  # fmt: skip
 
     def __init__(self, seconds: int) -> None:
         self._size = seconds + 1
         self._head = -1
+        self._until_s = 0
+        """When the current second is over."""
         self._forget()
 
     def count_success(self, now_s: float) -> None:
         """Count one attempt that went well."""
-        if now_s >= self._head + 1:
+        if now_s >= self._until_s:
             self._advance(int(now_s))
-        self._attempts[self._head % self._size] += 1
         self.attempts += 1
 
     def count_failure(self, weight: float, now_s: float) -> None:
@@ -63,6 +64,8 @@ class SuccessWindow:
         self.attempts = 0
         self.retries = 0
         self.failed = 0.0
+        self._before = 0
+        """Attempts of the window that are older than the current second, whose own are written down when it is over."""
         self._attempts = [0] * self._size
         self._retries = [0] * self._size
         self._failed = [0.0] * self._size
@@ -72,6 +75,8 @@ class SuccessWindow:
         if second <= head:
             return
         self._head = second
+        self._until_s = second + 1
+        self._attempts[head % self._size] = self.attempts - self._before
         if not (self.attempts or self.retries):
             return
         if second - head >= self._size:
@@ -84,6 +89,7 @@ class SuccessWindow:
             self.failed -= self._failed[index]
             self._attempts[index] = self._retries[index] = 0
             self._failed[index] = 0.0
+        self._before = self.attempts
 
 
 class LatencyWindow:

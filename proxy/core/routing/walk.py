@@ -14,7 +14,7 @@ ends after at most ``max_attempts`` attempts, not counting those repeats.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple, assert_never
+from typing import NamedTuple, assert_never
 
 from proxy.core.routing.problems import Code, Problem, Retry, problem
 from proxy.core.routing.table import RULES, OutcomeRule, SameTarget
@@ -38,10 +38,6 @@ class Try(NamedTuple):
     must_be_fresh: bool
     is_only_target: bool
     is_last_resort: bool = False
-
-
-_FIRST_OF_ONE: Final = Try(0, False, 0.0, False, True)
-_FIRST_OF_SEVERAL: Final = Try(0, False, 0.0, False, False)
 
 
 class TryNext(NamedTuple):
@@ -94,62 +90,55 @@ _BUDGET_RANKS = {
 """Among budgets that all said no, the one that will open again soonest is worth telling."""
 
 
-class Walk:
-    """One exchange's way along its chain."""
+class Course:
+    """What every walk along one route's chain shares."""
 
-    __slots__ = (
-        "_attempts",
-        "_best",
-        "_broken",
-        "_changed_rules",
-        "_counted",
-        "_deadline_s",
-        "_max_attempts",
-        "_may_retry",
-        "_passed_over",
-        "_pending",
-        "_repeats_here",
-        "_retried_statuses",
-        "_soonest_s",
-        "_targets",
-        "_was_fresh",
-    )
+    __slots__ = ("changed_rules", "first", "max_attempts", "may_retry", "retried_statuses", "targets")
 
     def __init__(
         self,
         targets: int,
         max_attempts: int,
-        deadline_s: float,
         may_retry_same_target: bool = True,
         retried_statuses: frozenset[int] | None = None,
         changed_rules: Mapping[Outcome, OutcomeRule] | None = None,
     ) -> None:
-        """Start at the first target.
+        """Describe a chain.
 
         Args:
             targets: Length of the chain, at least 1.
-            max_attempts: Attempts of the whole exchange, at least 1.
-            deadline_s: Monotonic second after which nothing new is tried.
+            max_attempts: Attempts of a whole exchange, at least 1.
             may_retry_same_target: Policy allows a second try at one target. A pooled connection that had
                 died is repeated in any case: that request never reached the provider.
             retried_statuses: Statuses that may be tried again at the same target; None: as the table says.
             changed_rules: Rows of the table that policy has changed; None: none.
         """
-        self._targets = targets
-        self._max_attempts = max_attempts
+        self.targets = targets
+        self.max_attempts = max_attempts
+        self.may_retry = may_retry_same_target
+        self.retried_statuses = retried_statuses
+        self.changed_rules = changed_rules
+        self.first = Try(0, False, 0.0, False, targets == 1)
+
+
+class Walk:
+    """One exchange's way along its chain."""
+
+    # What most walks never need stands here and not in ``__init__``: the first target's answer ends them.
+    _attempts = 0
+    _counted = 0
+    _repeats_here = 0
+    _was_fresh = False
+    _passed_over: set[Outcome] | None = None
+    _best: _Failure | None = None
+    _broken: Outcome | None = None
+    _soonest_s: float | None = None
+
+    def __init__(self, course: Course, deadline_s: float) -> None:
+        """Start at the first target. After ``deadline_s`` (monotonic) nothing new is tried."""
+        self._course = course
         self._deadline_s = deadline_s
-        self._may_retry = may_retry_same_target
-        self._retried_statuses = retried_statuses
-        self._changed_rules = changed_rules
-        self._pending = _FIRST_OF_ONE if targets == 1 else _FIRST_OF_SEVERAL
-        self._attempts = 0
-        self._counted = 0
-        self._repeats_here = 0
-        self._was_fresh = False
-        self._passed_over: set[Outcome] | None = None
-        self._best: _Failure | None = None
-        self._broken: Outcome | None = None
-        self._soonest_s: float | None = None
+        self._pending = course.first
 
     @property
     def attempts(self) -> int:
@@ -159,7 +148,8 @@ class Walk:
     @property
     def is_last(self) -> bool:
         """Nothing else would be tried if the attempt at hand failed for good: its target is the last one."""
-        return self._pending.target_index + 1 >= self._targets or self._counted + 1 >= self._max_attempts
+        course = self._course
+        return self._pending.target_index + 1 >= course.targets or self._counted + 1 >= course.max_attempts
 
     def next(self, now_s: float) -> Try | GiveUp:
         """Say whom to try; the same answer until something is recorded."""
@@ -202,8 +192,8 @@ class Walk:
         if outcome is Outcome.STALE_CONNECTION and self._was_fresh:
             outcome = Outcome.NO_RESPONSE
         rule = RULES[outcome]
-        if self._changed_rules is not None:
-            rule = self._changed_rules.get(outcome, rule)
+        if self._course.changed_rules is not None:
+            rule = self._course.changed_rules.get(outcome, rule)
         self._count(outcome, rule)
         self._remember(outcome, rule, now_s, http_status, retry_after_s, code)
         if is_begun:
@@ -264,13 +254,14 @@ class Walk:
         """Seconds to wait before trying the same target again; None when it is not to be tried again."""
         if rule.same_target is SameTarget.ONCE_FRESH:
             return None if self._was_fresh else 0.0
-        if not (self._may_retry and may_spend_retry) or self._repeats_here:
+        course = self._course
+        if not (course.may_retry and may_spend_retry) or self._repeats_here:
             return None
-        is_chosen = self._changed_rules is not None and rule in self._changed_rules.values()
-        statuses = None if is_chosen else self._retried_statuses
+        is_chosen = course.changed_rules is not None and rule in course.changed_rules.values()
+        statuses = None if is_chosen else course.retried_statuses
         if http_status and statuses is not None and http_status not in statuses:
             return None
-        left, others = self._max_attempts - self._counted, self._targets - self._pending.target_index - 1
+        left, others = course.max_attempts - self._counted, course.targets - self._pending.target_index - 1
         if not _is_worth_repeating(rule.same_target, left, others, retry_after_s is not None):
             return None
         wait_s = max(jitter * rule.retry_base_s, retry_after_s or 0.0)
@@ -286,20 +277,20 @@ class Walk:
 
     def _move_on(self, now_s: float) -> Step:
         index = self._pending.target_index + 1
-        if index >= self._targets or self._counted >= self._max_attempts:
+        if index >= self._course.targets or self._counted >= self._course.max_attempts:
             return self._give_up(now_s)
         self._repeats_here = 0
         self._was_fresh = False
-        self._pending = Try(index, False, 0.0, False, False, index + 1 == self._targets and not self._attempts)
+        self._pending = Try(index, False, 0.0, False, False, index + 1 == self._course.targets and not self._attempts)
         return TRY_NEXT
 
     def _rescue(self, now_s: float, may_spend_retry: bool) -> Step:
         """Go on with a stream that broke: at the next target, or where there is none, once more at this one."""
-        if now_s >= self._deadline_s or self._counted >= self._max_attempts:
+        if now_s >= self._deadline_s or self._counted >= self._course.max_attempts:
             return self._give_up(now_s)
-        if self._pending.target_index + 1 < self._targets:
+        if self._pending.target_index + 1 < self._course.targets:
             return self._move_on(now_s)
-        if not (self._may_retry and may_spend_retry) or self._repeats_here:
+        if not (self._course.may_retry and may_spend_retry) or self._repeats_here:
             return self._give_up(now_s)
         self._repeats_here += 1
         self._pending = self._pending._replace(is_retry=True, wait_s=0.0, must_be_fresh=True)
@@ -317,7 +308,7 @@ class Walk:
             back_at_s = self._soonest_s
         if not rule.is_attempt and self._passed_over and len(self._passed_over) > 1:
             outcome, code = Outcome.BREAKER_OPEN, Code.ALL_TARGETS_UNAVAILABLE
-        is_alone = self._attempts == 1 and (self._targets == 1 or not self._passed_over)
+        is_alone = self._attempts == 1 and (self._course.targets == 1 or not self._passed_over)
         is_final_word = outcome in (Outcome.UPSTREAM_4XX, Outcome.CONTEXT_TOO_LONG, Outcome.OWN_KEY_REFUSED)
         return GiveUp(
             outcome,

@@ -1,4 +1,4 @@
-"""Estimates err upward and know whether the caller named the answer's length."""
+"""Estimates err upward."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import pytest
 from proxy.core.budget.estimate import (
     ASSUMED_OUTPUT_TOKENS,
     TOKENS_PER_IMAGE,
-    Estimate,
-    Prompt,
-    estimate_tokens,
     measure,
+    output_tokens,
+    prompt_tokens,
 )
 
 
@@ -31,23 +30,17 @@ def test_prompt_messages_and_allowed_answer_are_added(
     body_bytes: int, messages: int, max_tokens: int, expected: int
 ) -> None:
     """Bytes over three, rounded up, and what the chat template adds."""
-    assert Estimate(expected, True) == estimate_tokens(body_bytes, messages, max_tokens)
+    assert expected == prompt_tokens(body_bytes, messages) + output_tokens(max_tokens)
 
 
-def test_unnamed_answer_is_assumed_and_marked() -> None:
-    """Such an estimate may be cut to a limit instead of refusing the request for ever."""
-    assert Estimate(3 + ASSUMED_OUTPUT_TOKENS, False) == estimate_tokens(0, 0, None)
-
-
-def test_policy_cap_bounds_named_and_unnamed_answers() -> None:
-    """The cap is what the policy will let through, so it is what can be used."""
-    assert Estimate(3 + 20, True) == estimate_tokens(0, 0, 500, cap_tokens=20)
-    assert Estimate(3 + 20, False) == estimate_tokens(0, 0, None, cap_tokens=20)
+def test_unnamed_answer_is_assumed() -> None:
+    """Nobody said how long it may be."""
+    assert ASSUMED_OUTPUT_TOKENS == output_tokens(None)
 
 
 def test_every_choice_may_be_as_long() -> None:
     """``n: 4`` costs four answers."""
-    assert estimate_tokens(0, 0, 10, choices=4).tokens == 3 + 40
+    assert (40, 4 * ASSUMED_OUTPUT_TOKENS) == (output_tokens(10, 4), output_tokens(None, 4))
 
 
 PICTURE = base64.b64encode(bytes(300_000)).decode()
@@ -67,11 +60,11 @@ def test_picture_counts_as_a_picture_whatever_its_bytes(parts: list[object]) -> 
     """A third of the bytes of a photo is hundreds of thousands of tokens, and was refused for ever."""
     for separators in ((",", ":"), (", ", ": ")):
         body = json.dumps({"messages": [{"role": "user", "content": parts * 2}]}, separators=separators).encode()
-        found = measure(body)
+        text_bytes, images = measure(body)
 
-        assert 2 == found.images
-        assert found.text_bytes < 500
-        tokens = estimate_tokens(found.text_bytes, 1, 10, images=found.images).tokens
+        assert 2 == images
+        assert text_bytes < 500
+        tokens = prompt_tokens(text_bytes, 1, images) + output_tokens(10)
         assert 2 * TOKENS_PER_IMAGE <= tokens < 2 * TOKENS_PER_IMAGE + 250
 
 
@@ -88,8 +81,8 @@ def test_words_that_look_like_a_picture_count_as_words(content: object) -> None:
     """Or a caller could have any text admitted as next to nothing."""
     body = json.dumps({"messages": [{"role": "user", "content": content}]}).encode()
 
-    assert len(body) == measure(body).text_bytes
+    assert (len(body), 0) == measure(body)
 
 
 def test_body_without_pictures_is_its_length() -> None:
-    assert Prompt(17) == measure(b'{"messages":"hi"}')
+    assert (17, 0) == measure(b'{"messages":"hi"}')

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from proxy.core.health.success import LatencyWindow, SuccessWindow
 
 
@@ -77,3 +80,28 @@ def test_quantiles_leave_out_what_is_too_old() -> None:
 
     assert (10.0,) == window.quantiles(301.0, 0.95)
     assert (None,) == window.quantiles(501.0, 0.95)
+
+
+@given(
+    moves=st.lists(
+        st.tuples(
+            st.sampled_from(["success", "failure", "retry", "tally"]), st.sampled_from([0.0, 0.4, 1.0, 7.0, 31.0])
+        ),
+        max_size=60,
+    )
+)
+def test_tally_is_that_of_the_seconds_of_the_window(moves: list[tuple[str, float]]) -> None:
+    """Against everything that was counted, with its second."""
+    window, now_s = SuccessWindow(30), 0.5
+    counted: list[tuple[int, int, int, int]] = []
+    for move, step_s in moves:
+        now_s += step_s
+        if move == "success":
+            window.count_success(now_s)
+        elif move == "failure":
+            window.count_failure(1.0, now_s)
+        elif move == "retry":
+            window.count_retry(now_s)
+        counted.append((int(now_s), move in ("success", "failure"), move == "failure", move == "retry"))
+        recent = [one for one in counted if one[0] >= int(now_s) - 30]
+        assert tuple(sum(one[place] for one in recent) for place in (1, 2, 3)) == window.tally(now_s)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from proxy.core.routing.overrides import CHANGEABLE, OnFailure, rules_with
-from proxy.core.routing.walk import GiveUp, Try, TryNext, Walk
+from proxy.core.routing.walk import Course, GiveUp, Try, TryNext, Walk
 from proxy.terms.outcomes import Outcome
 
 
 def first_step(outcome: Outcome, what: OnFailure | None, *, http_status: int = 0) -> tuple[int, bool] | None:
     """Record one failure at the first of two targets; return whom to try then, and whether again, or None."""
-    walk = Walk(2, 4, 100.0, True, frozenset({500}), rules_with({} if what is None else {outcome: what}))
+    course = Course(2, 4, True, frozenset({500}), rules_with({} if what is None else {outcome: what}))
+    walk = Walk(course, 100.0)
     walk.next(0.0)
     step = walk.record(outcome, 0.0, http_status=http_status)
     if isinstance(step, GiveUp):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.core.routing.problems import Code, Retry
 from proxy.core.routing.table import RULES
-from proxy.core.routing.walk import COMMIT, TRY_NEXT, Commit, GiveUp, Try, TryNext, Walk, problem_of
+from proxy.core.routing.walk import COMMIT, TRY_NEXT, Commit, Course, GiveUp, Try, TryNext, Walk, problem_of
 from proxy.terms.outcomes import Fault, Outcome
 
 STATUSES = {
@@ -24,7 +24,7 @@ STATUSES = {
 
 
 def walk(targets: int = 1, max_attempts: int = 3, deadline_s: float = 100.0, may_retry: bool = True) -> Walk:
-    return Walk(targets, max_attempts, deadline_s, may_retry)
+    return Walk(Course(targets, max_attempts, may_retry), deadline_s)
 
 
 def play(machine: Walk, *outcomes: Outcome, now_s: float = 0.0) -> tuple[list[int], GiveUp | Commit | None]:
@@ -82,7 +82,7 @@ def test_policy_without_retries_tries_each_target_once() -> None:
 
 def test_status_that_policy_does_not_retry_is_not_repeated() -> None:
     """``retries: [503]`` says nothing about 500."""
-    machine = Walk(1, 3, 100.0, True, frozenset({503}))
+    machine = Walk(Course(1, 3, True, frozenset({503})), 100.0)
     machine.next(0.0)
 
     assert isinstance(machine.record(Outcome.UPSTREAM_5XX, 0.0, http_status=500), GiveUp)
@@ -196,9 +196,10 @@ def test_deadline_before_the_first_try_is_a_timeout() -> None:
 
 def test_walk_that_meets_no_failure_costs_next_to_nothing() -> None:
     """A chain is free until it is needed: at most 5 µs of CPU for an exchange whose first target answers."""
+    course = Course(3, 6)
 
     def first_answers() -> None:
-        machine = Walk(3, 6, 100.0)
+        machine = Walk(course, 100.0)
         machine.next(0.0)
         if not machine.is_last:
             machine.record(Outcome.OK, 0.1)
@@ -442,7 +443,7 @@ def test_walk_ends_within_its_attempts_and_its_deadline(
     story: list[tuple[Outcome, float, float | None, float, bool]],
 ) -> None:
     """Whatever goes wrong: bounded attempts, nothing begun late, targets only ever forward."""
-    machine = Walk(targets, max_attempts, deadline_s, may_retry)
+    machine = Walk(Course(targets, max_attempts, may_retry), deadline_s)
     now_s, sent, stale, visited = 0.0, 0, 0, [0]
     end: object = None
     for outcome, took_s, retry_after_s, jitter, may_spend in story:
