@@ -24,7 +24,7 @@ from proxy.flow import headers as header_lines
 from proxy.flow.booking import Booking, Plan, variant_of
 from proxy.flow.budgets import Budgets, Denied, Granted, TooLarge, Unpriced
 from proxy.flow.catalog import Deployment, Route
-from proxy.flow.delivering import Delivery
+from proxy.flow.delivering import Delivery, Failed
 from proxy.flow.exchange import Exchange
 from proxy.flow.fleet import ADMIT, Fleet
 from proxy.flow.injection import choose_fault, send_with
@@ -38,6 +38,10 @@ from proxy.flow.waiting import WaitingLines
 from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import OK, Fault, Outcome, Status
 
+# Looking a member up on its class costs more than the comparison it is for.
+_SUCCESS: Final = Status.SUCCESS
+_FALLBACK: Final = Status.FALLBACK
+_RESCUED: Final = Status.RESCUED
 _JSON_LINE: Final = b"\r\ncontent-type: application/json"
 
 
@@ -111,7 +115,11 @@ class Attempts:
             if plan.request.is_stream:
                 exchange.may_go_on, exchange.first_token_by_s = not walk.is_last, None
             result = await self._attempt(exchange, plan, deployment, step, deadline_s, now_s)
-            if result.outcome is OK and await self._deliver(exchange, plan, deployment, step, result):
+            if result.outcome is OK and (
+                self._deliver_at_once(exchange, plan, deployment, step, result)
+                if self.delivery.takes_at_once(result.answer)
+                else await self._deliver(exchange, plan, deployment, step, result)
+            ):
                 return None
             if result.booking is not None:
                 result.booking.close(result.outcome, result.http_status, result.retry_after_s)
@@ -314,6 +322,29 @@ class Attempts:
 
     # --- what came of it --------------------------------------------------------------------------
 
+    def _deliver_at_once(
+        self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, result: _Result
+    ) -> bool:
+        """Hand on a good answer for which nothing has to be waited; False, with ``result`` corrected, as ``_deliver``."""
+        answer, booking = result.answer, result.booking
+        assert answer is not None
+        assert answer.body is not None
+        assert booking is not None
+        head = answer.head
+        exchange.facts.http_status = head.status
+        asked = _begin_delivery(exchange, plan, deployment, step)
+        try:
+            found = self.delivery.read_at_once(exchange, plan.route, head, answer.body, asked)
+            if isinstance(found, Failed):
+                return _not_delivered(result, found)
+            booking.close(OK, head.status)
+            exchange.seal()
+            self.delivery.send_whole(exchange, head, found)
+        except BaseException:
+            booking.close(Outcome.GATEWAY_FAULT, head.status)
+            raise
+        return True
+
     async def _deliver(
         self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, result: _Result
     ) -> bool:
@@ -321,33 +352,19 @@ class Attempts:
         answer, booking = result.answer, result.booking
         assert answer is not None
         assert booking is not None
-        facts = exchange.facts
-        is_first = step.target_index == 0
-        facts.status = Status.SUCCESS if is_first else Status.FALLBACK
-        if exchange.stream is not None and exchange.stream.record is not None:
-            facts.status = Status.RESCUED
-        renames = is_first and deployment.model is not None and deployment.model != plan.request.model
         status = answer.head.status
+        asked = _begin_delivery(exchange, plan, deployment, step)
 
         def ended(outcome: Outcome) -> None:
             """Account for the attempt before the answer's last byte leaves."""
             booking.close(outcome, status)
 
         try:
-            failed = await self.delivery.deliver(
-                exchange, plan.route, plan.request, answer, plan.request.model if renames else None, ended
-            )
+            failed = await self.delivery.deliver(exchange, plan.route, plan.request, answer, asked, ended)
         except BaseException:
             booking.close(Outcome.GATEWAY_FAULT, status)
             raise
-        if failed is None:
-            return True
-        result.outcome = failed.outcome
-        result.is_begun = failed.is_begun
-        result.answer = None
-        if failed.error_body:
-            result.answer = Answer(AnswerHead(400, b"Bad Request", _JSON_LINE), failed.error_body)
-        return False
+        return True if failed is None else _not_delivered(result, failed)
 
     def _record(
         self, exchange: Exchange, walk: Walk, deployment: Deployment, result: _Result
@@ -423,6 +440,26 @@ class Attempts:
 NAMES_MAX: Final = 64
 COLLECT_MAX_BYTES: Final = 1024 * 1024
 """Answers up to this size are gathered and written in one piece; larger ones pass as they come."""
+
+
+def _begin_delivery(exchange: Exchange, plan: Plan, deployment: Deployment, step: Try) -> str | None:
+    """Name the status of an answer that seems good; return the model's name to be put back into it, if any."""
+    is_rescued = exchange.stream is not None and exchange.stream.record is not None
+    exchange.facts.status = _RESCUED if is_rescued else _FALLBACK if step.target_index else _SUCCESS
+    if step.target_index or deployment.model is None:
+        return None
+    asked = plan.request.model
+    return asked if asked != deployment.model else None
+
+
+def _not_delivered(result: _Result, failed: Failed) -> bool:
+    """Correct the result of an attempt whose answer was not good after all; always False."""
+    result.outcome = failed.outcome
+    result.is_begun = failed.is_begun
+    result.answer = None
+    if failed.error_body:
+        result.answer = Answer(AnswerHead(400, b"Bad Request", _JSON_LINE), failed.error_body)
+    return False
 
 
 def _denied(exchange: Exchange, deployment: Deployment, verdict: Denied | TooLarge | Unpriced) -> _Result:

@@ -28,7 +28,7 @@ from proxy.flow.apart import is_read_apart, read_apart
 from proxy.flow.catalog import Route
 from proxy.flow.coding import Inflater, InflateTooLarge, is_inflatable
 from proxy.flow.exchange import Exchange, error_dialect
-from proxy.flow.intake import OFFLOAD_ABOVE_BYTES, Request, rename_model
+from proxy.flow.intake import AT_ONCE_BYTES, OFFLOAD_ABOVE_BYTES, Request, rename_model
 from proxy.flow.large_bodies import LargeBodies
 from proxy.flow.metering import estimated_whole
 from proxy.flow.outbox import Outbox
@@ -38,7 +38,7 @@ from proxy.flow.rescue import Share
 from proxy.flow.stream_parts import Decoder, Decoders
 from proxy.flow.streaming import StreamPipe
 from proxy.flow.translating import TranslatedLive
-from proxy.flow.treating import is_text, must_treat, redact_error, transforms_for, treat_whole
+from proxy.flow.treating import is_text, must_treat, redact_error, transforms_for, treat_at_once, treat_whole
 from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import OK, Fault, Outcome, Status
 
@@ -108,12 +108,31 @@ class Delivery:
 
     # --- whole ------------------------------------------------------------------------------------
 
-    async def _whole(  # noqa: C901 - the common answer, in one piece: each call would cost it
+    def takes_at_once(self, answer: Answer | None) -> bool:
+        """True for the common answer: here as a whole, small and in plain text, so that nothing has to be waited for."""
+        if answer is None or self.is_fsync:
+            return False
+        body = answer.body
+        return body is not None and len(body) <= AT_ONCE_BYTES and b"content-encoding" not in answer.head.telling
+
+    def read_at_once(
+        self, exchange: Exchange, route: Route, head: AnswerHead, body: bytes, asked: str | None
+    ) -> bytes | Failed:
+        """Return what the caller gets of an answer that ``takes_at_once``, or why it is no good; see ``deliver``."""
+        if route.answers is not None or exchange.vault is not None:
+            treated = treat_at_once(exchange, route.answers if is_text(head) else None, body)
+            if treated is None:
+                exchange.facts.usage = read_usage_of(body)
+                return Failed(Outcome.ANSWER_BLOCKED)
+            body = treated
+        return self._read(exchange, route, head, body, asked, is_readable=True)
+
+    async def _whole(
         self, exchange: Exchange, route: Route, answer: Answer, asked: str | None, ended: Ended
     ) -> Failed | None:
+        """Hand an answer on that may have to be decoded, treated in a thread or synced first."""
         head, body = answer.head, answer.body
         assert body is not None
-        facts = exchange.facts
         is_decoded = False
         coding = head.telling.get(b"content-encoding")
         if coding is not None:
@@ -121,40 +140,52 @@ class Delivery:
             if isinstance(decoded, Outcome):
                 return Failed(decoded)
             body, is_decoded = decoded
+        is_readable = coding is None or is_decoded
         if len(body) > OFFLOAD_ABOVE_BYTES and is_read_apart(exchange, route, body, asked):
-            is_readable = coding is None or is_decoded
-            found = await read_apart(self.large, exchange, route, head, body, asked, is_readable=is_readable)
-            if isinstance(found, Outcome):
-                return Failed(found)
-            body = found
+            apart = await read_apart(self.large, exchange, route, head, body, asked, is_readable=is_readable)
+            found = Failed(apart) if isinstance(apart, Outcome) else _kept(exchange, apart)
         else:
             if route.answers is not None or exchange.vault is not None:
-                reads = (coding is None or is_decoded) and is_text(head)
-                treated = await treat_whole(exchange, route.answers if reads else None, body, self.offload)
+                answers = route.answers if is_readable and is_text(head) else None
+                treated = await treat_whole(exchange, answers, body, self.offload)
                 if treated is None:
-                    facts.usage = read_usage_of(body)
+                    exchange.facts.usage = read_usage_of(body)
                     return Failed(Outcome.ANSWER_BLOCKED)
                 body = treated
-            if asked is not None:
-                body = rename_model(body, asked)
-            if exchange.dialect is not OTHER and len(body) <= _USAGE_MAX_BYTES:
-                facts.usage = read_usage_of(body)
-            if facts.usage is None and exchange.dialect is not OTHER:
-                if _is_cut(exchange.dialect, head, body, is_readable=coding is None or is_decoded):
-                    return Failed(Outcome.TRUNCATED)
-                facts.usage = estimated_whole(exchange, body) if route.budgets else None
-        facts.response_bytes = len(body)
-        _keep_content(exchange, body)
+            found = self._read(exchange, route, head, body, asked, is_readable=is_readable)
+        if isinstance(found, Failed):
+            return found
         ended(OK)
         exchange.seal()
         if self.is_fsync:
             await self.outbox.durable()
-        block = self.upstream.mask(facts.provider, exchange.header_block(head, is_decoded=is_decoded))
+        self.send_whole(exchange, head, found, is_decoded=is_decoded)
+        return None
+
+    @staticmethod
+    def _read(
+        exchange: Exchange, route: Route, head: AnswerHead, body: bytes, asked: str | None, *, is_readable: bool
+    ) -> bytes | Failed:
+        """Put the model's name back and take the usage out of an answer that is as the caller gets it."""
+        if asked is not None:
+            body = rename_model(body, asked)
+        if exchange.dialect is not OTHER:
+            facts = exchange.facts
+            if len(body) <= _USAGE_MAX_BYTES:
+                facts.usage = read_usage_of(body)
+            if facts.usage is None:
+                if _is_cut(exchange.dialect, head, body, is_readable=is_readable):
+                    return Failed(Outcome.TRUNCATED)
+                facts.usage = estimated_whole(exchange, body) if route.budgets else None
+        return _kept(exchange, body)
+
+    def send_whole(self, exchange: Exchange, head: AnswerHead, body: bytes, *, is_decoded: bool = False) -> None:
+        """Write an answer whose attempt is accounted for and whose row is written."""
+        block = self.upstream.mask(exchange.facts.provider, exchange.header_block(head, is_decoded=is_decoded))
         if exchange.inbound.head.method == "HEAD":
             exchange.responder.send_head(head.status, head.reason, block + _length_line(head))
         else:
             exchange.responder.send_whole(head.status, head.reason, block, body)
-        return None
 
     async def _decoded(
         self, exchange: Exchange, route: Route, coding: bytes, body: bytes
@@ -452,10 +483,12 @@ def _decoder_of(live: LiveBody, inflater: Inflater | None) -> Decoder | None:
     return live.codec if inflater is None else Decoders(inflater, live.codec)
 
 
-def _keep_content(exchange: Exchange, body: bytes) -> None:
-    """Keep a whole answer where policy keeps content; vectors are none."""
+def _kept(exchange: Exchange, body: bytes) -> bytes:
+    """Note what goes to the caller, and keep it where policy keeps content; vectors are none."""
+    exchange.facts.response_bytes = len(body)
     if exchange.content is not None and exchange.dialect is not Dialect.EMBEDDINGS:
         exchange.content.take_answer(body)
+    return body
 
 
 def _length_line(head: AnswerHead) -> bytes:

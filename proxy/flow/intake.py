@@ -22,7 +22,8 @@ from proxy.flow.ports import BodySource
 OFFLOAD_ABOVE_BYTES: Final = 256 * 1024
 """Bodies above this are read in a worker thread, so that the event loop does not stand still."""
 
-_HEAVY_ABOVE_BYTES: Final = 24 * 1024
+AT_ONCE_BYTES: Final = 24 * 1024
+"""Bodies up to this are redacted where they are, whatever they hold."""
 _MAX_SIGNS: Final = 12 * 1024
 _SIGNS: Final = b"0123456789@%:[\\"
 """What values are made of: each costs up to a microsecond to judge, other characters some nanoseconds."""
@@ -73,7 +74,7 @@ class Request:
 def takes_long(body: bytes) -> bool:
     """True when redacting a body may hold up other exchanges: it is large, or dense with what values are made of."""
     size = len(body)
-    if size <= _HEAVY_ABOVE_BYTES:
+    if size <= AT_ONCE_BYTES:
         return False
     return size > OFFLOAD_ABOVE_BYTES or size - len(body.translate(None, _SIGNS)) > _MAX_SIGNS
 

@@ -17,7 +17,7 @@ from proxy.core.dialect import OTHER
 from proxy.core.policy.applies import Subject
 from proxy.core.policy.model import NoRoute, NoRouteReason
 from proxy.core.redaction import Blocked, Redacted, Unreadable, Untouched, Verdict
-from proxy.core.redaction.request import UNSCANNED_KIND
+from proxy.core.redaction.request import NOTHING, UNSCANNED_KIND
 from proxy.core.routing.problems import Code, Problem, problem, problem_of_fault
 from proxy.flow.access import may_ask
 from proxy.flow.attempts import Attempts
@@ -29,6 +29,7 @@ from proxy.flow.exchange import Exchange
 from proxy.flow.fitting import ASKS_USAGE
 from proxy.flow.headers import our_lines
 from proxy.flow.intake import (
+    AT_ONCE_BYTES,
     MULTIPART_PEEK_BYTES,
     OFFLOAD_ABOVE_BYTES,
     Large,
@@ -112,7 +113,7 @@ class Relay:
         else:
             exchange.refuse(refusal)
 
-    async def _carry(self, exchange: Exchange) -> Problem | None:  # noqa: C901 - the order of the steps is the point
+    async def _carry(self, exchange: Exchange) -> Problem | None:  # noqa: C901, PLR0912 - the order of the steps is the point
         """Do everything up to the answer; return why not, or None when the caller was answered."""
         inbound, facts = exchange.inbound, exchange.facts
         head = inbound.head
@@ -127,8 +128,12 @@ class Relay:
         facts.policy_revision = snapshot.revision
         if head.path == "/v1/models" and head.method == "GET" and await self._is_listed(exchange, snapshot, caller):
             return None
-        request = await self._read(exchange)
-        if isinstance(request, Problem):
+        body, is_known = inbound.body, exchange.dialect is not OTHER
+        if is_known and type(body) is bytes and 0 < len(body) <= OFFLOAD_ABOVE_BYTES:
+            request = read_json(body, exchange.dialect)
+        else:
+            request = await self._read(exchange)
+        if not isinstance(request, Request):
             return request
         facts.model_asked = request.model or ""
         facts.is_stream = request.is_stream
@@ -136,10 +141,7 @@ class Relay:
         if self.catalog.trial is not None:
             snapshot = await self.catalog.trial.choose(snapshot, exchange, request, self.attempts.delivery.offload)
         if snapshot.asks_more:
-            subject = Subject(
-                caller.app, caller.key_name, facts.user, facts.model_asked, head.path[3:], head.fields, caller.groups
-            )
-            route = snapshot.route_for(subject, request.model)
+            route = _route_for(snapshot, exchange, caller, request)
         else:
             route = snapshot.route(caller.app, request.model, head.path[3:])
         if isinstance(route, NoRoute):
@@ -150,10 +152,14 @@ class Relay:
             denial = await may_ask(exchange, route, access, request, self.attempts.delivery.offload)
             if denial is not None:
                 return denial
-        redact = self._redact if route.content is None else self._redact_and_keep
-        refusal = await redact(exchange, route, request)
-        if refusal is not None:
-            return refusal
+        if route.redactor is not None or route.content is not None:
+            refusal = (
+                self._redact_at_once(exchange, route, request)
+                if self._is_redacted_at_once(exchange, route, request)
+                else await self._redact(exchange, route, request)
+            )
+            if refusal is not None:
+                return refusal
         if (
             request.document is None
             and request.body
@@ -197,13 +203,11 @@ class Relay:
         return True
 
     async def _read(self, exchange: Exchange) -> Request | Problem:
-        """Read what routing needs of the body; large bodies are parsed in a worker thread."""
+        """Read what routing needs of any other body; large bodies are parsed in a worker thread."""
         body = exchange.inbound.body
         head = exchange.inbound.head
         if not isinstance(body, bytes):
             return await self._peek(head, body)
-        if body and exchange.dialect is not OTHER and len(body) <= OFFLOAD_ABOVE_BYTES:
-            return read_json(body, exchange.dialect)
         if not body and not head.has_body and exchange.dialect is OTHER:
             return Request(body)
         if not body and head.method in ("GET", "HEAD", "DELETE", "OPTIONS"):
@@ -226,8 +230,32 @@ class Relay:
             request.model = model_in_multipart(held)
         return request
 
+    def _is_redacted_at_once(self, exchange: Exchange, route: Route, request: Request) -> bool:
+        """True for the common request, in which nothing but JSON has to be read and nobody else is asked."""
+        return (
+            exchange.dialect is not OTHER
+            and 0 < len(request.body) <= AT_ONCE_BYTES
+            and route.content is None
+            and request.body is exchange.inbound.body
+            and (self.names is None or route.redactor is None or not route.redactor.name_kinds)
+        )
+
+    @staticmethod
+    def _redact_at_once(exchange: Exchange, route: Route, request: Request) -> Problem | None:
+        """Do what ``_redact`` does, where nothing has to be waited for."""
+        redactor = route.redactor
+        if redactor is None:
+            return None
+        verdict = redactor.redact(request.body, exchange.dialect, request.document)
+        return None if verdict is NOTHING else _settle(exchange, route, request, verdict)
+
     async def _redact(self, exchange: Exchange, route: Route, request: Request) -> Problem | None:
         """Apply the policy's request rules; after this ``request.body`` is what may leave."""
+        if route.content is None:
+            return await self._redact_only(exchange, route, request)
+        return await self._redact_and_keep(exchange, route, request)
+
+    async def _redact_only(self, exchange: Exchange, route: Route, request: Request) -> Problem | None:
         redactor = route.redactor
         if redactor is None:
             return None
@@ -255,8 +283,8 @@ class Relay:
         return _settle(exchange, route, request, result)
 
     async def _redact_and_keep(self, exchange: Exchange, route: Route, request: Request) -> Problem | None:
-        """Do so, and begin to gather the words of the exchange: as they came, or as they may leave."""
-        refusal = await self._redact(exchange, route, request)
+        """Redact, and begin to gather the words of the exchange: as they came, or as they may leave."""
+        refusal = await self._redact_only(exchange, route, request)
         rule, came = route.content, exchange.inbound.body
         if rule is not None and self.contents is not None and exchange.dialect is not OTHER:
             sent = None if refusal is not None else request.body
@@ -343,6 +371,15 @@ class _Nowhere:
 
 
 _NOWHERE = _Nowhere()
+
+
+def _route_for(snapshot: Snapshot, exchange: Exchange, caller: Caller, request: Request) -> Route | NoRoute:
+    """Return the route where it depends on more than app, path and model."""
+    facts, head = exchange.facts, exchange.inbound.head
+    subject = Subject(
+        caller.app, caller.key_name, facts.user, facts.model_asked, head.path[3:], head.fields, caller.groups
+    )
+    return snapshot.route_for(subject, request.model)
 
 
 def _no_route(answer: NoRoute, model: str | None) -> Problem:

@@ -52,15 +52,20 @@ async def treat_whole(
         body: The answer.
         offload: Where large answers are treated.
     """
+    if not takes_long(body):
+        return treat_at_once(exchange, answers, body)
+    treated: bytes | None = await offload(partial(treat_at_once, exchange, answers, body))
+    return treated
+
+
+def treat_at_once(exchange: Exchange, answers: AnswerRedactor | None, body: bytes) -> bytes | None:
+    """Do the same here and now."""
     vault = exchange.vault
     if vault is not None and vault.is_empty:
         vault = None
     if exchange.dialect is Dialect.EMBEDDINGS or (answers is None and vault is None):
         return body
     try:
-        if takes_long(body):
-            treated: bytes = await offload(partial(_treated, exchange, answers, vault, body))
-            return treated
         return _treated(exchange, answers, vault, body)
     except AnswerBlocked:
         return None

@@ -12,7 +12,7 @@ import hmac
 import re
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from proxy.core.dialect import Dialect
 from proxy.core.redaction import fields
@@ -85,7 +85,8 @@ class Unreadable:
 Verdict = Untouched | Redacted | Blocked | Unreadable
 
 
-_NOTHING = Untouched()
+NOTHING: Final = Untouched()
+"""The verdict on a request in which nothing was found."""
 
 
 class Sighting(NamedTuple):
@@ -240,7 +241,7 @@ class RequestRedactor:
         is_escaped = has_opaque = False
         if not fired:
             if not fields.needs_second_look(body):
-                return _NOTHING
+                return NOTHING
             is_escaped = b"\\u" in body or b"\\/" in body
             has_opaque = True
         try:
