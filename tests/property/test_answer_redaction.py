@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from loadtest.score_detect import FILES, load_rows
@@ -64,6 +64,7 @@ def test_any_cut_redacts_like_the_whole(text: str, cuts: list[int], is_json: boo
 
 
 @given(text=TEXTS)
+@example(text="+ 192.168.7.9 529.982.247-25 192.168.7.9")
 @settings(max_examples=200, deadline=None)
 def test_redacting_twice_is_redacting_once(text: str) -> None:
     """An answer becomes the next request's history."""

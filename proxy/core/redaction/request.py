@@ -236,7 +236,7 @@ class RequestRedactor:
             if verdict is not None:
                 return verdict
         if self._detector.is_silent(body):
-            return _NOTHING
+            return NOTHING
         fired = self._detector.may_contain(body)
         is_escaped = has_opaque = False
         if not fired:

@@ -84,15 +84,15 @@ class DigitRuns:
                 ctx.orphans = True
             return end
         resume, stop = end, end
+        is_passed_over = False
         before = data[start - 1] if start else 0x20
         if _EDGE[before] or before == 0x2C or (end < ctx.size and _EDGE[data[end]]):
             start, stop = self._trim(ctx, start, end)
             resume = end if stop == end else max(stop, start + 1)
         if shape not in self._exact and shape.strip(b"0"):
             special = _SPECIAL.search(data, start, stop)
-            if special is not None and (
-                run[0] != 0x2B or special["ip"] is None or _is_number(data[start : special.start()])
-            ):
+            is_passed_over = special is not None and _is_of_telephone(data, start, special)
+            if special is not None and not is_passed_over:
                 if special.start() == start:
                     return self._special(ctx, special)
                 resume = special.start()
@@ -101,16 +101,19 @@ class DigitRuns:
             run = data[start:stop]
             shape = run.translate(SHAPE)
         if shape.count(b"0") < 7 or ((run[0] == 0x39 or b"." in shape) and _is_benign(run, shape)):
-            return resume
+            return start + 1 if is_passed_over else resume
         # A form field writes blanks as plus signs; two blanks join groups only where a label stands before them.
         is_spaced = shape not in self._exact and (
             shape.find(b"+", 1) > 0 or (b"  " in shape and ctx.label(start) is not None)
         )
         if is_spaced and self._judge(ctx, start, stop, run, _spaced(shape), whole=True):
             return resume
-        if not self._judge(ctx, start, stop, run, shape, whole=True) and shape.strip(b"0"):
-            self._windows(ctx, start, run, shape)
-        return resume
+        if self._judge(ctx, start, stop, run, shape, whole=True) or not shape.strip(b"0"):
+            return resume
+        known = len(ctx.found)
+        self._windows(ctx, start, run, shape)
+        is_telephone = not is_passed_over or any([item[3].start == start for item in ctx.found[known:]])
+        return resume if is_telephone else start + 1  # read again without its sign: there may be addresses in it
 
     def _special(self, ctx: Context, special: re.Match[bytes]) -> int:
         """A date or an address at the start of a run: judge it and go on behind it."""
@@ -269,9 +272,14 @@ def _is_timestamp(digits: str) -> bool:
     return dates.is_calendar_date(day.encode()) and hour < "24" and minute < "60" and second < "60"
 
 
-def _is_number(before: bytes) -> bool:
-    """True when what stands before a dotted quad is long enough for a telephone number, so the quad is none of its groups."""
-    return len(before.translate(None, NON_DIGITS)) > 7
+def _is_of_telephone(data: bytes, start: int, special: re.Match[bytes]) -> bool:
+    """True when four dotted groups may belong to the telephone number that a plus sign at ``start`` begins.
+
+    What stands before them is not long enough for a number of its own.
+    """
+    if data[start] != 0x2B or special["ip"] is None:
+        return False
+    return len(data[start : special.start()].translate(None, NON_DIGITS)) <= 7
 
 
 def is_date_shape(run: bytes, shape: bytes) -> bool:
