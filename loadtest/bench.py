@@ -29,6 +29,8 @@ from loadtest.payloads import Answer
 QUIET_WINDOW_S = 0.2
 QUIET_RATIO = 0.02
 QUIET_TIMEOUT_S = 20.0
+BUSY_RATE = 2000.0
+"""Requests/s of the second open loop: no gateway sleeps for long, and none is saturated."""
 STARTS = 3
 """How often each gateway is started; the middle time is reported, the last one stays up for the load."""
 
@@ -276,13 +278,15 @@ def say_sample(sample: Sample, workload: Workload) -> None:
 
 
 def standard_workloads(connections: int, rate: float) -> list[Workload]:
-    """The eight kinds of load of a full run."""
+    """The kinds of load of a full run: requests at four loads and streams at two, without findings and with them."""
     found = []
     for with_findings in (False, True):
         ending = ", with findings" if with_findings else ""
         found += [
             Workload(f"plain, closed loop{ending}", Answer.PLAIN, with_findings, connections),
+            Workload(f"plain, two callers{ending}", Answer.PLAIN, with_findings, 2),
             Workload(f"plain, {rate:g}/s{ending}", Answer.PLAIN, with_findings, 64, rate),
+            Workload(f"plain, {BUSY_RATE:g}/s{ending}", Answer.PLAIN, with_findings, 64, BUSY_RATE),
             Workload(f"stream, full speed{ending}", Answer.STREAM_FULL, with_findings, 8),
             Workload(f"stream, paced{ending}", Answer.STREAM_PACED, with_findings, 100),
         ]
