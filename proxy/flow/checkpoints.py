@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, Protocol
 
-from proxy.core.audit.chain import Chain, position_of, stands_alone
+from proxy.core.audit.chain import Chain, position_of, standing_alone
 from proxy.core.audit.records import Draft, Record, Skip, checkpoint, interrupted, skipped
 from proxy.core.audit.row import Row
 from proxy.flow.ports import Clock
@@ -62,7 +62,7 @@ class Checkpoints:
     def for_shipment(self, chains: Sequence[Chain], rows: Sequence[Row]) -> list[Record]:
         """Return the records that go to the store together with these rows."""
         records = [self._checkpoint(chain) for chain in chains if self._is_due(chain)]
-        alone = [row for row in rows if stands_alone(row)]
+        alone = standing_alone(rows)
         if alone:
             records += [self._sign(draft) for draft in interrupted(alone, self._clock.unix_ms())]
         return records

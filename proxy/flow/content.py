@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from proxy.core.audit.content import ANSWER, REQUEST, Content, Part, StreamText, part_of
-from proxy.core.audit.row import MAX_TEXT_BYTES
+from proxy.core.audit.payload import MAX_TEXT_BYTES
 from proxy.core.audit.sanitise import clean_text
 from proxy.core.dialect import Dialect
 from proxy.core.policy.model import ContentRule

@@ -14,7 +14,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from proxy.core.audit.row import RESERVED_BYTES, encode_begin, encode_end, encode_gap, finish
+from proxy.core.audit.payload import encode_begin, encode_end, encode_gap, finish
+from proxy.core.audit.row import RESERVED_BYTES
 from proxy.core.config.settings import WhenFull
 from proxy.flow.audit_ports import Condition, Spool, SpoolState
 from proxy.terms.errors import SpoolUnavailable

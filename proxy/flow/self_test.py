@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from proxy.core.audit.row import finish, row_of
+from proxy.core.audit.payload import finish
+from proxy.core.audit.row import row_of
 from proxy.core.budget.prices import PriceTable
 from proxy.core.config.problem import CASE_FAILED, Problem, Severity, error, has_errors, lint
 from proxy.core.config.settings import PolicyCases, Settings

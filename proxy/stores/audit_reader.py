@@ -18,14 +18,14 @@ from typing import Any, Final
 import orjson
 
 from proxy.core.audit.query import DEFAULT_GROUPS, Condition, Cursor, RowFilter, Value, clause
-from proxy.core.audit.row import CLAIMS, JSON_COLUMNS, Row
+from proxy.core.audit.row import CLAIMS, COLUMNS, JSON_COLUMNS
 from proxy.flow.audit_reading import PAGE_ROWS, AuditReader, Record, cursor_of
 from proxy.stores.audit_stores import POSTGRES_SCHEMES, sqlite_path
 from proxy.stores.migrations import Dialect, statement
 from proxy.stores.postgres_sink import split_pooler_flag
 from proxy.terms.errors import QueryTooSlow, SinkUnavailable
 
-_COLUMNS: Final = ", ".join(Row._fields)
+_COLUMNS: Final = ", ".join(COLUMNS)
 _OLDER: Final = "the tables are those of an earlier release: run `readygate audit migrate`"
 _CONNECT_S: Final = 5.0
 _DEFAULT_LIMIT_S: Final = 600.0

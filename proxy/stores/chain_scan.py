@@ -33,6 +33,7 @@ _ORDERED: Final = f"SELECT {_COLUMNS} FROM audit ORDER BY writer, epoch, seq"  #
 _GAPS: Final = "SELECT writer, epoch, seq, ts, shed, reason, position, hash FROM audit_gaps"
 _RECORDS: Final = "SELECT writer, epoch, seq, kind, ts, body, key, signature FROM audit_checkpoints ORDER BY ts"
 _AT_ONCE: Final = 2000
+_WRITER: Final = Row._fields.index("writer")
 _JSON: Final = [Row._fields.index(name) for name in sorted(JSON_COLUMNS)]
 _FLAGS: Final = [Row._fields.index(name) for name in sorted(CLAIMS)]
 
@@ -280,7 +281,7 @@ def _record_of(said: dict[str, Any]) -> Record:
 def from_postgres(values: Any) -> Row:
     """Return the row of a database record, JSON columns as they were bound."""
     columns = list(values)
-    columns[0], columns[1], columns[2] = str(columns[0]), _milliseconds(columns[1]), str(columns[2])
+    columns[0], columns[1], columns[_WRITER] = str(columns[0]), _milliseconds(columns[1]), str(columns[_WRITER])
     for index in _JSON:
         text = columns[index]
         if len(text) > 2:

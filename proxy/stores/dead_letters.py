@@ -13,7 +13,7 @@ from typing import Final
 
 import orjson
 
-from proxy.core.audit.row import Row
+from proxy.core.audit.row import Row, named
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 """About ten thousand rows."""
@@ -32,9 +32,7 @@ class DeadLetterFile:
         Raises:
             OSError: The disk fails, or the file would grow beyond its limit.
         """
-        columns = row._asdict() | {
-            name: value and value.hex() for name, value in (("hash", row.hash), ("seal", row.seal))
-        }
+        columns = named(row) | {name: value and value.hex() for name, value in (("hash", row.hash), ("seal", row.seal))}
         line = orjson.dumps({"reason": reason, "row": columns}, default=repr, option=orjson.OPT_APPEND_NEWLINE)
         fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -138,7 +138,7 @@ class DiskSpool:
         except SpoolUnavailable:
             self._stranded.append((frame, begin))
             return
-        self._recent.add(segment, exchange_id, seq, columns)
+        self._recent.add(segment, exchange_id, seq, payload, columns)
         if begin is not None:
             self._release(begin[0], segment)
 
@@ -147,7 +147,7 @@ class DiskSpool:
         active = self._admit(len(payload) + FRAME_OVERHEAD)
         seq = self._seq
         segment = self._write(active, encode_frame(_END, seq, payload))
-        self._recent.add(segment, str(payload[:ID_BYTES], "ascii"), seq, columns)
+        self._recent.add(segment, str(payload[:ID_BYTES], "ascii"), seq, payload, columns)
         self._seq += 1
         self._appended_rows += 1
 

@@ -18,17 +18,7 @@ from typing import Final, NamedTuple, Protocol
 
 from proxy.core.audit.chain import Chain, seal_alone
 from proxy.core.audit.frames import Frame, FrameType, scan
-from proxy.core.audit.row import (
-    FIRST_COLUMN,
-    ID_BYTES,
-    WRITTEN_COLUMNS,
-    Stamp,
-    id_time_ms,
-    merge,
-    read_gap,
-    row_of,
-    with_bound,
-)
+from proxy.core.audit.row import ID_BYTES, Stamp, merge, read_gap
 from proxy.flow.audit_ports import Batch
 from proxy.stores.chain_anchors import ChainAnchors
 from proxy.stores.recent_rows import RecentRows
@@ -241,15 +231,11 @@ class SpoolReader:
 
     def _take_recent(self, segment: Segment, max_rows: int, batch: Batch, held: _HandedOut) -> None:
         """Take rows that never left memory, and move the cursor as if they had been read."""
-        taken = self._recent.take(segment, max_rows)
-        writer, epoch, secret, bind = segment.writer, segment.header.epoch, segment.header.secret, self._chain.bind
-        for _, _, exchange_id, seq, columns in taken:
-            ts = id_time_ms(exchange_id)
-            bound = bind(exchange_id, ts, seq, columns, secret)
-            batch.rows.append(row_of(exchange_id, columns, (writer, epoch, seq), bound, ts))
+        taken, end = self._recent.take(segment, max_rows)
+        batch.rows += self._chain.bind_written(taken, segment.header.secret)
         held.live_rows += len(taken)
         # Behind the last row of the window there are only BEGINs of exchanges that run: not for the reader.
-        segment.cursor = taken[-1][1] if len(taken) == max_rows else segment.data_end
+        segment.cursor = end if len(taken) == max_rows else segment.data_end
 
     def _read_frames(self, segment: Segment, max_frames: int) -> list[Frame]:
         """Read the next frames of a segment and move its cursor; damage is passed over and counted."""
@@ -277,10 +263,7 @@ class SpoolReader:
         stamp = Stamp(segment.writer, segment.header.epoch, frame.seq)
         try:
             if frame.kind == _END:
-                row = merge(None, frame.payload, stamp)
-                columns = row[FIRST_COLUMN:WRITTEN_COLUMNS]
-                bound = self._chain.bind(row.id, row.ts, row.seq, columns, segment.header.secret)
-                batch.rows.append(with_bound(row, bound))
+                batch.rows.append(self._chain.bind(merge(None, frame.payload, stamp), segment.header.secret))
                 if is_live:
                     held.live_rows += 1
                 else:

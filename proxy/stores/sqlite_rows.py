@@ -1,9 +1,8 @@
 """Rows on their way into the embedded store: many in one statement, what they have in common bound once.
 
-Owns which columns rows have in common and how many rows share a statement. Most of what a row costs here is
-binding its columns one by one, and rows of one caller on one route differ in less than half of them: rows alike
-in the rest go together, in statements of 32, 16, 8, … rows. Knows rows as tuples in the order of ``Row``; the SQL
-is in ``sql/sqlite``.
+Owns how many rows share a statement. Most of what a row costs here is binding its columns one by one, and rows of
+one caller on one route differ in less than half of them: rows alike in the rest go together, in statements of 32,
+16, 8, … rows. Knows rows as tuples in the order of ``Row``; the SQL is in ``sql/sqlite``.
 """
 
 from __future__ import annotations
@@ -12,10 +11,9 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cache
-from itertools import chain
 from typing import Any, Final
 
-from proxy.core.audit.row import Row
+from proxy.core.audit.row import OWN_COLUMNS, Row
 from proxy.stores.migrations import statement
 
 _SIZES: Final = (32, 16, 8, 4, 2, 1)
@@ -24,13 +22,10 @@ STATEMENTS: Final = len(_SIZES)
 _NULL: Final = float("nan")
 """What SQLite stores as NULL; the driver takes ``None`` in five times the time of a number."""
 
-_OWN: Final = (
-    "id", "ts", "seq", "user_id", "conversation", "attempts", "request_bytes", "response_bytes", "tokens_in",
-    "tokens_out", "tokens_cached", "tokens_reasoning", "cost_usd", "latency_ms", "first_token_ms", "upstream_ms",
-    "budget", "hash", "seal",
-)  # fmt: skip
-"""What is bound for every row, in the order of ``_split``; all the other columns are shared."""
-_SHARED: Final = tuple(name for name in Row._fields if name not in _OWN)
+_OWN: Final = Row._fields[:OWN_COLUMNS]
+_SHARED: Final = Row._fields[OWN_COLUMNS:]
+_BOUND_FIRST: Final = Row._fields.index("cost_usd")
+"""From here on a row's own columns are often unknown, or bytes."""
 
 _Values = tuple[Any, ...]
 
@@ -41,47 +36,53 @@ def insert_rows(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
     Raises:
         sqlite3.Error, UnicodeEncodeError, OverflowError: as the driver does; some rows may have been stored.
     """
-    alike: defaultdict[_Values, list[_Values]] = defaultdict(list)
-    for row in rows:
-        shared, own = _split(row)
-        try:
-            alike[shared].append(own)
-        except TypeError as exc:
-            raise sqlite3.InterfaceError("a column of a type that no column has") from exc
-    bound: dict[int, list[_Values]] = {}
-    for shared, owns in alike.items():
-        start = 0
+    bound: defaultdict[int, list[list[Any]]] = defaultdict(list)
+    for shared, own in _alike(rows).items():
+        start, end = 0, len(own)
         for size in _SIZES:
-            while len(owns) - start >= size:
-                values = (*shared, *chain.from_iterable(owns[start : start + size]))
-                bound.setdefault(size, []).append(values)
-                start += size
-    for size, values_of in bound.items():
-        connection.executemany(_statement(size), values_of)
+            step = size * OWN_COLUMNS
+            while end - start >= step:
+                bound[size].append([*shared, *own[start : start + step]])
+                start += step
+    for size, values in bound.items():
+        connection.executemany(_statement(size), values)
 
 
-def _split(row: Row) -> tuple[_Values, _Values]:
-    """Return the columns of ``_SHARED`` and those of ``_OWN``, these as the driver binds them without asking adapters.
+def _alike(rows: Iterable[Row]) -> dict[_Values, list[Any]]:
+    """Return shared columns -> the own columns of all rows that have them, one row after the other.
 
-    The numbers are places in ``Row``: a name each would take twice the time of all that is done here.
+    They are as the driver binds them without asking for adapters first, which takes five times as long.
     """
-    cost, first_token, bound, seal = row.cost_usd, row.first_token_ms, row.hash, row.seal
-    return (
-        (*row[2:4], row[5], *row[8:25], row[32], *row[37:43], *row[44:48], row[49]),
-        (
-            *row[:2], row[4], *row[6:8], *row[25:32], _NULL if cost is None else cost, row.latency_ms,
-            _NULL if first_token is None else first_token, row.upstream_ms, row.budget,
-            None if bound is None else bytearray(bound), None if seal is None else bytearray(seal),
-        ),
-    )  # fmt: skip
+    alike: dict[_Values, list[Any]] = {}
+    known: _Values = ()
+    values: list[Any] = []
+    for row in rows:
+        shared = row[OWN_COLUMNS:]
+        if shared != known:
+            try:
+                values = alike.setdefault(shared, [])
+            except TypeError as exc:
+                raise sqlite3.InterfaceError("a column of a type that no column has") from exc
+            known = shared
+        last: _Values = row[_BOUND_FIRST:OWN_COLUMNS]
+        cost, first_token, place, seal = last
+        values += row[:_BOUND_FIRST]
+        values += (
+            _NULL if cost is None else cost,
+            _NULL if first_token is None else first_token,
+            None if place is None else bytearray(place),
+            None if seal is None else bytearray(seal),
+        )
+    return alike
 
 
 @cache
 def _statement(size: int) -> str:
     """Return the statement that stores so many rows."""
+    place_of = {name: at for at, name in enumerate(_SHARED, 1)}
     rows = []
     for number in range(size):
-        place_of = {name: at for at, name in enumerate(_SHARED, 1)}
-        place_of |= {name: at for at, name in enumerate(_OWN, 1 + len(_SHARED) + number * len(_OWN))}
+        place_of |= {name: at for at, name in enumerate(_OWN, 1 + len(_SHARED) + number * OWN_COLUMNS)}
         rows.append(f"({', '.join(f'?{place_of[name]}' for name in Row._fields)})")
-    return statement("sqlite", "insert_rows").replace("/*rows*/", ",\n".join(rows))
+    sql = statement("sqlite", "insert_rows").replace("/*columns*/", ", ".join(Row._fields))
+    return sql.replace("/*rows*/", ",\n".join(rows))

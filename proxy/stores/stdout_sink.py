@@ -13,7 +13,7 @@ from typing import IO, Any, Final
 import orjson
 
 from proxy.core.audit.records import Record
-from proxy.core.audit.row import CLAIMS, JSON_COLUMNS, Gap, Row
+from proxy.core.audit.row import CLAIMS, JSON_COLUMNS, Gap, Row, named
 from proxy.terms.errors import SinkUnavailable
 
 _OPTIONS: Final = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
@@ -49,7 +49,7 @@ class StdoutSink:
 
 def plain_row(row: Row) -> dict[str, Any]:
     """Return a row as JSON takes it; ``verify`` reads it back."""
-    columns: dict[str, Any] = row._asdict()
+    columns = named(row)
     columns["hash"] = _hex(row.hash)
     columns["seal"] = _hex(row.seal)
     columns["ts"] = _time(row.ts)

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.core.audit.row import Row, encode_begin, finish
+from proxy.core.audit.payload import encode_begin, finish
+from proxy.core.audit.row import Row
 from proxy.core.audit.verify import Finding, Verifier
 from proxy.stores.group_commit import GroupCommit
 from proxy.stores.spool import DiskSpool
@@ -151,7 +152,7 @@ class Rig:
     def findings(self) -> list[Finding]:
         """Walk the chains of what was stored."""
         verifier = Verifier(None, unsigned_before_ms=0)
-        for row in sorted(self.rows.values(), key=lambda row: row[2:5]):
+        for row in sorted(self.rows.values(), key=lambda row: (row.writer, row.epoch, row.seq)):
             verifier.feed(row)
         return verifier.finish().findings
 

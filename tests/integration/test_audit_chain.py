@@ -101,7 +101,7 @@ async def test_interrupted_exchanges_are_listed_and_stand_alone(tmp_path: Path) 
     sink = make_sink(store_url)
     spool = open_spool(tmp_path / "spool")
     keep(spool, (typical_exchange(number) for number in range(1, 20)))
-    from proxy.core.audit.row import encode_begin  # noqa: PLC0415 - the half of an exchange
+    from proxy.core.audit.payload import encode_begin  # noqa: PLC0415 - the half of an exchange
 
     cut = typical_exchange(99)
     spool.begin(cut.id, encode_begin(cut))

@@ -15,8 +15,9 @@ import pytest
 
 from proxy.cli import main
 from proxy.cli.audit_output import Progress
+from proxy.core.audit.payload import encode_end
 from proxy.core.audit.query import parse_moment
-from proxy.core.audit.row import Row, Stamp, encode_end, merge
+from proxy.core.audit.row import Row, Stamp, merge
 from proxy.flow.audit_ports import Sink
 from proxy.stores.audit_stores import make_sink
 from tests.support.audit import typical_exchange

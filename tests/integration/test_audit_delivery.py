@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from proxy.core.audit.row import encode_begin, encode_end
+from proxy.core.audit.payload import encode_begin, encode_end
 from proxy.core.config.settings import WhenFull
 from proxy.flow.audit_ports import Condition, Sink
 from proxy.flow.delivery import Delivery, DeliveryPace

@@ -171,7 +171,7 @@ async def test_lone_rows_leave_their_list_when_they_are_too_old(tmp_path: Path) 
     """The list of interrupted exchanges forgets those that retention took."""
     import shutil  # noqa: PLC0415
 
-    from proxy.core.audit.row import encode_begin  # noqa: PLC0415 - the half of an exchange
+    from proxy.core.audit.payload import encode_begin  # noqa: PLC0415 - the half of an exchange
 
     store_url = f"sqlite:///{tmp_path}/audit.db"
     sink = make_sink(store_url)

@@ -12,7 +12,8 @@ import asyncpg
 import orjson
 import pytest
 
-from proxy.core.audit.row import Gap, Row, Stamp, encode_end, merge
+from proxy.core.audit.payload import encode_end
+from proxy.core.audit.row import Gap, Row, Stamp, merge
 from proxy.flow.audit_ports import Sink
 from proxy.stores.memory import MemorySink
 from proxy.stores.migrations import migrations

@@ -11,7 +11,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from proxy.core.audit.row import Row, Stamp, encode_end, merge
+from proxy.core.audit.payload import encode_end
+from proxy.core.audit.row import Row, Stamp, merge
 from proxy.stores.audit_stores import make_sink
 from proxy.terms.exchange import AttemptFacts, Usage
 from proxy.terms.outcomes import Outcome, Status

@@ -14,7 +14,7 @@ import random
 import signal
 from pathlib import Path
 
-from proxy.core.audit.row import encode_begin, encode_end
+from proxy.core.audit.payload import encode_begin, encode_end
 from proxy.stores.group_commit import GroupCommit
 from proxy.stores.segment import Segment
 from proxy.stores.spool import DiskSpool

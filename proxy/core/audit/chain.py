@@ -8,7 +8,8 @@ that anybody can compute::
     commitment = SHA-256(salt | personal columns as JSON)
 
 A caller's groups are the last of the personal columns, where there are any: rows of before there was that column
-keep their hashes.
+keep their hashes. An END says both texts as they are bound, so a row that was just written is bound from its bytes;
+what comes back from a disk or a store is written down again from its columns, with the same result.
 
 The personal columns are bound through a salted commitment: erasing them and the salt, and keeping the
 commitment, leaves the chain as it was and tells nothing, because without the salt no guess can be tried. The
@@ -24,13 +25,15 @@ A hash proves nothing by itself, since whoever can write the store can compute i
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256, shake_256
+from operator import itemgetter
 from typing import Any, Final
 
 import orjson
 
-from proxy.core.audit.row import Columns, Gap, Row
+from proxy.core.audit.row import COLUMNS, ID_BYTES, Bound, Gap, Row, Written, id_time_ms, row_of
 from proxy.core.audit.sanitise import NO_GROUPS
 
 CHAINED: Final = 1
@@ -52,13 +55,15 @@ ERASED: Final[dict[str, Any]] = {
 }
 """What the columns of an erased row hold."""
 
-_FIRST: Final = Row._fields.index("app")
-_ERROR: Final = Row._fields.index("error_message") - _FIRST
-_COST: Final = Row._fields.index("cost_usd") - _FIRST
-_TIMES_END: Final = Row._fields.index("upstream_ms") + 1 - _FIRST
-_GROUPS: Final = Row._fields.index("caller_groups") - _FIRST
-"""Behind the last of the other columns."""
-_NO_METADATA: Final = "{}"
+_OPEN: Final = [name for name in COLUMNS if name not in {*ERASED, "hash", "seal"}]
+"""The columns that are bound as they are, in their order."""
+_open_columns = itemgetter(*map(Row._fields.index, _OPEN))
+_COST: Final = _OPEN.index("cost_usd")
+_TIMES_END: Final = _OPEN.index("upstream_ms") + 1
+_TO_TIME: Final = ID_BYTES + len("[4,")
+"""Where the time stands in the payload of an END; behind its comma begin the columns that are not personal."""
+_TO_PERSONAL: Final = b',["'
+"""What comes before the personal columns of an END, and nowhere else: in a text the quote would be escaped."""
 _dumps = orjson.dumps
 
 
@@ -71,8 +76,10 @@ class Chain:
     seq: int
     position: int
     hash: bytes
-    _salted: tuple[int, bytes, bytes] = field(default=(-1, b"", b""), repr=False, compare=False)
-    """The salts at hand: number of the block, secret, the block."""
+    _salts: bytes = field(default=b"", repr=False, compare=False)
+    """The salts at hand, the number of their block, and the secret they come from."""
+    _block: int = field(default=-1, repr=False, compare=False)
+    _secret: bytes = field(default=b"", repr=False, compare=False)
 
     @classmethod
     def begin(cls, writer: str, epoch: int) -> Chain:
@@ -83,32 +90,46 @@ class Chain:
         """Return where the chain stands now."""
         return Chain(self.writer, self.epoch, self.seq, self.position, self.hash)
 
-    def bind(self, exchange_id: str, ts: int, seq: int, columns: Columns, secret: bytes) -> tuple[bytes, bytes] | None:
-        """Bind the row of an ended exchange and return its hash and seal.
+    def bind(self, row: Row, secret: bytes) -> Row:
+        """Bind the row of an ended exchange and return it with its place.
 
-        None when the chain is past this number already: the frame is a second copy of one that was bound.
+        Unchanged when the chain is past its number already: the frame is a second copy of one that was bound.
         """
-        if seq <= self.seq:
-            return None
+        if row.seq <= self.seq:
+            return row
+        bound = self._bind(row.seq, _personal_text(row), (_open_text(row),), secret)
+        return row._replace(hash=bound[0], seal=bound[1])
+
+    def bind_written(self, ended: Sequence[Written], secret: bytes) -> list[Row]:
+        """Return the rows of exchanges that ended, each with its place, from the payloads of their ENDs.
+
+        A second copy of a frame has no place, as for ``bind``. One loop, because every row comes this way.
+        """
+        writer, epoch = self.writer, self.epoch
+        rows = []
+        for exchange_id, seq, payload, columns in ended:
+            ts = id_time_ms(exchange_id)
+            bound = None
+            if seq > self.seq:
+                begin, end = payload.index(b",", _TO_TIME), payload.rindex(_TO_PERSONAL)
+                place = _dumps((exchange_id, ts, writer, epoch, seq))[:-1]
+                bound = self._bind(seq, payload[end + 1 : -1], (place, payload[begin:end], b"]"), secret)
+            rows.append(row_of(exchange_id, columns, (writer, epoch, seq), bound, ts))
+        return rows
+
+    def _bind(self, seq: int, personal: bytes, others: tuple[bytes, ...], secret: bytes) -> Bound:
+        """Bind the next row; ``others`` is its text in pieces."""
+        block, place = seq // _SALTS_AT_ONCE, seq % _SALTS_AT_ONCE * SALT_BYTES
+        if block != self._block or secret is not self._secret:
+            self._salts = shake_256(secret + block.to_bytes(8, "big")).digest(SALT_BYTES * _SALTS_AT_ONCE)
+            self._block, self._secret = block, secret
+        salt = self._salts[place : place + SALT_BYTES]
+        self.seq = seq
         self.position = number = self.position + 1
         position = number.to_bytes(8, "big")
-        salt = self._salt(secret, seq)
-        personal: tuple[Any, ...] = (columns[1], columns[2], columns[_ERROR], _NO_METADATA)
-        if columns[_GROUPS] != NO_GROUPS:
-            personal = (*personal, columns[_GROUPS])
-        kept = sha256(salt + _dumps(personal)).digest()
-        others = _open_text((exchange_id, ts, self.writer, self.epoch, seq), columns)
-        self.hash = bound = sha256(self.hash + position + kept + others).digest()
-        self.seq = seq
+        kept = sha256(salt + personal).digest()
+        self.hash = bound = sha256(b"".join((self.hash, position, kept, *others))).digest()
         return bound, b"\x01" + position + salt
-
-    def _salt(self, secret: bytes, seq: int) -> bytes:
-        """Return the salt of the frame with this number; they are made a block at a time, that is cheaper."""
-        block, place = divmod(seq, _SALTS_AT_ONCE)
-        if block != self._salted[0] or secret != self._salted[1]:
-            salts = shake_256(secret + block.to_bytes(8, "big")).digest(SALT_BYTES * _SALTS_AT_ONCE)
-            self._salted = (block, secret, salts)
-        return self._salted[2][place * SALT_BYTES : (place + 1) * SALT_BYTES]
 
     def bind_gap(self, gap: Gap) -> Gap:
         """Bind a gap record and return it with its place."""
@@ -146,10 +167,8 @@ def erased_seal(
         return seal
     if len(seal) != _SALTED_SEAL:
         return None
-    personal: tuple[str, ...] = (user_id, conversation, error_message, metadata)
-    if caller_groups != NO_GROUPS:
-        personal = (*personal, caller_groups)
-    return seal[:9] + sha256(seal[9:] + _dumps(personal)).digest()
+    personal = _personal(user_id, conversation, error_message, metadata, caller_groups)
+    return seal[:9] + sha256(seal[9:] + personal).digest()
 
 
 def hash_of(row: Row, before: bytes) -> bytes | None:
@@ -158,7 +177,7 @@ def hash_of(row: Row, before: bytes) -> bytes | None:
         bound = commitment(row)
         if bound is None or row.seal is None:
             return None
-        return sha256(before + row.seal[1:9] + bound + _open_text(row[:_FIRST], row[_FIRST:])).digest()
+        return sha256(before + row.seal[1:9] + bound + _open_text(row)).digest()
     except TypeError:  # a column of another type than was ever bound
         return None
 
@@ -190,14 +209,30 @@ def stands_alone(row: Row) -> bool:
     return row.seal is not None and row.seal[:1] == b"\x02"
 
 
-def _open_text(ident: tuple[Any, ...], columns: tuple[Any, ...]) -> bytes:
+def standing_alone(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows of interrupted exchanges among these; cheap where there are none."""
+    return [row for row in rows if (seal := row.seal) is not None and seal[:1] == b"\x02"]
+
+
+def _personal_text(row: Row) -> bytes:
+    return _personal(row.user_id, row.conversation, row.error_message, row.metadata, row.caller_groups)
+
+
+def _personal(user_id: str, conversation: str, error_message: str, metadata: str, caller_groups: str) -> bytes:
+    """Return the personal columns as JSON."""
+    personal: tuple[str, ...] = (user_id, conversation, error_message, metadata)
+    return _dumps(personal if caller_groups == NO_GROUPS else (*personal, caller_groups))
+
+
+def _open_text(row: Row) -> bytes:
     """Return everything but the personal columns as JSON. Sums and times are floats in every store."""
+    columns = _open_columns(row)
     cost, latency, first_token, upstream = columns[_COST:_TIMES_END]
     return _dumps(
         (
-            *ident, columns[0], *columns[3:_ERROR], *columns[_ERROR + 1 : _COST],
+            *columns[:_COST],
             None if cost is None else cost + 0.0, None if latency is None else latency + 0.0,
             None if first_token is None else first_token + 0.0, None if upstream is None else upstream + 0.0,
-            *columns[_TIMES_END:_GROUPS],
+            *columns[_TIMES_END:],
         )
     )  # fmt: skip

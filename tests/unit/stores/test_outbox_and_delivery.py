@@ -310,7 +310,8 @@ def test_dead_letter_is_one_json_line(tmp_path: Path) -> None:
     """An operator repairs and re-inserts it by hand; it must be readable."""
     import orjson  # noqa: PLC0415
 
-    from proxy.core.audit.row import Stamp, encode_end, merge  # noqa: PLC0415
+    from proxy.core.audit.payload import encode_end  # noqa: PLC0415
+    from proxy.core.audit.row import Stamp, merge  # noqa: PLC0415
 
     row = merge(None, encode_end(typical_exchange(1)), Stamp("w", 1, 2))
     letters = DeadLetterFile(tmp_path / "dead.jsonl")

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from proxy.core.audit.frames import encode_frame, scan
-from proxy.core.audit.row import Row, encode_begin, encode_end, encode_gap, finish
+from proxy.core.audit.payload import encode_begin, encode_end, encode_gap, finish
+from proxy.core.audit.row import Row
 from proxy.flow.audit_ports import Condition
 from proxy.stores.group_commit import GroupCommit
 from proxy.stores.segment import Segment

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.audit.row import CLAIMS, JSON_COLUMNS, Row, Stamp, encode_end, merge
+from proxy.core.audit.payload import encode_end
+from proxy.core.audit.row import CLAIMS, JSON_COLUMNS, Row, Stamp, merge
 from proxy.stores.migrations import migrations
 from proxy.stores.sqlite_rows import insert_rows
 from proxy.stores.sqlite_sink import split_statements

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from proxy.core.audit.row import Row, Stamp, encode_end, merge
+from proxy.core.audit.payload import encode_end
+from proxy.core.audit.row import Row, Stamp, merge
 from proxy.stores.sqlite_sink import SqliteSink
 from tests.support.audit import typical_exchange
 

@@ -1,4 +1,5 @@
--- The same without anything that belongs to a session: for PgBouncer in transaction mode.
+-- The same without anything that belongs to a session: for PgBouncer in transaction mode. The arrays come in the
+-- order of Row.
 INSERT INTO audit (
     id, ts, writer, epoch, seq, app, user_id, conversation, caller, route, policy, policy_revision, provider,
     model_asked, model_served, method, path, stream, status, http_status, outcome, fault, error_code,
@@ -15,21 +16,21 @@ SELECT
     pii_detected, pii_sanitized, findings::jsonb, sanitized::jsonb, response_findings::jsonb, unscanned_bytes,
     budget::jsonb, notes::jsonb, flags, caller_groups::jsonb, subject, hash, metadata::jsonb, seal
 FROM unnest(
-    $1::uuid[], $2::timestamptz[], $3::uuid[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[],
-    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[],
-    $17::text[], $18::boolean[], $19::text[], $20::integer[], $21::text[], $22::text[], $23::text[],
-    $24::text[], $25::integer[], $26::text[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[],
-    $31::bigint[], $32::bigint[], $33::boolean[], $34::double precision[], $35::double precision[],
-    $36::double precision[], $37::double precision[], $38::boolean[], $39::boolean[], $40::text[], $41::text[],
-    $42::text[], $43::bigint[], $44::text[], $45::text[], $46::text[], $47::text[], $48::text[],
-    $49::bytea[], $50::text[], $51::bytea[]
+    $1::uuid[], $2::timestamptz[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[],
+    $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::double precision[],
+    $14::double precision[], $15::text[], $16::double precision[], $17::double precision[], $18::bytea[],
+    $19::bytea[], $20::uuid[], $21::bigint[], $22::text[], $23::text[], $24::text[], $25::text[],
+    $26::text[], $27::text[], $28::text[], $29::text[], $30::text[], $31::text[], $32::boolean[],
+    $33::text[], $34::integer[], $35::text[], $36::text[], $37::text[], $38::text[], $39::integer[],
+    $40::boolean[], $41::boolean[], $42::boolean[], $43::text[], $44::text[], $45::text[], $46::bigint[],
+    $47::text[], $48::text[], $49::text[], $50::text[], $51::text[]
 ) AS sent (
-    id, ts, writer, epoch, seq, app, user_id, conversation, caller, route, policy, policy_revision, provider,
-    model_asked, model_served, method, path, stream, status, http_status, outcome, fault, error_code,
-    error_message, attempt_count, attempts, request_bytes, response_bytes, tokens_in, tokens_out,
-    tokens_cached, tokens_reasoning, tokens_estimated, cost_usd, latency_ms, first_token_ms, upstream_ms,
-    pii_detected, pii_sanitized, findings, sanitized, response_findings, unscanned_bytes, budget, notes, flags,
-    caller_groups, subject, hash, metadata, seal
+    id, ts, seq, user_id, conversation, attempts, request_bytes, response_bytes, tokens_in, tokens_out,
+    tokens_cached, tokens_reasoning, latency_ms, upstream_ms, budget, cost_usd, first_token_ms, hash, seal,
+    writer, epoch, app, caller, route, policy, policy_revision, provider, model_asked, model_served, method,
+    path, stream, status, http_status, outcome, fault, error_code, error_message, attempt_count,
+    tokens_estimated, pii_detected, pii_sanitized, findings, sanitized, response_findings, unscanned_bytes,
+    notes, flags, caller_groups, subject, metadata
 )
 ON CONFLICT (id, ts) DO UPDATE SET
     writer = excluded.writer,

@@ -1,13 +1,6 @@
 -- Several rows at once; what they have in common is bound once, see sqlite_rows.py. A row that is there already changes
 -- only for a later frame of the same exchange.
-INSERT INTO audit (
-    id, ts, writer, epoch, seq, app, user_id, conversation, caller, route, policy, policy_revision, provider,
-    model_asked, model_served, method, path, stream, status, http_status, outcome, fault, error_code,
-    error_message, attempt_count, attempts, request_bytes, response_bytes, tokens_in, tokens_out,
-    tokens_cached, tokens_reasoning, tokens_estimated, cost_usd, latency_ms, first_token_ms, upstream_ms,
-    pii_detected, pii_sanitized, findings, sanitized, response_findings, unscanned_bytes, budget, notes, flags,
-    caller_groups, subject, hash, metadata, seal
-) VALUES /*rows*/
+INSERT INTO audit (/*columns*/) VALUES /*rows*/
 ON CONFLICT (ts, id) DO UPDATE SET
     writer = excluded.writer,
     epoch = excluded.epoch,

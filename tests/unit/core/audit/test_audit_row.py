@@ -10,19 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.audit.row import (
-    MAX_ROW_BYTES,
-    RESERVED_BYTES,
-    Row,
-    Stamp,
-    encode_begin,
-    encode_end,
-    encode_gap,
-    finish,
-    merge,
-    read_gap,
-    row_of,
-)
+from proxy.core.audit.payload import encode_begin, encode_end, encode_gap, finish
+from proxy.core.audit.row import MAX_ROW_BYTES, RESERVED_BYTES, Row, Stamp, merge, named, read_gap, row_of
 from proxy.core.audit.sanitise import MAX_GROUPS_BYTES
 from proxy.terms.exchange import AttemptFacts, ExchangeFacts, Usage
 from proxy.terms.outcomes import Fault, Outcome, Status
@@ -225,17 +214,21 @@ def test_groups_without_number_are_cut_and_flagged(groups: tuple[str, ...]) -> N
     assert ("cut", "cut") == (row.flags, merge(encode_begin(facts), None, STAMP).flags)
 
 
-def test_frames_of_before_rows_held_groups_are_read() -> None:
+@pytest.mark.parametrize("groups", [(), ("ops", "data")])
+@pytest.mark.parametrize("layout", [2, 3])
+def test_frames_of_earlier_releases_are_read(layout: int, groups: tuple[str, ...]) -> None:
     """A spool that an earlier release left behind is delivered by this one."""
-    facts = typical_exchange()
+    facts = typical_exchange(groups=groups if layout == 3 else ())
     begin, end = encode_begin(facts), encode_end(facts)
-    old_end = orjson.loads(end[36:])
+    columns = list(named(merge(None, end, STAMP)).values())[5:47]
     old_begin = orjson.loads(begin[36:])
-    old_end[0], old_end[2] = 2, old_end[2][:-1]
-    old_begin[0] = 2
+    old_begin[0] = layout
+    if layout == 2:
+        columns.pop()
+        old_begin.pop()
 
-    assert merge(None, end, STAMP) == merge(None, end[:36] + orjson.dumps(old_end), STAMP)
-    assert merge(begin, None, STAMP) == merge(begin[:36] + orjson.dumps(old_begin[:-1]), None, STAMP)
+    assert merge(None, end, STAMP) == merge(None, end[:36] + orjson.dumps([layout, facts.ts_ms, columns]), STAMP)
+    assert merge(begin, None, STAMP) == merge(begin[:36] + orjson.dumps(old_begin), None, STAMP)
 
 
 def test_unknown_layout_is_refused_by_value_error() -> None:

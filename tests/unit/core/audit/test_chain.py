@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from proxy.core.audit.chain import (
@@ -23,7 +23,9 @@ from proxy.core.audit.chain import (
     seal_alone,
     stands_alone,
 )
-from proxy.core.audit.row import FIRST_COLUMN, WRITTEN_COLUMNS, Gap, Row, Stamp, encode_begin, finish, merge, with_bound
+from proxy.core.audit.payload import encode_begin, finish
+from proxy.core.audit.row import Gap, Row, Stamp, merge, named, row_of
+from proxy.terms.exchange import Usage
 from tests.support.audit import typical_exchange
 
 WRITER = "11111111-2222-4333-8444-555555555555"
@@ -34,8 +36,7 @@ def bound(chain: Chain, number: int = 1, seq: int = 0, **changes: Any) -> Row:
     """Return a row with its place in the chain, as the spool's reader makes it."""
     payload, _ = finish(typical_exchange(number, **changes))
     row = merge(None, payload, Stamp(chain.writer, chain.epoch, seq or number))
-    columns = row[FIRST_COLUMN:WRITTEN_COLUMNS]
-    return with_bound(row, chain.bind(row.id, row.ts, row.seq, columns, SECRET))
+    return chain.bind(row, SECRET)
 
 
 def test_row_can_be_proved_from_what_the_store_has() -> None:
@@ -63,6 +64,42 @@ def test_same_frames_make_the_same_hashes() -> None:
 def test_openings_and_writers_begin_differently() -> None:
     """A row cannot be carried from one chain into another."""
     assert 3 == len({Chain.begin(WRITER, 1).hash, Chain.begin(WRITER, 2).hash, Chain.begin(WRITER[::-1], 1).hash})
+
+
+_TEXT = st.text(max_size=12) | st.sampled_from(['a,["b', '","', "]", '\\"', ',["x"]', '{"a":[","]}'])
+_NUMBER = st.sampled_from([0, 7, 0.0, 1.5, 1e-9, 123456.789])
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            **dict.fromkeys(("app", "user", "conversation", "route", "model_asked", "path", "error_message"), _TEXT),
+            **dict.fromkeys(("cost_usd", "first_token_ms"), _NUMBER | st.none()),
+            **dict.fromkeys(("latency_ms", "upstream_ms"), _NUMBER),
+            **dict.fromkeys(("findings", "sanitized", "budget"), st.dictionaries(_TEXT, st.integers(0, 9), max_size=2)),
+            "response_sanitized": st.none() | st.just({}) | st.just({"CPF": 1}),
+            "notes": st.lists(_TEXT, max_size=2),
+            "groups": st.lists(_TEXT, max_size=2).map(tuple),
+            "is_stream": st.booleans(),
+            "usage": st.none() | st.just(Usage(3, 4, 1, 2, is_estimated=True)),
+            "attempts": st.just([]),
+        },
+    )
+)
+def test_row_just_written_is_bound_once_and_as_the_row_read_back(changes: dict[str, Any]) -> None:
+    """Shipped at once or after a restart, by its bytes or by its columns: a row has one hash, and the store's proves it."""
+    facts = typical_exchange(1, **changes)
+    payload, columns = finish(facts)
+    assume(columns is not None)
+    assert columns is not None
+    at_once, later = Chain.begin(WRITER, 1), Chain.begin(WRITER, 1)
+    read = later.bind(merge(None, payload, Stamp(WRITER, 1, 9)), SECRET)
+    ended = (facts.id, 9, payload, columns)
+
+    assert [read, row_of(facts.id, columns, (WRITER, 1, 9))] == at_once.bind_written([ended, ended], SECRET)
+    assert later == at_once
+    assert read.hash == hash_of(read, Chain.begin(WRITER, 1).hash)
 
 
 def test_second_copy_of_a_frame_is_not_bound_again() -> None:
@@ -102,7 +139,7 @@ def test_row_without_groups_has_the_hash_it_had_before_there_were_any() -> None:
     row = bound(Chain.begin(WRITER, 1))
     assert row.seal is not None
     kept = sha256(row.seal[9:] + orjson.dumps((row.user_id, row.conversation, row.error_message, "{}"))).digest()
-    others = [v for n, v in row._asdict().items() if n not in {*PERSONAL, "subject", "hash", "seal"}]
+    others = [v for n, v in named(row).items() if n not in {*PERSONAL, "subject", "hash", "seal"}]
     before = Chain.begin(WRITER, 1).hash
 
     assert sha256(before + (1).to_bytes(8, "big") + kept + orjson.dumps(others)).digest() == row.hash

@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 
 from proxy.core.audit.chain import Chain
+from proxy.core.audit.payload import encode_begin
 from proxy.core.audit.records import (
     Draft,
     Record,
@@ -15,7 +16,7 @@ from proxy.core.audit.records import (
     runs,
     skipped,
 )
-from proxy.core.audit.row import Stamp, encode_begin, merge
+from proxy.core.audit.row import Stamp, merge
 from tests.support.audit import typical_exchange
 
 WRITER = "11111111-2222-4333-8444-555555555555"

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from proxy.core.audit.chain import Chain, erase, position_of, seal_alone
+from proxy.core.audit.payload import encode_begin, finish
 from proxy.core.audit.records import Draft, Record, Skip, checkpoint, interrupted, skipped
-from proxy.core.audit.row import FIRST_COLUMN, WRITTEN_COLUMNS, Gap, Row, Stamp, encode_begin, finish, merge, with_bound
+from proxy.core.audit.row import Gap, Row, Stamp, merge
 from proxy.core.audit.verify import MAX_FINDINGS, ROLL_OUT_MS, Finding, Report, Verifier
 from tests.support.audit import TS_MS, typical_exchange
 
@@ -37,8 +38,7 @@ class World:
         for number in range(1, rows + 1):
             payload, _ = finish(typical_exchange(number))
             row = merge(None, payload, Stamp(WRITER, 1, 10 * number))
-            place = chain.bind(row.id, row.ts, row.seq, row[FIRST_COLUMN:WRITTEN_COLUMNS], SECRET)
-            self.rows.append(with_bound(row, place))
+            self.rows.append(chain.bind(row, SECRET))
             if number == 5:
                 self.gaps.append(chain.bind_gap(Gap(WRITER, 1, 55, TS_MS, 3, "shed:x")))
             if number in {9, rows}:
@@ -48,7 +48,7 @@ class World:
     def report(self, trusting: bool = True, unsigned_before_ms: int = NEVER_MS) -> Report:
         verifier = Verifier(is_signed if trusting else None, unsigned_before_ms=unsigned_before_ms)
         verifier.learn(self.records, self.gaps)
-        for row in sorted(self.rows, key=lambda row: row[2:5]):
+        for row in sorted(self.rows, key=lambda row: (row.writer, row.epoch, row.seq)):
             verifier.feed(row)
         return verifier.finish()
 
@@ -293,7 +293,7 @@ def test_several_chains_are_walked_one_after_the_other() -> None:
     for number in range(1, 4):
         payload, _ = finish(typical_exchange(50 + number))
         row = merge(None, payload, Stamp(WRITER, 2, number))
-        two.rows.append(with_bound(row, other.bind(row.id, row.ts, row.seq, row[FIRST_COLUMN:WRITTEN_COLUMNS], SECRET)))
+        two.rows.append(other.bind(row, SECRET))
     one.rows += two.rows
     report = one.report()
 
