@@ -61,8 +61,6 @@ class DataDoor:
         self.now_s = clock.monotonic_s
         self._loop = asyncio.get_running_loop()
         self._connections: set[FrontProtocol] = set()
-        self.busy: set[FrontProtocol] = set()
-        """Connections with a running exchange."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None
@@ -91,7 +89,11 @@ class DataDoor:
     @property
     def live_exchanges(self) -> int:
         """Exchanges now."""
-        return len(self.busy)
+        return len(self._busy())
+
+    def _busy(self) -> list[FrontProtocol]:
+        """Return the connections with a running exchange."""
+        return [connection for connection in self._connections if connection.is_busy]
 
     # --- what a connection asks -------------------------------------------------------------------
 
@@ -202,17 +204,17 @@ class DataDoor:
 
     async def wait_until_idle(self, deadline_s: float, hurry: asyncio.Event) -> bool:
         """Wait for the running exchanges until a monotonic deadline or ``hurry``; True when none is left."""
-        while self.busy and self.now_s() < deadline_s and not hurry.is_set():  # noqa: ASYNC110 - two events and a deadline
+        while self._busy() and self.now_s() < deadline_s and not hurry.is_set():  # noqa: ASYNC110 - two events and a deadline
             await asyncio.sleep(max(0.0, min(0.05, deadline_s - self.now_s())))
-        return not self.busy
+        return not self._busy()
 
     async def close(self) -> None:
         """Cancel what still runs, let it write its last row, and cut every connection."""
         self.refuse_new()
-        for connection in tuple(self.busy):
+        for connection in self._busy():
             connection.cancel_exchange(DRAINING)
         patience_s = self.now_s() + 2.0
-        while self.busy and self.now_s() < patience_s:  # noqa: ASYNC110 - a bounded wait at the very end
+        while self._busy() and self.now_s() < patience_s:  # noqa: ASYNC110 - a bounded wait at the very end
             await asyncio.sleep(0.01)
         for connection in tuple(self._connections):
             connection.cut()

@@ -29,10 +29,13 @@ MIN_BODY_RATE: Final = 1024
 class FrontProtocol(Reading, asyncio.Protocol):
     """One caller connection; also the ``Responder`` of the exchange that runs on it."""
 
-    __slots__ = ("_late_refusal", "_queue", "_task", "_wake")
+    __slots__ = ("_is_between", "_late_refusal", "_loop", "_queue", "_task", "_wake")
 
     def __init__(self, door: DataDoor) -> None:
         super().__init__(door)
+        self._loop = asyncio.get_running_loop()
+        self._is_between = False
+        """An exchange has ended in order, and nothing of the next request has come."""
         self._queue: deque[Inbound] = deque()
         self._task: asyncio.Task[None] | None = None
         self._wake: asyncio.Future[None] | None = None
@@ -48,19 +51,22 @@ class FrontProtocol(Reading, asyncio.Protocol):
         self._door.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._is_deaf = True
         self._door.closed(self)
         self._queue.clear()
         if self._body is not None:
             self._body.fail(ConnectionResetError("the caller left"))
         if self._tunnel is not None:
             self._tunnel.close()
-        self._door.busy.discard(self)
         if self._task is not None:
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        door = self._door
-        self.last_read_s = door.now_s()
+        self.last_read_s = self._door.now_s()
+        if self._is_between:
+            self._is_between = False
+            self._take_next(data)
+            return
         if self._tunnel is not None:
             self._tunnel.write(data)
             return
@@ -73,8 +79,8 @@ class FrontProtocol(Reading, asyncio.Protocol):
             self._take_known_body(data)
         elif self._in_body or self._head_bytes:
             self._read(data)
-        elif self._known is None or not self._take_known(self._known, data):
-            self._read_first(data)
+        else:
+            self._take_next(data)
 
     def _hold_for_tunnel(self, data: bytes) -> None:
         """Keep what a websocket caller sends before its handshake is answered (little, by the protocol)."""
@@ -100,93 +106,84 @@ class FrontProtocol(Reading, asyncio.Protocol):
     # --- exchanges, one after the other ---------------------------------------------------------
 
     def _begin(self, inbound: Inbound) -> None:
-        self._started = True
+        """Begin an exchange in this connection's task, which is made with the first one; or let it wait its turn."""
         if self._current is not None:
             self._queue.append(inbound)
             self._transport.pause_reading()
             return
-        self._run(inbound)
-
-    def _run(self, inbound: Inbound) -> None:
-        """Begin an exchange in this connection's task, which is made with the first one."""
-        head = inbound.head
-        self.begin_answer(
-            omits_body=head.method == "HEAD",
-            is_http_10=head.is_http_10,
-            closes_after=not head.keep_alive or self._door.is_draining,
-        )
         self._current = inbound
-        self._door.busy.add(self)
-        if self._wake is not None:
-            self._wake.set_result(None)
+        head = inbound.head
+        self.begin_answer(head.method == "HEAD", head.is_http_10, not head.keep_alive or self._door.is_draining)
+        self._may_overtake = type(inbound.body) is not bytes
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake.set_result(None)
         elif self._task is None:
             self._task = self._door.start(self._serve())
 
+    @property
+    def is_busy(self) -> bool:
+        """True while an exchange runs."""
+        return self._current is not None
+
     async def _serve(self) -> None:
         """Carry this connection's exchanges, one after the other: a task per exchange would cost more than most of it."""
-        loop = asyncio.get_running_loop()
+        loop, handle = self._loop, self._door.handler.handle
+        waits = False
         try:
             while (inbound := self._current) is not None:
                 try:
-                    await self._door.handler.handle(inbound, self)
+                    await handle(inbound, self)
                 finally:
-                    self._exchange_ended(inbound)
-                if not self._has_next() and not self._transport.is_closing() and not self._is_lingering:
-                    self._wake = loop.create_future()
-                    await self._wake
-                    self._wake = None
+                    waits = self._exchange_ended(inbound)
+                if waits:
+                    wake = self._wake = loop.create_future()
+                    await wake
         finally:
             self._wake = None
             self._task = None
 
-    def _has_next(self) -> bool:
-        return self._current is not None
-
-    def _exchange_ended(self, inbound: Inbound) -> None:
+    def _exchange_ended(self, inbound: Inbound) -> bool:
+        """Get ready for the next exchange; True when the task should wait for it."""
         self._current = None
         self._live = None
-        self._door.busy.discard(self)
+        if self._closes_after or self._is_answering or self._is_deaf or self._may_overtake or self._queue:
+            return self._ended_otherwise(inbound)
+        self.phase_since_s = self.last_read_s
+        self._is_between = not (self._in_body or self._head_bytes)
+        return True
+
+    def _ended_otherwise(self, inbound: Inbound) -> bool:
+        """Do the same where the connection closes, has more to do, or had a body that streamed."""
         transport = self._transport
         if transport.is_closing() or self._tunnel is not None:
-            return
+            return self._tunnel is not None and not transport.is_closing()
         if self._is_answering:
             # The handler returned without finishing the answer: never leave a caller waiting.
             transport.abort()
-            return
+            return False
         body = inbound.body
-        if type(body) is not bytes and isinstance(body, BodyPipe) and not body.is_complete:
+        if isinstance(body, BodyPipe) and not body.is_complete:
             body.discard()
             self._linger()
-            return
+            return False
         if self._closes_after:
             transport.close()
-            return
+            return False
         self.phase_since_s = self.last_read_s
-        self._tunnel_backlog.clear()
         if self._queue:
-            self._run(self._queue.popleft())
+            self._begin(self._queue.popleft())
             if not self._queue:
                 transport.resume_reading()
         elif self._late_refusal is not None:
             self._is_deaf = False
             self._refuse(self._late_refusal)
-
-    def send_whole(self, status: int, reason: bytes, headers: bytes, body: bytes) -> None:
-        """Write a complete answer; one that overtakes its own request's body is this connection's last."""
-        self._note_unread_body()
-        super().send_whole(status, reason, headers, body)
-
-    def start(self, status: int, reason: bytes, headers: bytes, length: int | None) -> None:
-        """Write the head of an answer whose body follows; the same holds."""
-        self._note_unread_body()
-        super().start(status, reason, headers, length)
+        return self._current is None and not self._is_lingering
 
     def _note_unread_body(self) -> None:
         current = self._current
-        if current is not None and type(current.body) is not bytes:
-            body = current.body
-            if isinstance(body, BodyPipe) and not body.is_complete:
-                self._closes_after = True
+        if current is not None and isinstance(current.body, BodyPipe) and not current.body.is_complete:
+            self._closes_after = True
 
     def cancel_exchange(self, reason: str) -> None:
         """Cancel the running exchange; it still writes its row."""
@@ -213,7 +210,7 @@ class FrontProtocol(Reading, asyncio.Protocol):
             return
         status, reason, headers, body = self._door.refused_early(self._head, refusal, self._target)
         wants_body = self._parser.get_method() != b"HEAD"
-        self.begin_answer(omits_body=not wants_body, is_http_10=False, closes_after=True)
+        self.begin_answer(not wants_body, False, True)
         self.send_whole(status, reason, headers, body)
         self._linger()
 

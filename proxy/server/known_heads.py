@@ -19,24 +19,24 @@ _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,9})\r\n")
 class KnownHead:
     """One accepted head of a connection, cut at the digits of its Content-Length."""
 
-    __slots__ = ("_after", "_before", "head")
+    __slots__ = ("_after", "_before", "_from", "_size", "_to", "head")
 
     def __init__(self, before: bytes, after: bytes, head: RequestHead) -> None:
         self._before = before
         self._after = after
+        self._size = len(after)
+        self._from, self._to = len(before), len(before) + 11
         self.head = head
 
     def match(self, data: bytes) -> tuple[int, int] | None:
         """Return (offset of the body, its length) when ``data`` begins with this head, whatever its length says."""
-        before, after = self._before, self._after
-        if not data.startswith(before):
+        if not data.startswith(self._before):
             return None
-        start = len(before)
-        end = data.find(b"\r\n", start, start + 12)
-        digits = data[start:end]
-        if end < 0 or not digits.isdigit() or not data.startswith(after, end):
+        end = data.find(b"\r", self._from, self._to)
+        digits = data[self._from : end]
+        if end < 0 or not digits.isdigit() or not data.startswith(self._after, end):
             return None
-        return end + len(after), int(digits)
+        return end + self._size, int(digits)
 
 
 def learn(data: bytes, head: RequestHead) -> KnownHead | None:

@@ -146,12 +146,12 @@ class Reading(Responding):
         if found is None or found[1] > self._door.max_body_bytes:
             return False
         start, length = found
-        self.phase_since_s = self.last_read_s
         head = self._head = known.head
         have = len(data) - start
         if have == length:
             self._begin(Inbound(head, data[start:], self.last_read_s, self._peer))
         elif have < length:
+            self.phase_since_s = self.last_read_s
             self._in_body = True
             self._body = None
             self._body_pieces = [data[start:]] if have else []
@@ -178,7 +178,7 @@ class Reading(Responding):
             self._take_next(data[left:])
 
     def _take_next(self, rest: bytes) -> None:
-        """Read on behind a request that was taken by its known head."""
+        """Take bytes that begin a request."""
         if self._known is None or not self._take_known(self._known, rest):
             self._read_first(rest)
 
@@ -265,6 +265,7 @@ class Reading(Responding):
         is_websocket = False
         if b"upgrade" in fields and parser.should_upgrade():
             is_websocket = method == "GET" and fields[b"upgrade"].lower() == b"websocket" and version == "1.1"
+            self._tunnel_backlog.clear()
             if not is_websocket:
                 self._redo_headers = gate.without_upgrade(self._headers)
                 self._message_is_ignored = True
@@ -299,6 +300,7 @@ class Reading(Responding):
             return problem(Code.BODY_TOO_LARGE, f"The upload is larger than {self._door.max_upload_bytes} bytes.")
         if head.has_body and not collects:
             self._body = BodyPipe(self._transport.pause_reading, self._resume_reading)
+            self._started = True
             self._begin(Inbound(head, self._body, self.last_read_s, self._peer))
         return None
 
@@ -356,6 +358,7 @@ class Reading(Responding):
         head = self._head
         if head is None or self._started:
             return
+        self._started = True
         self._begin(Inbound(head, self._gathered(), self.last_read_s, self._peer))
 
     # --- what the connection does with it -----------------------------------------------------------

@@ -37,6 +37,7 @@ class Responding:
         "_is_answering",
         "_is_http_10",
         "_live",
+        "_may_overtake",
         "_omits_body",
         "_transport",
         "_tunnel",
@@ -56,27 +57,41 @@ class Responding:
         self._is_http_10 = False
         self._answer_is_chunked = False
         self._omits_body = False
+        self._may_overtake = False
+        """The request's body may still be arriving when the answer begins."""
         self.has_started = False
         self.is_write_paused = False
 
-    def begin_answer(self, *, omits_body: bool, is_http_10: bool, closes_after: bool) -> None:
+    def begin_answer(self, omits_body: bool, is_http_10: bool, closes_after: bool) -> None:
         """Get ready for the answer of the next exchange."""
         self.has_started = False
         self._is_answering = True
-        self._answer_is_chunked = False
         self._omits_body = omits_body
         self._is_http_10 = is_http_10
         self._closes_after = closes_after
 
     def send_whole(self, status: int, reason: bytes, headers: bytes, body: bytes) -> None:
-        """Write a complete answer in one piece (two when the body is large)."""
+        """Write a complete answer in one piece (two when the body is large).
+
+        One that overtakes its own request's body is this connection's last.
+        """
         self.has_started = True
         self._is_answering = False
+        if self._may_overtake:
+            self._note_unread_body()
+        line = _STATUS_LINES.get((status, reason)) or status_line(status, reason)
+        size = len(body)
+        if self._closes_after or self._omits_body or size > JOIN_BELOW_BYTES or status in (204, 304):
+            self._send_otherwise(line, headers, body, is_bodiless=status in (204, 304))
+        else:
+            self._transport.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (line, headers, size, body))
+
+    def _send_otherwise(self, line: bytes, headers: bytes, body: bytes, *, is_bodiless: bool) -> None:
         closing = _CLOSE if self._closes_after else b""
-        if status in (204, 304):
-            self._transport.write(b"%b%b%b\r\n" % (status_line(status, reason), headers, closing))
+        if is_bodiless:
+            self._transport.write(b"%b%b%b\r\n" % (line, headers, closing))
             return
-        head = b"%b%bcontent-length: %d\r\n%b\r\n" % (status_line(status, reason), headers, len(body), closing)
+        head = b"%b%bcontent-length: %d\r\n%b\r\n" % (line, headers, len(body), closing)
         if self._omits_body:
             self._transport.write(head)
         elif len(body) <= JOIN_BELOW_BYTES:
@@ -84,6 +99,9 @@ class Responding:
         else:
             self._transport.write(head)
             self._transport.write(body)
+
+    def _note_unread_body(self) -> None:
+        raise AssertionError("a connection knows what it has read")
 
     def send_head(self, status: int, reason: bytes, headers: bytes) -> None:
         """Write the head of an answer to HEAD: the provider's own framing headers are in ``headers``."""
@@ -93,8 +111,11 @@ class Responding:
         self._transport.write(b"%b%b%b\r\n" % (status_line(status, reason), headers, closing))
 
     def start(self, status: int, reason: bytes, headers: bytes, length: int | None) -> None:
-        """Write the head of an answer whose body follows."""
+        """Write the head of an answer whose body follows; the same holds."""
         self.has_started = True
+        self._answer_is_chunked = False
+        if self._may_overtake:
+            self._note_unread_body()
         if length is not None:
             framing = b"content-length: %d\r\n" % length
         elif self._is_http_10:
@@ -138,6 +159,7 @@ class Responding:
         self.has_started = True
         self._is_answering = False
         self._tunnel = live
+        self._closes_after = True
         live.throttle(self._transport.pause_reading, self._transport.resume_reading)
         self._transport.write(head)
         for piece in self._tunnel_backlog:
