@@ -42,6 +42,16 @@ IDS = frozenset({
 ID_VALUE = re.compile(r"[a-z]{2,12}[_-](?=[0-9_-]*[A-Za-z])[A-Za-z0-9_-]{8,}\Z")
 """What an id made by a provider looks like; anything else under these names is read."""
 
+NAMES = ENUMS | IDS | {"model"}
+
+
+def is_name(label: str, text: str) -> bool:
+    """Tell whether a string under one of ``NAMES`` is what it should be there; if not, it is read."""
+    if label in IDS:
+        return ID_VALUE.match(text) is not None
+    return label == "model" or ENUM_VALUE.match(text) is not None
+
+
 OPAQUE = frozenset({"b64_json", "data", "encrypted_content", "file_data", "image", "partial_image_b64", "signature"})
 """Members whose long values are bytes in disguise, when they look it."""
 

@@ -271,9 +271,11 @@ class RequestRedactor:
         """
         scan = self._scan(self._detector)
         try:
-            holder = [keeping_digits(document, body)]
+            holder = [document]
             scan.request(holder)
-        except (ValueError, TooDeep, RecursionError):
+        except (TooDeep, RecursionError):
+            return None
+        if scan.loses_digits:
             return None
         self._note_streak(scan)
         return self._act(body, dialect, holder, scan, is_suspect=True) if scan.sites else None

@@ -62,8 +62,8 @@ class AnswerRestorer:
 
 def _has_company(body: bytes) -> bool:
     """Tell whether something stands beside the texts of an answer that has to change with them."""
-    return (b'"logprobs"' in body and _LOGPROBS.search(body) is not None) or (
-        b'"annotations"' in body and _ANNOTATIONS.search(body) is not None
+    return (body.find(b'"logprobs"') >= 0 and _LOGPROBS.search(body) is not None) or (
+        body.find(b'"annotations"') >= 0 and _ANNOTATIONS.search(body) is not None
     )
 
 

@@ -7,12 +7,13 @@ know actions or placeholders.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from proxy.core.redaction import fields
 from proxy.core.redaction.actions import is_own_mark
 from proxy.core.redaction.dataurl import is_base64, without_data
+from proxy.core.redaction.fields import NAMES, is_name
 from proxy.core.redaction.jsonio import without_lone_surrogates
 from proxy.core.redaction.jsontext import JsonLeaf, is_json_text, leaves
 from proxy.core.redaction.normal import Allowlist, takes_everything
@@ -27,6 +28,8 @@ _MAX_LEAFED = 1 << 16
 _MIN_DIGITS = 7
 _MIN_NUMBER = 10 ** (_MIN_DIGITS - 1)
 _MAX_NUMBER = 10**20
+_MAX_EXACT = 2**63
+"""From here on the fast parser makes floats of integers."""
 _MIN_SECRET = 16
 """Fewer characters under a name of the protocol are no secret."""
 _HAS_SIGN = re.compile(r"[0-9@]|[^\x00-\x7f]")
@@ -40,9 +43,7 @@ _TOP_ORDER, _TOP_KNOWN = fields.TOP_ORDER, fields.TOP_KNOWN
 _NUMBERED = fields.CONTENT | fields.PERSONS
 """Members under which a number is read, too."""
 _SCALARS = (int, float, bool, type(None))
-_MESSAGE = frozenset({"role", "content"})
 _ROLES = ("user", "assistant", "system", "developer", "tool", "function")
-_NAMES = fields.ENUMS | fields.IDS | {"model"}
 
 
 _new = tuple.__new__  # makes a named tuple in half the time of its own constructor
@@ -63,9 +64,8 @@ class Detector(Protocol):
         """Tell whether anything could be found in these bytes; False is a promise."""
         ...
 
-    @property
-    def is_silent(self) -> Callable[[bytes], bool]:
-        """A sooner answer: True promises that nothing can be found in a body, and that nothing in it is hidden or unreadable."""
+    def is_silent(self, raw: bytes) -> bool:
+        """Tell of a body sooner; True promises that nothing can be found in it, and nothing is hidden or unreadable."""
         ...
 
 
@@ -84,6 +84,7 @@ class Scan:
         "_reads_words",
         "_takes_all",
         "bracketed",
+        "loses_digits",
         "sites",
         "unscanned_at",
         "unscanned_bytes",
@@ -116,6 +117,8 @@ class Scan:
         self.sites: list[Site] = []
         self.bracketed: list[str] = []
         """Texts that might hold something looking like a placeholder."""
+        self.loses_digits = False
+        """A number may have had more digits than the document shows."""
         self.unscanned_bytes = 0
         self.unscanned_at: list[tuple[Any, ...]] = []
 
@@ -177,7 +180,7 @@ class Scan:
                     self._string(document, key, value, label, False)
             elif kind is list and key == "messages":
                 self._messages(value)
-            elif kind not in _SCALARS or key in _NUMBERED:
+            elif kind not in _SCALARS or kind is float or key in _NUMBERED:
                 self._value(document, key, value, key, False)
 
     def _messages(self, messages: list[Any]) -> None:
@@ -186,13 +189,9 @@ class Scan:
         path += ("messages", 0)
         for at, message in enumerate(messages):
             path[1] = at
-            if (
-                type(message) is dict
-                and message.keys() == _MESSAGE
-                and message["role"] in _ROLES
-                and type(message["content"]) is str
-            ):
-                self._string(message, "content", message["content"], "content", False)
+            text = message.get("content") if type(message) is dict and len(message) == 2 else None
+            if type(text) is str and message.get("role") in _ROLES:
+                self._string(message, "content", text, "content", False)
             else:
                 path.pop()
                 self._value(messages, at, message, "messages", False)
@@ -213,8 +212,11 @@ class Scan:
             else:
                 self._list(value, label, is_free)
             path.pop()
-        elif (kind is int or kind is float) and (is_free or (label in _NUMBERED and type(parent) is dict)):
-            self._number(parent, key, value, label)
+        elif kind is int or kind is float:
+            if kind is float and not -_MAX_EXACT < value < _MAX_EXACT:
+                self.loses_digits = True
+            if is_free or (label in _NUMBERED and type(parent) is dict):
+                self._number(parent, key, value, label)
 
     def _dict(self, node: dict[str, Any], is_free: bool) -> None:
         part_type = node.get("type")
@@ -290,14 +292,14 @@ class Scan:
             and "[" not in text
             and "\\" not in text
             and text[:1] not in _JSON_STARTS
-            and ";base64," not in text
+            and (";" not in text or ";base64," not in text)
         ):
             findings = self._detector.find(text)
             if findings:
                 findings = findings if self._takes_all else self._kept(text, findings)
                 self._note(parent, key, text, findings)
             return
-        if not is_free and label in _NAMES and (label != "model" or not self._path) and _is_name(label, text):
+        if not is_free and label in NAMES and (label != "model" or not self._path) and is_name(label, text):
             if len(text) >= _MIN_SECRET:
                 self._secret(parent, key, text)
             return
@@ -439,16 +441,9 @@ class Scan:
 
 def is_protocol(name: str, text: str) -> bool:
     """Tell whether a string of an answer is a word, an id or bytes in disguise of the protocol, and nobody's prose."""
-    if text in _ENUM_WORDS or (name in _NAMES and _is_name(name, text)):
+    if text in _ENUM_WORDS or (name in NAMES and is_name(name, text)):
         return True
     return len(text) >= 64 and name in fields.OPAQUE and is_base64(text)
-
-
-def _is_name(label: str, text: str) -> bool:
-    """Tell whether a string under one of ``_NAMES`` is what it should be there; if not, it is read."""
-    if label in fields.IDS:
-        return fields.ID_VALUE.match(text) is not None
-    return label == "model" or fields.ENUM_VALUE.match(text) is not None
 
 
 def _may_be_tag(text: str) -> bool:

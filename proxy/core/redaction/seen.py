@@ -1,13 +1,15 @@
 """What the detector said about texts that come again: a conversation sends its whole history with every turn.
 
-Owns the memory and its bounds. It holds digests and spans, never a text or a value. Safe among threads: entries are
+Owns the memory and its bounds. It holds hashes and spans, never a text or a value. Safe among threads: entries are
 immutable, and what two threads lose against each other is only looked for once more.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.terms.redaction import Finding
 
@@ -22,22 +24,31 @@ _MAX_FINDINGS = 64
 """Bounds: with both at their worst the memory holds some 40 MB; with ordinary chats about 2 MB."""
 
 
+Key = int | bytes
+
+
+def _digest(text: str) -> Key:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+_KEY_OF: Final[Callable[[str], Key]] = hash if sys.flags.hash_randomization else _digest
+"""64 bits under a secret of this process: nobody can make two texts alike, and chance does so once in 10**15 look-ups."""
+
+
 class FindingMemory:
-    """What was found in texts, by their digests. The older half goes when the newer one is full, so what is used stays."""
+    """What was found in texts, by their hashes. The older half goes when the newer one is full, so what is used stays."""
 
     __slots__ = ("_max_entries", "_new", "_old")
 
+    key_of: Final = staticmethod(_KEY_OF)
+    """Text -> what it is known by."""
+
     def __init__(self, max_entries: int) -> None:
         self._max_entries = max_entries
-        self._new: dict[bytes, list[Finding]] = {}
-        self._old: dict[bytes, list[Finding]] = {}
+        self._new: dict[Key, list[Finding]] = {}
+        self._old: dict[Key, list[Finding]] = {}
 
-    @staticmethod
-    def key_of(text: str) -> bytes:
-        """Return what a text is known by."""
-        return blake2b(text.encode(), digest_size=16).digest()
-
-    def recall(self, key: bytes) -> list[Finding] | None:
+    def recall(self, key: Key) -> list[Finding] | None:
         """Return what was found, None when that is not known; the list is shared and must not be changed."""
         found = self._new.get(key)
         if found is None:
@@ -46,7 +57,7 @@ class FindingMemory:
                 self.keep(key, found)
         return found
 
-    def keep(self, key: bytes, found: list[Finding]) -> None:
+    def keep(self, key: Key, found: list[Finding]) -> None:
         """Remember what was found, unless it is too much."""
         if len(found) > _MAX_FINDINGS:
             return
@@ -70,7 +81,7 @@ class Remembering:
         """Return what the detector finds; the list is shared and must not be changed."""
         if not _MIN_CHARS <= len(text) <= _MAX_CHARS:
             return self._inner.find(text)
-        key = FindingMemory.key_of(text)
+        key = _KEY_OF(text)
         found = self._memory.recall(key)
         if found is None:
             found = self._inner.find(text)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from proxy.terms.redaction import Finding
 
-_KIND, _KIND_OF = itemgetter(0), itemgetter(2)
+_KIND_OF = itemgetter(2)
 
 
 class Edit(NamedTuple):
@@ -86,8 +86,7 @@ def distinct(sites: list[Site]) -> dict[str, int]:
 
 def count_kinds(values: Iterable[tuple[str, str]]) -> dict[str, int]:
     """Return how often each type occurs among (type, value) pairs."""
-    kinds = list(map(_KIND, values))
-    counts = dict.fromkeys(kinds, 1)
-    if len(counts) != len(kinds):
-        counts = {kind: kinds.count(kind) for kind in counts}
+    counts: dict[str, int] = {}
+    for kind, _ in values:
+        counts[kind] = counts.get(kind, 0) + 1
     return counts

@@ -12,7 +12,7 @@ import json
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from proxy.core.redaction.normal import normal_form
 from proxy.core.redaction.sites import count_kinds
@@ -32,15 +32,16 @@ _INSIDE = re.compile(rf"({_BODY}?){_CLOSE}")
 """What follows an opener; ``fold`` and a look-up decide whether it is one of ours."""
 _PARTIAL_BODY = re.compile(rf"{_BODY}\Z")
 _PARTIAL_ESCAPE = re.compile(r"\\+(?:u[0-9a-fA-F]{0,4})?\Z")
-_PLAIN_TAG = re.compile(rb"\[( ?[A-Za-z][A-Za-z0-9 _-]{0,%d})\]" % _MAX_BODY)
-_ODD_TAG = re.compile(rb"\[(?: ?[A-Za-z][A-Za-z0-9 _-]{0,%d}[\\\x80-\xff]|[\x80-\xff]| ?\\+u)" % _MAX_BODY)
-"""What may be a placeholder in raw JSON too, but with an escape or a character beyond ASCII in it."""
+_PLAIN_INSIDE = re.compile(rb"( ?[A-Za-z][A-Za-z0-9 _-]{0,%d})\]" % _MAX_BODY)
+_ODD_INSIDE = re.compile(rb" ?[A-Za-z][A-Za-z0-9 _-]{0,%d}[\\\x80-\xff]|[\x80-\xff]| ?\\+u" % _MAX_BODY)
+"""What may be the inside of a placeholder in raw JSON too, but with an escape or a character beyond ASCII in it."""
+_STRUCTURE = frozenset(b'{["]\n0123456789-\r\t')
+"""What stands behind a bracket of JSON itself and behind that of no placeholder."""
 _ESCAPED_OPENER = re.compile(rb"\\u(?:005[bB]|[fF]{2}3[bB])")
 _DROPPED = dict.fromkeys(map(ord, " \u00a0\\_-\u2010\u2011\u2012\u2013\u2014\u2212\uff0d"))
 _NOT_IN_NAME = re.compile(r"[^A-Z0-9]+")
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _NO_SOURCE = re.compile(r'["\\\x00-\x1f\x7f\ud800-\udfff]')
-"""What cannot stand in JSON source, or in UTF-8, as it is."""
 _SLICE = 1 << 16
 _OVERLAP = 128
 _KIN, _OWN, _STEP = 5, 3, 2
@@ -51,6 +52,13 @@ _VARIANTS = "bcdefghijklmnopqrstuvwxyz"
 def _letters(key: bytes, kind: str, text: str) -> str:
     message = f"{kind}\0{text}".encode("utf-8", "surrogatepass")
     return base64.b32encode(hmac.digest(key, message, "sha256")).decode()
+
+
+def _needs_escaping(value: str) -> bool:
+    """Tell whether a value cannot stand in JSON source, or in UTF-8, as it is."""
+    if value.isprintable() and '"' not in value and "\\" not in value:
+        return False
+    return _NO_SOURCE.search(value) is not None
 
 
 def fold(body: str) -> str:
@@ -65,7 +73,7 @@ def tag_name(kind: str) -> str:
     return name if name[-1].isalpha() else name + "-X"
 
 
-@lru_cache(maxsize=1024)
+@cache  # types are those of the tables and of policies
 def _first_of(kind: str) -> tuple[str, str, str]:
     """Return the name of a type, its first placeholder and that one's inside, folded."""
     name = tag_name(kind)
@@ -107,10 +115,10 @@ class Vault:
     """
 
     __slots__ = (
-        "_alone",
         "_by_folded",
         "_by_value",
         "_counts",
+        "_first",
         "_is_numbered",
         "_key",
         "_longest",
@@ -130,8 +138,8 @@ class Vault:
         self._key = key
         self._by_folded: dict[str, str] = {}
         self._by_value: dict[tuple[str, str], str] = {}
-        self._alone: dict[str, str | None] = {}
-        """Type -> its only value, whose normal form nobody has asked for; None once there are more."""
+        self._first: dict[str, tuple[str, str] | None] = {}
+        """Name -> type and value of number one, whose normal form nobody has asked for; None once that was done."""
         self._numbers: dict[tuple[str, str], list[int]] = {}
         self._counts: dict[str, int] = {}
         self._reserved = frozenset(reserved)
@@ -149,9 +157,7 @@ class Vault:
 
     def _prepare(self) -> list[str]:
         """Work out what only the way back needs to know."""
-        values = "".join(self._by_folded.values())
-        is_odd = '"' in values or "\\" in values or not values.isprintable()
-        self._needs_escaping = is_odd and _NO_SOURCE.search(values) is not None
+        self._needs_escaping = _needs_escaping("".join(self._by_folded.values()))
         self._longest = max(map(len, self._by_value.values()), default=2) - 2 + SLACK
         self._sorted = sorted(self._by_folded)
         return self._sorted
@@ -175,21 +181,23 @@ class Vault:
         """Return a text with placeholders in place of its findings, which are disjoint and in order."""
         pieces: list[str] = []
         done = 0
-        made, alone, counts, folded = self._by_value, self._alone, self._counts, self._by_folded
+        made, first, folded = self._by_value, self._first, self._by_folded
         is_numbered = self._is_numbered
-        for start, end, kind, _, _ in findings:
+        for found in findings:
+            start, end, kind = found[0], found[1], found[2]
             value = text[start:end]
             identity = (kind, value)
             tag = made.get(identity)
             if tag is None:
                 name, tag, inside = _first_of(kind)
-                if is_numbered and name not in counts:
-                    counts[name] = 1
-                    alone[kind] = folded[inside] = value
+                if is_numbered and name not in first:
+                    first[name] = identity
+                    folded[inside] = value
                     made[identity] = tag
                 else:
                     tag = self._another(kind, value)
-            pieces += (text[done:start], tag)
+            pieces.append(text[done:start])
+            pieces.append(tag)
             done = end
         self._sorted = None
         pieces.append(text[done:])
@@ -208,10 +216,11 @@ class Vault:
         name = tag_name(kind)
         if self._key:
             return self._keep(kind, value, f"[{self._keyed(name, kind, value)}]")
-        alone = self._alone.get(kind)
-        if alone is not None:
-            self._alone[kind] = None
-            self._numbers[kind, normal_form(kind, alone)] = [1, 0]
+        first = self._first.get(name)
+        if first is not None:
+            self._first[name] = None
+            self._counts[name] = 1
+            self._numbers[first[0], normal_form(*first)] = [1, 0]
         identity = (kind, normal_form(kind, value))
         inside = self._numbered(name, identity) if identity not in self._numbers else self._variant(name, identity)
         return self._keep(kind, value, f"[{inside}]")
@@ -278,25 +287,32 @@ class Vault:
             The very same bytes when no placeholder is in them; None when that is for a parser to say: a value or a
             placeholder has escapes or rare characters.
         """
-        if (
-            _ODD_TAG.search(data) is not None
-            or (b"\\u" in data and _ESCAPED_OPENER.search(data) is not None)
-            or (b"\xef\xbc\xbb" in data)
+        is_plain = data.isascii() and data.find(b"\\") < 0
+        if not is_plain and (
+            data.find(b"\xef\xbc\xbb") >= 0 or (data.find(b"\\u") >= 0 and _ESCAPED_OPENER.search(data) is not None)
         ):
             return None
-        pieces = _PLAIN_TAG.split(data)
-        if len(pieces) == 1:
-            return data
+        pieces: list[bytes] = []
         known = self._by_folded
-        for at in range(1, len(pieces), 2):
-            inside = pieces[at].decode("ascii")
-            value = known.get(inside.replace("-", "")) or known.get(fold(inside))
-            if value is None or (len(inside) > SLACK and self._is_too_long(inside)):
-                pieces[at] = b"[%b]" % pieces[at]
-            elif _NO_SOURCE.search(value) is not None:
-                return None
-            else:
-                pieces[at] = value.encode()
+        done, last = 0, len(data) - 1
+        at = data.find(b"[")
+        while 0 <= at < last:
+            if data[at + 1] not in _STRUCTURE:
+                found = _PLAIN_INSIDE.match(data, at + 1)
+                if found is not None:
+                    inside = found[1].decode()
+                    value = known.get(inside.replace("-", "")) or known.get(fold(inside))
+                    if value is not None and (len(inside) <= SLACK or not self._is_too_long(inside)):
+                        if _needs_escaping(value):
+                            return None
+                        pieces += (data[done:at], value.encode())
+                        done = found.end()
+                elif not is_plain and _ODD_INSIDE.match(data, at + 1) is not None:
+                    return None
+            at = data.find(b"[", at + 1)
+        if not pieces:
+            return data
+        pieces.append(data[done:])
         return b"".join(pieces)
 
     def _is_too_long(self, inside: str) -> bool:
@@ -377,7 +393,7 @@ class Vault:
         """Forget everything; the vault is empty afterwards."""
         self._by_folded.clear()
         self._by_value.clear()
-        self._alone.clear()
+        self._first.clear()
         self._numbers.clear()
         self._sorted = None
 

@@ -143,7 +143,7 @@ class Accounts:
         rule: Rule | None = self._cnpj
         if rule is None or rule.check is None or not rule.check(plain) or _is_inside(ctx, start, end):
             return False
-        if b"-" not in value:
+        if value.find(b"-") < 0:
             label = ctx.label(start)
             if label is None or rule.name not in label.kinds:
                 return False

@@ -237,7 +237,7 @@ def _may_announce(ctx: Context, found: re.Match[bytes], start: int) -> bool:
 
 def _is_another_key(ctx: Context, found: re.Match[bytes], value: bytes) -> bool:
     """True when what stands where a value would is the next key (``[credentials]``, line break, ``client_secret =``)."""
-    if b"\n" in found["sep"] and found["value"][-1:] in b":=":
+    if found["sep"].find(b"\n") >= 0 and found["value"][-1:] in b":=":
         return True
     if not ctx.local and _IS_NAME.fullmatch(value):  # a stream may not wait for the sign behind it
         return _IS_KEY.match(ctx.data, found.start("value") + len(value)) is not None
@@ -289,7 +289,7 @@ def _unquoted(found: re.Match[bytes]) -> bytes:
     quote = found["quote"]
     if quote == b"**":
         value = value.split(b"**")[0]
-    if b"\\" in value:
+    if value.find(b"\\") >= 0:
         value = value[: value.index(b"\\")]
     return cut_value(value) if quote is None else value
 

@@ -101,7 +101,7 @@ def _joins(gap: bytes) -> bool:
             return False
     if _VALUE_BETWEEN.search(gap) or len(gap) - len(gap.translate(None, b"0123456789")) > 6:
         return False
-    return b"\n\n" not in gap or not gap.strip(_UNDER_HEADING)
+    return gap.find(b"\n\n") < 0 or not gap.strip(_UNDER_HEADING)
 
 
 def resolve(found: list[tuple[int, int, int, Finding]]) -> list[Finding]:

@@ -140,7 +140,7 @@ class Detector:
 
     def _tables(self, ctx: Context) -> None:
         """Search the cells of tables again, each under its header, which outweighs what was guessed without it."""
-        if b"\n" not in ctx.data and b"nsert" not in ctx.data and b"NSERT" not in ctx.data:
+        if ctx.data.find(b"\n") < 0 and ctx.data.find(b"nsert") < 0 and ctx.data.find(b"NSERT") < 0:
             return
         for start, end, header in layout.cells(ctx.text, self._names_kind):
             shift = start - len(header) - 2
@@ -169,8 +169,10 @@ class Detector:
     def _mixed(self, ctx: Context, start: int, end: int) -> int:
         """A candidate that begins with a digit."""
         data = ctx.data
-        if data[start:end].translate(SHAPE)[:19] in self._plain:
-            return self._digits(ctx, start, end)
+        candidate = data[start:end]
+        shape = candidate.translate(SHAPE)
+        if shape[:19] in self._plain:
+            return self._digits.judge(ctx, start, end, candidate, shape)
         if data.count(b".", start, end) == 3:
             stop = network.ipv4(ctx, start)
             if stop:
@@ -179,8 +181,8 @@ class Detector:
             if end - start < 9 or ctx.birth:
                 return dates.short_date(ctx, start, end)
             return self._digits(ctx, start, end)
-        if not data[start:end].translate(None, _RUN_CHARS):
-            return self._digits(ctx, start, end)
+        if not candidate.translate(None, _RUN_CHARS):
+            return self._digits.judge(ctx, start, end, candidate, shape)
         run = _RUN.match(data, start, end)
         if run is not None and run.end() == end:
             special = _MIXED.match(data, start, end)

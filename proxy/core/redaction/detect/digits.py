@@ -27,6 +27,8 @@ SHAPE = bytes(
 )
 NON_DIGITS = bytes(c for c in range(256) if not 0x30 <= c <= 0x39)
 _EDGE = bytes(1 if (chr(c).isalnum() and c < 128) or c in b"_-./:#" else 0 for c in range(256))
+_WORD = bytes(1 if (chr(c).isalnum() and c < 128) or c == 0x5F else 0 for c in range(256))
+"""What a number may be glued to: on its left, over one sign; on its right, at once."""
 _OPENING = re.compile(rb"0*[^0]?")
 _GROUPS = re.compile(rb"[0-9]+")
 _TRUNK = re.compile(rb"0[^0-9]{0,2}[1-9]")
@@ -71,22 +73,39 @@ class DigitRuns:
         self.exact_shapes = self._exact = {
             s for s in exact if s.count(b".") != 3
         }  # four dotted groups may be an address
+        self._clear = frozenset(s for s in self._exact if _is_clear(s))
+        """Shapes of which every number with nothing beside it is judged as a whole."""
 
     def __call__(self, ctx: Context, start: int, end: int) -> int:
         """Judge the run at [start, end); return where the scan goes on."""
+        run = ctx.data[start:end]
+        return self.judge(ctx, start, end, run, run.translate(SHAPE))
+
+    def judge(self, ctx: Context, start: int, end: int, run: bytes, shape: bytes) -> int:
+        """Do so where the run and its shape are known."""
         data = ctx.data
-        run = data[start:end]
+        before = data[start - 1] if start else 0x20
+        has_neighbour = bool(_EDGE[before] or before == 0x2C or (end < ctx.size and _WORD[data[end]]))
+        if shape in self._clear and not has_neighbour:
+            if not self._judge(ctx, start, end, run, shape, whole=True) and shape.strip(b"0"):
+                self._windows(ctx, start, run, shape)
+            return end
+        return self._beside_others(ctx, start, end, run, shape, has_neighbour=has_neighbour)
+
+    def _beside_others(
+        self, ctx: Context, start: int, end: int, run: bytes, shape: bytes, *, has_neighbour: bool
+    ) -> int:
+        """Judge a run that may be a date, hold one, or be glued to something."""
         if run[0] == 0x28 and b")" not in run:
             return start + 1  # an opening bracket that is not the number's own
-        shape = run.translate(SHAPE)
+        data = ctx.data
         if is_date_shape(run, shape):
             if (ctx.birth or data[end : end + 2] == b" (") and not dates.report(ctx, start, start + 10):
                 ctx.orphans = True
             return end
         resume, stop = end, end
         is_passed_over = False
-        before = data[start - 1] if start else 0x20
-        if _EDGE[before] or before == 0x2C or (end < ctx.size and _EDGE[data[end]]):
+        if has_neighbour:
             start, stop = self._trim(ctx, start, end)
             resume = end if stop == end else max(stop, start + 1)
         if shape not in self._exact and shape.strip(b"0"):
@@ -100,11 +119,11 @@ class DigitRuns:
         if stop - start != len(run):
             run = data[start:stop]
             shape = run.translate(SHAPE)
-        if shape.count(b"0") < 7 or ((run[0] == 0x39 or b"." in shape) and _is_benign(run, shape)):
+        if shape.count(b"0") < 7 or ((run[0] == 0x39 or shape.find(b".") >= 0) and _is_benign(run, shape)):
             return start + 1 if is_passed_over else resume
         # A form field writes blanks as plus signs; two blanks join groups only where a label stands before them.
         is_spaced = shape not in self._exact and (
-            shape.find(b"+", 1) > 0 or (b"  " in shape and ctx.label(start) is not None)
+            shape.find(b"+", 1) > 0 or (shape.find(b"  ") >= 0 and ctx.label(start) is not None)
         )
         if is_spaced and self._judge(ctx, start, stop, run, _spaced(shape), whole=True):
             return resume
@@ -156,7 +175,7 @@ class DigitRuns:
             return True
         label = (ctx.label(start) or ctx.label_after(end)) if whole else None
         if label is not None:
-            ctx.orphans = ctx.orphans or b"\n" in label.gap  # the last word of a header row, perhaps
+            ctx.orphans = ctx.orphans or label.gap.find(b"\n") >= 0  # the last word of a header row, perhaps
             if self._by_label(ctx, start, end, shape, digits, label):
                 return True
             if self._speaks_against(label, digits):
@@ -250,6 +269,18 @@ def _ambiguous(catalog: Catalog) -> frozenset[bytes]:
         if b"A" not in shape and others - names:
             found.add(shape)
     return frozenset(found)
+
+
+def _is_clear(shape: bytes) -> bool:
+    """True for a shape that is no date's, and of which no number is benign or too short or has brackets or a sign before it."""
+    is_date = shape[:10] in _YEAR_FIRST or shape[:10] in _YEAR_LAST
+    return (
+        shape[:1] == b"0"
+        and shape.count(b"0") > 6
+        and not is_date
+        and not _is_benign(shape, shape)
+        and (shape.count(b"0") != 13 or bool(shape.strip(b"0- ")))
+    )
 
 
 def _spaced(shape: bytes) -> bytes:

@@ -53,7 +53,7 @@ def to_bytes(text: str) -> bytes:
 
 def has_other_letters(text: str, data: bytes) -> bool:
     """True when some character of the text is none of Latin-1, so the bytes show question marks or look-alikes for it."""
-    if text.isascii() or b"?" not in data:
+    if text.isascii() or data.find(b"?") < 0:
         return False
     try:
         text.encode("latin-1")

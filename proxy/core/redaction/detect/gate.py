@@ -114,7 +114,7 @@ def unescape(raw: bytes) -> bytes | None:
         return None
     parts = raw.split(b"\\\\")
     for i, part in enumerate(parts):
-        if b"\\u" in part:
+        if part.find(b"\\u") >= 0:
             part = _HEX_ESCAPE.sub(_character, part)
         for escape, char in _SIMPLE_ESCAPES if b"\\" in part else ():
             part = part.replace(escape, char)
@@ -131,7 +131,7 @@ def _character(found: re.Match[bytes]) -> bytes:
 
 def _fold(body: bytes) -> tuple[str, bytes]:
     """Return the body as text and as bytes of one character each; the text is left out when it is the same."""
-    if body.isascii() and b"%" not in body and b"\\" not in body:
+    if body.isascii() and body.find(b"%") < 0 and body.find(b"\\") < 0:
         return "", body
     text = body.decode("utf-8", "replace")
     view = plain_view(text)
@@ -148,12 +148,12 @@ def may_contain(raw: bytes, labels: LabelIndex, walk: Callable[[GateContext], No
         walk: Runs the families over a context until one has fired.
     """
     for _ in range(_MAX_DEPTH):  # strings inside strings: arguments of tool calls are JSON once more
-        if b"\\" not in raw:
+        if raw.find(b"\\") < 0:
             return _opens(raw, labels, walk)
         body = unescape(raw)
         if body is None or _opens(body, labels, walk):
             return True
-        if body == raw or b"\\" not in body:
+        if body == raw or body.find(b"\\") < 0:
             return False
         raw = body
     return True

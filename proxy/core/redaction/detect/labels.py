@@ -97,7 +97,7 @@ class LabelIndex:
     def before(self, text: str, data: bytes, start: int) -> Label | None:
         """Return the nearest label that ends within ``REACH`` characters before ``start``."""
         window = data[max(0, start - WINDOW) : start]
-        if b"?" in window and not text.isascii():
+        if window.find(b"?") >= 0 and not text.isascii():
             other = self._other_before(text, start)
             latin = self._nearest(_latin_window(text, start))
             return latin if other is None or (latin is not None and latin.distance < other.distance) else other
@@ -105,7 +105,7 @@ class LabelIndex:
 
     def after(self, text: str, data: bytes, end: int) -> Label | None:
         """Return a label that follows a value at once ("… 5555 (fax)", "… är mitt personnummer")."""
-        if b"?" in data[end : end + 4] and not text.isascii():
+        if data.find(b"?", end, end + 4) >= 0 and not text.isascii():
             following = text[end : end + 24].lstrip(" (\uff08").lower()
             for label, kinds in self._other:
                 if following.startswith(label):
@@ -137,7 +137,7 @@ class LabelIndex:
 
     def _nearest(self, window: bytes) -> Label | None:
         case = window.translate(_CASE)
-        if b"aA" in case or b"AAa" in case:
+        if case.find(b"aA") >= 0 or case.find(b"AAa") >= 0:
             window = _HUMP.sub(b" ", window)
         backwards = window.translate(_NORMAL)[::-1]
         next_from = self._scan(backwards)
@@ -155,7 +155,7 @@ class LabelIndex:
             if _EXTENDED.search(text):
                 data = text.translate(_LATIN_EXTENDED).encode("latin-1", "replace")
         case = data.translate(_CASE)
-        if b"aA" in case or b"AAa" in case:
+        if case.find(b"aA") >= 0 or case.find(b"AAa") >= 0:
             data = _HUMP.sub(b" ", data)
         return self._scan_positive(data.translate(_NORMAL)[::-1])(0) != NO_SPAN
 

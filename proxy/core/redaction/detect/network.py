@@ -28,14 +28,14 @@ def email(ctx: Context, start: int, end: int) -> int:
     data = ctx.data
     at_end = start + (3 if data[start] == 0x25 else 1)
     domain = data[at_end:end]
-    if b".." in domain:
+    if domain.find(b"..") >= 0:
         domain = domain[: domain.index(b"..")]
         if b"." not in domain:
             return end
         end = at_end + len(domain)
     lead = data[max(0, start - _MAX_LOCAL) : start]
     local = lead[len(lead.rstrip(_LOCAL)) :]
-    if b"%" in local:
+    if local.find(b"%") >= 0:
         local = _PERCENT.split(local)[-1]
     first = start - len(local)
     if first and data[first - 1] == 0x3F and not ctx.text.isascii():
@@ -63,7 +63,7 @@ def _wider(ctx: Context, start: int, first: int) -> bytes:
 
 def _is_no_domain(domain: bytes) -> bool:
     top = domain[domain.rindex(b".") + 1 :].lower()
-    return top in _NOT_TLD or _VERSION.match(domain) is not None or b"-." in domain or b".-" in domain
+    return top in _NOT_TLD or _VERSION.match(domain) is not None or domain.find(b"-.") >= 0 or domain.find(b".-") >= 0
 
 
 IPV4 = rb"\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?:/[0-9]{1,2})?"
@@ -171,16 +171,16 @@ def _is_after_word(data: bytes, start: int) -> bool:
 
 
 def _is_v6(body: bytes) -> bool:
-    if body.count(b"::") > 1 or b":::" in body:
+    if body.count(b"::") > 1 or body.find(b":::") >= 0:
         return False
     groups = [g for g in body.split(b":") if g]
     words = len(groups)
-    if groups and b"." in groups[-1]:
+    if groups and groups[-1].find(b".") >= 0:
         quad = groups[-1].split(b".")
         if any([int(q) > 255 for q in quad]):
             return False
         words += 1
-    return words <= 7 if b"::" in body else words == 8
+    return words <= 7 if body.find(b"::") >= 0 else words == 8
 
 
 def mac(ctx: Context, start: int, end: int) -> int:

@@ -4,6 +4,7 @@ import json
 import threading
 from typing import Any
 
+import orjson
 import pytest
 
 from proxy.core.dialect import Dialect
@@ -468,3 +469,18 @@ def test_long_parts_are_joined_at_their_ends_only() -> None:
     verdict = redacted(chat(parts))
 
     assert [long + "[EMAIL-1]", " " + long + "[CREDIT-CARD-1]", ""] == [part["text"] for part in contents(verdict)[0]]
+
+
+@pytest.mark.parametrize("place", ['"seed":%s', '"metadata":{"a":[{"n":%s}]}', '"logit_bias":{"50256":%s}'])
+def test_long_number_keeps_its_digits_however_many_requests_with_values_came_before(place: str) -> None:
+    """A parser that makes a float of it is asked first; what it cannot hold must not leave shortened."""
+    number = "123456789012345678901234567890"
+    body = chat("I am ana@x.com.")[:-1] + b"," + (place % number).encode() + b"}"
+    asked = redactor()
+
+    for _ in range(5):
+        verdict = asked.redact(body, Dialect.CHAT, orjson.loads(body))
+
+        assert isinstance(verdict, Redacted)
+        assert (place % number).encode() in verdict.body
+        assert b"[EMAIL-1]" in verdict.body
