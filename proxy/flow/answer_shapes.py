@@ -11,6 +11,7 @@ import re
 from operator import itemgetter
 from typing import Final
 
+from proxy.core.budget.announced import nearness
 from proxy.flow.headers import PASSED
 from proxy.terms.http import AnswerHead, Crossing
 
@@ -33,7 +34,7 @@ Kind = tuple[bytes, ...]
 class AnswerShape:
     """Heads of one kind, some of whose values change."""
 
-    __slots__ = ("_head", "_last", "_length_at", "_start", "_stretches", "can_be_whole", "kept", "rows", "varies")
+    __slots__ = ("_head", "_last", "_length_at", "_may_be_near", "_start", "_stretches", "can_be_whole", "kept", "rows", "varies")  # fmt: skip
 
     def __init__(self, head: AnswerHead, kind: Kind, rows: list[bytes], varies: list[bool]) -> None:
         """Take a head of this kind: as it was read, line by line, and which of the lines change."""
@@ -51,6 +52,8 @@ class AnswerShape:
                 self._stretches.append((stretch, len(stretch)))
                 stretch = b""
         self._last = stretch + b"\r\n\r\n"
+        limits = nearness(_values(rows[1:], varies[1:]))
+        self._may_be_near = None if limits is None else limits.may_be
         self._length_at = changing.index(b"content-length") if b"content-length" in changing else None
         self.can_be_whole = (
             rows[0].startswith(b"HTTP/1.1 ")
@@ -103,8 +106,20 @@ class AnswerShape:
             known.has_request_id,
             values,
             self.kept,
+            self._may_be_near,
         )
         return head, end
+
+
+def _values(rows: list[bytes], varies: list[bool]) -> list[tuple[bytes, bytes, int | None]]:
+    """Return each line's name and value, and the place of the value among those that change."""
+    found: list[tuple[bytes, bytes, int | None]] = []
+    place = 0
+    for row, changes in zip(rows, varies, strict=True):
+        name, _, value = row.partition(b":")
+        found.append((name, value.strip(), place if changes else None))
+        place += changes
+    return found
 
 
 def _crossing(kind: Kind, rows: list[bytes], varies: list[bool], passes: list[bool]) -> Crossing:

@@ -182,8 +182,8 @@ class Attempts:
             if deployment.speaks_messages and is_translated(exchange, deployment):
                 answer = translated_answer(answer, self.clock.unix_ms() // 1000, reports_usage=asks_usage(plan.request))
             exchange.head_came(booking.facts)
-            if plan.route.budgets:
-                self.room.hear(plan, deployment, answer.head.lines)
+            if answer.head.may_be_near is not None and plan.route.budgets:
+                self.room.hear(plan, deployment, answer.head)
             return self._judge(exchange, plan, booking, answer)
         except AttemptFailed as failed:
             booking.facts.reused_connection = failed.reused_connection

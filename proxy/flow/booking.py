@@ -123,23 +123,18 @@ class Booking:
                 was=change.was.value,
                 outcome=change.outcome.value,
             )
+        usage = self._exchange.facts.usage
         if outcome is not OK and outcome in NOT_ACCEPTED:
             owner.budgets.cancel(self.reservation, now_s)
-        else:
-            self._settle(http_status, now_s)
-        if owner.waiting.lines:
-            owner.waiting.freed()
-
-    def _settle(self, http_status: int, now_s: float) -> None:
-        """Correct what was reserved to what was used."""
-        owner, usage = self._attempts, self._exchange.facts.usage
-        if usage is not None:
+        elif usage is not None:
             amounts = self._amounts(usage) if self.counts_apart or owner.pricing is not None else None
             owner.budgets.settle(self.reservation, usage.input_tokens + usage.output_tokens, now_s, amounts)
         elif 400 <= http_status < 500:
             owner.budgets.settle(self.reservation, 0, now_s, NO_AMOUNTS)
         else:
             owner.budgets.settle(self.reservation, None, now_s)
+        if owner.waiting.lines:
+            owner.waiting.freed()
 
     def _amounts(self, usage: Usage) -> Amounts:
         """Return what the attempt used apart from its sum of tokens, with its cost, which the facts get, too."""

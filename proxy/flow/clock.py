@@ -41,8 +41,7 @@ class SystemClock:
             self._tails = self._fresh_tails()
         stamp_ms = int(self._unix_s() * 1000.0)
         if stamp_ms != self._stamp_ms:
-            stamp = f"{stamp_ms:012x}"
-            self._stamp_ms, self._stamp = stamp_ms, f"{stamp[:8]}-{stamp[8:]}-7"
+            self._stamp_ms, self._stamp = stamp_ms, stamp_ms.to_bytes(6, "big").hex("-", -4) + "-7"
         return self._stamp + self._tails.pop()
 
     def _fresh_tails(self) -> list[str]:

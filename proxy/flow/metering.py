@@ -19,6 +19,7 @@ from proxy.flow.catalog import Route
 from proxy.flow.exchange import Exchange
 from proxy.flow.fitting import ASKS_USAGE, ask_usage, cap_output
 from proxy.flow.intake import Request
+from proxy.flow.ports import BodySource
 from proxy.flow.verdicts import Who
 from proxy.terms.exchange import Usage
 
@@ -31,26 +32,26 @@ _MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
 
 def plan_of(exchange: Exchange, route: Route, request: Request) -> Plan:
     """Settle what every attempt of this exchange shares; the request leaves as budgets need it."""
-    source = request.upload if request.upload is not None else exchange.inbound.body
-    body = request.body if request.body or type(source) is bytes else source
+    body: bytes | BodySource = request.body
+    if not body:
+        source = request.upload if request.upload is not None else exchange.inbound.body
+        if type(source) is not bytes:
+            body = source
     if not route.budgets and route.plan.output_cap is None:
         return Plan(route, request, body, 0, False)
     if exchange.dialect is OTHER:
         return _with_who(Plan(route, request, body, 0, False), exchange)
     is_named = request.max_tokens is not None
-    is_whole = type(body) is bytes
-    if is_whole and type(request.document) is dict:
-        if route.plan.output_cap is not None and not route.plan.observe_only:
-            cap_output(exchange.dialect, request, route.plan.output_cap)
-        if route.asks_usage and request.is_stream and exchange.dialect in ASKS_USAGE:
-            exchange.hides_usage = ask_usage(request)
-        body = request.body
-    elif request.large is not None and request.large.fitted is not None:
-        request.max_tokens, exchange.hides_usage = request.large.fitted
-    if request.large is not None:
-        size, images = request.large.size
-    elif is_whole:
-        size, images = measure(request.body)
+    large = request.large
+    if type(body) is bytes and type(request.document) is dict:
+        if (request.is_stream and route.asks_usage) or route.plan.output_cap is not None:
+            body = _fit(exchange, route, request)
+    elif large is not None and large.fitted is not None:
+        request.max_tokens, exchange.hides_usage = large.fitted
+    if large is not None:
+        size, images = large.size
+    elif type(body) is bytes:
+        size, images = measure(body)
     else:
         size, images = exchange.inbound.head.content_length or 0, 0
     # Embeddings have no answer in tokens.
@@ -59,6 +60,15 @@ def plan_of(exchange: Exchange, route: Route, request: Request) -> Plan:
     plan = Plan(route, request, body, prompt_tokens(size, request.messages, images) + output, is_named)
     plan.output_tokens = output
     return _with_who(plan, exchange) if route.knows_who else plan
+
+
+def _fit(exchange: Exchange, route: Route, request: Request) -> bytes:
+    """Let the request ask for no more than policy allows, and for its usage; return its body."""
+    if route.plan.output_cap is not None and not route.plan.observe_only:
+        cap_output(exchange.dialect, request, route.plan.output_cap)
+    if route.asks_usage and request.is_stream and exchange.dialect in ASKS_USAGE:
+        exchange.hides_usage = ask_usage(request)
+    return request.body
 
 
 def _with_who(plan: Plan, exchange: Exchange) -> Plan:

@@ -18,6 +18,7 @@ from proxy.flow.ports import Clock, Upstream
 from proxy.flow.pricing import Pricing
 from proxy.flow.verdicts import NOBODY, Verdict, Who
 from proxy.flow.waiting import WaitingLines
+from proxy.terms.http import AnswerHead
 
 
 @dataclass(slots=True)
@@ -127,11 +128,15 @@ class Room:
         self.budgets.observed += 1
         return UNLIMITED
 
-    def hear(self, plan: Plan, deployment: Deployment, lines: bytes) -> None:
-        """Take note of what an answer's header lines say of the provider's own limits."""
-        if lines.find(HINT) >= 0:
+    def hear(self, plan: Plan, deployment: Deployment, head: AnswerHead) -> None:
+        """Take note of what an answer's header lines say of the provider's own limits; most say that they are far."""
+        paces = self.budgets.paces
+        if head.may_be_near is None or (paces.is_idle and not head.may_be_near(head.values)):
+            if paces.heard:
+                paces.heard.pop(target_of(plan, deployment), None)
+        elif head.lines.find(HINT) >= 0:
             now_s = self.clock.monotonic_s()
-            self.budgets.hear(target_of(plan, deployment), lines, now_s, self.clock.unix_ms() / 1000.0)
+            self.budgets.hear(target_of(plan, deployment), head.lines, now_s, self.clock.unix_ms() / 1000.0)
 
 
 def target_of(plan: Plan, deployment: Deployment) -> str:

@@ -67,6 +67,11 @@ Crossing = tuple[bytes, Callable[[Sequence[bytes]], object] | None]
 """Header lines with gaps, and what picks the values for the gaps; None: there are no gaps."""
 
 
+def _unread(values: Sequence[bytes]) -> bool:
+    """Say of a head whose lines nobody knows that a limit may be near."""
+    return True
+
+
 class AnswerHead:
     """The head of a provider's answer.
 
@@ -84,6 +89,7 @@ class AnswerHead:
         "kept",
         "length",
         "lines",
+        "may_be_near",
         "reason",
         "status",
         "telling",
@@ -101,6 +107,7 @@ class AnswerHead:
         has_request_id: bool = False,
         values: Sequence[bytes] = (),
         kept: Sequence[Crossing] | None = None,
+        may_be_near: Callable[[Sequence[bytes]], bool] | None = _unread,
     ) -> None:
         """Read the lines; whoever knows them already says what is ``telling``, and how the ``values`` are passed on."""
         if telling is None:
@@ -120,6 +127,8 @@ class AnswerHead:
         self.has_request_id = has_request_id
         self.values = values
         self.kept = kept
+        self.may_be_near = may_be_near
+        """Says by the ``values`` whether a limit of the provider's own may be near; None: no line speaks of any."""
         self._fields: dict[bytes, bytes] | None = None
 
     @property

@@ -37,7 +37,8 @@ class Counter:
         self.account = Account([Meter("b", Dimension.TOKENS_PER_10S, window)])
 
     def acquire(self, tokens: int, true_s: float, rid: str) -> Reservation | None:
-        if true_s < self.closed_until_s or tokens > self.limit:
+        # At the very end it is closed yet: the intervals of the theorem are closed at both ends.
+        if true_s <= self.closed_until_s or tokens > self.limit:
             return None
         return self.ledger.acquire(self.account, tokens, max(0.0, true_s + self.offset_s), rid)
 

@@ -12,6 +12,7 @@ refill steadily, so room grows by ``(limit - remaining) / reset`` a second; that
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -23,6 +24,11 @@ _LINE: Final = re.compile(
     rb"|anthropic-ratelimit-(requests|tokens)-(limit|remaining|reset)):[ \t]*([^\r\n]{1,64})",
     re.IGNORECASE,
 )
+_NAME: Final = re.compile(
+    rb"x-ratelimit-(limit|remaining|reset)-(requests|tokens)|anthropic-ratelimit-(requests|tokens)-(limit|remaining|reset)",
+    re.IGNORECASE,
+)
+_MAX_DIGITS: Final = 18
 _SPAN: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?\Z")
 _SAID: Final = re.compile(
     rb"(?:try again in|retry after) (?:(\d{1,4})h)?(?:(\d{1,4})m(?!s))?(\d{1,6}(?:\.\d{1,6})?)\s?(ms|s\b|second)",
@@ -103,6 +109,48 @@ def wait_in_body(body: bytes) -> float | None:
     return min(MAX_PAUSE_S, int(hours or 0) * 3600 + int(minutes or 0) * 60 + seconds)
 
 
+class Nearness:
+    """Whether answers with the same header lines say that a limit is near: a look at the few values that tell.
+
+    Only for answers that certainly say of every limit that it is far; others have to be read.
+    """
+
+    __slots__ = ("_told",)
+
+    def __init__(self, lines: Iterable[tuple[bytes, bytes, int | None]]) -> None:
+        """Take each line's name and value, and where among the values that change it is; None: it does not change."""
+        told: dict[tuple[bytes, bytes], tuple[bytes, int | None]] = {}
+        for name, value, place in lines:
+            named = _NAME.fullmatch(name)
+            if named is not None:
+                what, unit, unit_2, what_2 = named.groups()
+                told[(unit or unit_2).lower(), (what or what_2).lower()] = value, place
+        self._told = [
+            (told.get((unit, b"limit"), (b"", None)), told[unit, b"remaining"])
+            for unit in (b"requests", b"tokens")
+            if (unit, b"remaining") in told and (unit, b"reset") in told
+        ]
+        """Limit and what remains of it, for each limit whose end is told."""
+
+    def may_be(self, values: Sequence[bytes]) -> bool:
+        """Say whether the lines have to be read, by the values that change."""
+        for (limit, limit_at), (remaining, remaining_at) in self._told:
+            if limit_at is not None:
+                limit = values[limit_at]
+            if remaining_at is not None:
+                remaining = values[remaining_at]
+            if not (limit.isdigit() and remaining.isdigit() and len(limit) < _MAX_DIGITS > len(remaining)):
+                return True
+            if not _is_far(int(limit), int(remaining)):
+                return True
+        return False
+
+
+def nearness(lines: Sequence[tuple[bytes, bytes, int | None]]) -> Nearness | None:
+    """Return how answers with these lines are looked at; None: they do not speak of limits."""
+    return Nearness(lines) if any(name.find(HINT) >= 0 for name, _, _ in lines) else None
+
+
 class _Wall:
     """One limit near its end: what is left, and how fast it comes back."""
 
@@ -136,11 +184,12 @@ class Paces:
 
     MAX_TARGETS = 4096
 
-    __slots__ = ("_heard", "_walls", "is_idle", "pauses")
+    __slots__ = ("_walls", "heard", "is_idle", "pauses")
 
     def __init__(self) -> None:
         self._walls: dict[str, tuple[_Wall | None, _Wall | None]] = {}
-        self._heard: dict[str, bytes] = {}
+        self.heard: dict[str, bytes] = {}
+        """Target -> what it said last, unless that was seen to be far from its limits while nobody was paced."""
         self.pauses: dict[str, float] = {}
         """Target -> second until which it takes nothing."""
         self.is_idle = True
@@ -152,11 +201,11 @@ class Paces:
     def hear(self, target: str, lines: bytes, now_s: float, now_unix_s: float) -> float:
         """Take note of an answer's header lines; return for how long the target takes nothing at all, or 0."""
         at = lines.find(HINT)
-        if at < 0 or self._heard.get(target) == (told := lines[at : at + 512]):
+        if at < 0 or self.heard.get(target) == (told := lines[at : at + 512]):
             return 0.0
-        if len(self._heard) >= self.MAX_TARGETS:
-            self._heard.clear()
-        self._heard[target] = told
+        if len(self.heard) >= self.MAX_TARGETS:
+            self.heard.clear()
+        self.heard[target] = told
         announcement = read_announcement(lines, now_unix_s)
         if announcement is None:
             return 0.0
@@ -214,6 +263,8 @@ def _near(said: Said | None, now_s: float) -> _Wall | None:
     """Return the wall when it is near enough to pace for, and its end is known."""
     if said is None or not said.reset_s:
         return None
-    if said.limit > 0 and said.remaining > max(_NEAR_LEAST, said.limit * _NEAR_RATIO):
-        return None
-    return _Wall(said, now_s)
+    return None if _is_far(said.limit, said.remaining) else _Wall(said, now_s)
+
+
+def _is_far(limit: int, remaining: int) -> bool:
+    return limit > 0 and remaining > max(_NEAR_LEAST, limit * _NEAR_RATIO)

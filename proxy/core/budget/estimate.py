@@ -59,10 +59,9 @@ def prompt_tokens(text_bytes: int, messages: int, images: int = 0) -> int:
         messages: Number of messages in it; 1 for a bare prompt or input.
         images: Pictures among the messages, whose bytes are not in ``text_bytes``.
     """
-    # No ``max`` here or below: the function costs more than all the sums of an ordinary request.
-    text = -(-text_bytes // BYTES_PER_TOKEN) if text_bytes > 0 else 0
-    tokens = text + (TOKENS_PER_MESSAGE * messages if messages > 0 else 0) + TOKENS_PER_REPLY
-    return tokens + TOKENS_PER_IMAGE * images if images else tokens
+    return (
+        -(-text_bytes // BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * messages + TOKENS_PER_IMAGE * images + TOKENS_PER_REPLY
+    )
 
 
 def output_tokens(max_tokens: int | None, choices: int = 1) -> int:
@@ -72,7 +71,4 @@ def output_tokens(max_tokens: int | None, choices: int = 1) -> int:
         max_tokens: What the caller, or policy, allows an answer; None: nobody says.
         choices: Number of answers asked for (``n``).
     """
-    output = ASSUMED_OUTPUT_TOKENS if max_tokens is None else max_tokens
-    if output <= 0:
-        return 0
-    return output * choices if choices > 1 else output
+    return (ASSUMED_OUTPUT_TOKENS if max_tokens is None else max_tokens) * choices

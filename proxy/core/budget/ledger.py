@@ -13,6 +13,7 @@ stops until it has aged out.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -67,6 +68,7 @@ class Account:
         "requests",
         "slots",
         "tokens",
+        "until_s",
     )
 
     def __init__(self, meters: Sequence[Meter]) -> None:
@@ -83,6 +85,16 @@ class Account:
         self.of_requests = _lone(self.requests)
         self.of_tokens = _lone(self.tokens)
         """The one window that counts tokens; ``NO_WINDOW``: none does; None: several do."""
+        self.until_s = -math.inf
+        """Before this the sums of all windows are those of the current buckets."""
+
+    def advance(self, now_s: float) -> None:
+        """Let what has left the windows expire."""
+        self.until_s = math.inf
+        for counter in (*self.requests, *self.tokens, *[counter for counter, _ in self.apart]):
+            if now_s >= counter.until_s:
+                counter.advance(now_s)
+            self.until_s = min(self.until_s, counter.until_s)
 
 
 def _lone(windows: Sequence[Counter]) -> Counter | None:
@@ -194,16 +206,14 @@ class Ledger:
         else:
             now_s = self._now_s
         # What ``fits`` and ``charge`` of the counters say, in place: every exchange passes here.
+        if now_s >= account.until_s:
+            account.advance(now_s)
         for counter in account.ones:
-            if now_s >= counter.until_s:
-                counter.advance(now_s)
             if counter.used >= counter.limit:
                 return None
         if tokens > account.least_token_limit or account.apart:
             return self._acquire_by_limit(account, tokens, now_s, rid, amounts)
         for window in account.tokens:
-            if now_s >= window.until_s:
-                window.advance(now_s)
             if window.used + tokens > window.limit:
                 return None
         for counter in account.ones:

@@ -164,16 +164,11 @@ class WindowCounter:
 class SlotCounter:
     """Exchanges that may run at once. What takes a slot must give it back: nothing here expires."""
 
-    __slots__ = ("limit", "until_s", "used")
+    __slots__ = ("limit", "used")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
-        self.until_s = math.inf
-        """The face of the windows: ``advance`` has nothing to do before."""
-
-    def advance(self, now_s: float) -> None:
-        """Nothing passes with time."""
 
 
 class SlotView(SlotCounter):
@@ -184,7 +179,6 @@ class SlotView(SlotCounter):
     def __init__(self, base: SlotCounter, limit: int) -> None:
         self.base = base
         self.limit = limit
-        self.until_s = math.inf
 
     @property
     def used(self) -> int:

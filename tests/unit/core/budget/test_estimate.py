@@ -23,7 +23,6 @@ from proxy.core.budget.estimate import (
         (1, 0, 0, 4),
         (300, 2, 50, 100 + 8 + 3 + 50),
         (301, 2, 50, 101 + 8 + 3 + 50),
-        (-5, -1, -9, 3),
     ],
 )
 def test_prompt_messages_and_allowed_answer_are_added(
