@@ -236,16 +236,9 @@ class Attempts:
 
     def _judge(self, exchange: Exchange, plan: Plan, booking: Booking, answer: Answer) -> _Result:
         """Name what came; only an answer named OK goes to the caller as a success."""
-        head = answer.head
+        head, body = answer.head, answer.body
         booking.facts.reused_connection = answer.reused_connection
-        if head.status == 101:
-            return _Result(OK, answer, booking)
-        if exchange.stream is not None and head.status < 300 and (answer.live is None or not head.is_event_stream):
-            if answer.live is not None:
-                answer.live.abort()
-            return _Result(Outcome.BAD_CONTENT_TYPE, None, booking)
         is_known = exchange.dialect is not OTHER
-        body = answer.body
         is_plain = head.status == 200 and head.content_type == b"application/json" and not plan.request.is_stream
         if is_plain and is_known and body and not says_error(body):
             found = (
@@ -254,6 +247,12 @@ class Attempts:
                 else judge_plain(body, needs_choices=exchange.dialect is CHAT and not plan.route.is_transparent)
             )
             return _Result(found, answer if found is OK else None, booking)
+        if head.status == 101:
+            return _Result(OK, answer, booking)
+        if exchange.stream is not None and head.status < 300 and (answer.live is None or not head.is_event_stream):
+            if answer.live is not None:
+                answer.live.abort()
+            return _Result(Outcome.BAD_CONTENT_TYPE, None, booking)
         outcome = classify_answer(
             head.status,
             head.content_type.decode("ascii", "replace"),

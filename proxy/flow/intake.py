@@ -35,6 +35,10 @@ _MODEL_KEY: Final = b'"model"'
 DECIDING_KEYS: Final = ("model", "stream", "messages", "input", "prompt", "tools")
 """Top-level keys that decide what a request means; two of one kind would let two parsers disagree."""
 _DECIDING: Final = tuple((key, f'"{key}"'.encode("ascii")) for key in DECIDING_KEYS)
+_LESS_COMMON: Final = frozenset(
+    {"input", "max_completion_tokens", "max_output_tokens", "metadata", "n", "safety_identifier", "user"}
+)
+"""Members beside the few of the simplest request that say something of it."""
 _SPLICEABLE = re.compile(r"[ !#-\[\]-~]*")
 """Printable ASCII without quote and backslash: a model name that needs no JSON escaping."""
 
@@ -136,19 +140,22 @@ def _why_unreadable(body: bytes) -> str:
 
 
 def _facts(body: bytes, document: dict[str, Any]) -> Request:
-    model = document.get("model")
-    messages = document.get("messages") or document.get("input")
-    limit = document.get("max_completion_tokens") or document.get("max_tokens") or document.get("max_output_tokens")
-    choices = document.get("n")
+    get = document.get
+    model, messages, limit, choices, user = get("model"), get("messages"), get("max_tokens"), None, ""
+    if not _LESS_COMMON.isdisjoint(document):
+        messages = messages or get("input")
+        limit = get("max_completion_tokens") or limit or get("max_output_tokens")
+        choices = get("n")
+        user = _user_of(document)
     return Request(
         body,
         document,
         model if isinstance(model, str) else None,
-        document.get("stream") is True,
+        get("stream") is True,
         len(messages) if isinstance(messages, list) else 1,
         limit if isinstance(limit, int) and limit > 0 else None,
         choices if isinstance(choices, int) and 0 < choices <= 128 else 1,
-        _user_of(document),
+        user,
     )
 
 
