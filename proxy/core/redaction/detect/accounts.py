@@ -6,6 +6,7 @@ Owns how a shape becomes a pattern and how such a value is cut from its surround
 from __future__ import annotations
 
 import re
+from functools import cache
 from itertools import groupby
 
 from proxy.core.redaction.detect.catalog import Catalog, Rule
@@ -39,6 +40,9 @@ _CNPJ = re.compile(b"|".join(CNPJ_ALNUM))
 _WALLET = re.compile(b"|".join(WALLET))
 _IBAN_START = re.compile(rb"(?i:" + _COUNTRIES + rb")[0-9]{2}")
 _VAT_START = re.compile(VAT)
+_UUID_SIZE = 36
+_LEAST_WALLET = 11
+"""Characters of the shortest form of a wallet's address: ``bc1`` and eight more."""
 _PUNCTUATION = bytes(c for c in range(256) if not (chr(c).isascii() and chr(c).isalnum()))
 
 
@@ -78,27 +82,25 @@ class Accounts:
     """The handler of values that hold letters, over one catalog."""
 
     def __init__(self, catalog: Catalog) -> None:
-        self._shapes = (catalog.strong, catalog.soft, catalog.labelled)
+        self._strong, self._soft, self._labelled = catalog.strong, catalog.soft, catalog.labelled
         self._cnpj = catalog.rules.get("CNPJ")
         self._pix = catalog.rules.get("BR_PIX_KEY")
 
     def __call__(self, ctx: Context, start: int, end: int) -> int:
         """Judge the candidate at [start, end); return its end when reported, 0 when nothing here is a value."""
         value = ctx.data[start:end]
-        if _UUID.fullmatch(value):
+        size = end - start
+        if size == _UUID_SIZE and _UUID.fullmatch(value):
             self._uuid(ctx, start, end, value)
             return end
-        if _WALLET.fullmatch(value) and self._wallet(ctx, start, end, value):
+        if size >= _LEAST_WALLET and _WALLET.fullmatch(value) and self._wallet(ctx, start, end, value):
             return end
-        if _IBAN_START.match(value):
-            stop = self._iban(ctx, start)
+        shape = value.translate(SHAPE)
+        if shape[:2] == b"AA":  # a country
+            stop = self._by_country(ctx, start, value)
             if stop:
                 return stop
-        if _VAT_START.match(value):
-            stop = self._vat(ctx, start)
-            if stop:
-                return stop
-        if self._by_shape(ctx, start, end, value):
+        if self._by_shape(ctx, start, end, value, shape):
             return end
         if self._cnpj and _CNPJ.fullmatch(value) and self._alnum_cnpj(ctx, start, end, value):
             return end
@@ -106,11 +108,14 @@ class Accounts:
         if word is None or word.end() == len(value):
             return 0
         stop = start + word.end()  # the automaton's longest match may hide a shorter value at the same place
-        return stop if self._by_shape(ctx, start, stop, word[0]) else 0
+        return stop if self._by_shape(ctx, start, stop, word[0], word[0].translate(SHAPE)) else 0
 
-    def _by_shape(self, ctx: Context, start: int, end: int, value: bytes) -> bool:
-        shape = value.translate(SHAPE)
-        strong, soft, labelled = [index.get(shape, ()) for index in self._shapes]
+    def _by_country(self, ctx: Context, start: int, value: bytes) -> int:
+        stop = self._iban(ctx, start) if _IBAN_START.match(value) else 0
+        return stop or (self._vat(ctx, start) if _VAT_START.match(value) else 0)
+
+    def _by_shape(self, ctx: Context, start: int, end: int, value: bytes, shape: bytes) -> bool:
+        strong, soft, labelled = self._strong.get(shape, ()), self._soft.get(shape, ()), self._labelled.get(shape, ())
         if not (strong or soft or labelled) or _is_inside(ctx, start, end):
             return False
         plain = value.translate(None, _PUNCTUATION).upper().decode()
@@ -188,19 +193,16 @@ class Accounts:
         return 0
 
 
+@cache
+def _spaced(count: int, separators: bytes) -> re.Pattern[bytes]:
+    """Compile ``count`` letters and digits with at most one separator between two; lengths are those of the tables."""
+    return re.compile(rb"[A-Za-z0-9](?:[%b]?[A-Za-z0-9]){%d}" % (re.escape(separators), count - 1))
+
+
 def _take(data: bytes, start: int, count: int, separators: bytes) -> int:
     """Return the end of ``count`` letters and digits with at most one separator between two, or 0."""
-    position, size = start, len(data)
-    while count:
-        if position >= size:
-            return 0
-        char = data[position]
-        if 0x30 <= char <= 0x39 or 0x41 <= char <= 0x5A or 0x61 <= char <= 0x7A:
-            count -= 1
-        elif char not in separators or data[position - 1] in separators:
-            return 0
-        position += 1
-    return position
+    found = _spaced(count, separators).match(data, start)
+    return 0 if found is None else found.end()
 
 
 def _is_inside(ctx: Context, start: int, end: int) -> bool:

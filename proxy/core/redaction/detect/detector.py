@@ -200,7 +200,8 @@ class Detector:
     def _letters(self, ctx: Context, start: int, end: int) -> int:
         """A candidate that begins with a letter or a rare sign."""
         data = ctx.data
-        is_password = PASSWORD_STEMS.get(data[start:end].lower().translate(None, JOINERS))
+        is_word = not data[start + 1 : start + 2].isdigit()  # no label and no word of birth has a digit for its second
+        is_password = PASSWORD_STEMS.get(data[start:end].lower().translate(None, JOINERS)) if is_word else None
         if is_password is not None:
             return self._announced(ctx, start, end, of_password=is_password)
         stop = self._issuers(ctx, start)
@@ -212,6 +213,15 @@ class Detector:
         stop = self._accounts(ctx, start, end)
         if stop:
             return stop
+        stop = self._word(ctx, start, end) if is_word else 0
+        if stop:
+            return stop
+        word = _WORD.match(data, start, end)
+        return word.end() if word else start + 1
+
+    def _word(self, ctx: Context, start: int, end: int) -> int:
+        """A candidate that may be a word with which something is announced; 0 when it is none."""
+        data = ctx.data
         hidden = _LABEL.match(data, start, end)  # the word of a label, and more that looked like a key at first
         if hidden is not None and hidden.end() < end:
             is_password = PASSWORD_STEMS[hidden[0].lower().translate(None, JOINERS)]
@@ -223,8 +233,7 @@ class Detector:
             ctx.birth = True
             dates.said_before(ctx, start)
             return end
-        word = _WORD.match(data, start, end)
-        return word.end() if word else start + 1
+        return 0
 
     def _special(self, ctx: Context, start: int, end: int, family: str | None) -> int:
         """Hand a candidate to the family whose form it has in full."""

@@ -21,6 +21,8 @@ SOURCE = rb"@(?:tcp|unix)\("
 """The middle of a Go data source name: ``user:secret@tcp(host:port)/db``."""
 _SOURCE_USER = re.compile(rb"[A-Za-z0-9_.\-]{1,64}:[^\s\"'`@/]{3,128}\Z")
 
+_LEAST_FORM = 36
+"""Characters of the shortest of ``FORMS``."""
 _FIRST_CHARACTERS = re.compile(rb"\A\[[^\]]+\]\{[0-9]+\}")
 
 _TABLED = 512
@@ -28,10 +30,8 @@ _N_LOG_N = [0.0, *(n * math.log2(n) for n in range(1, _TABLED + 1))]
 _DIGIT = re.compile(rb"[0-9]")
 _LONG_NUMBER = re.compile(rb"[0-9]{6}")
 _ARMOUR = re.compile(rb"(?:[A-Za-z0-9+/=:,.\s]|\\+[nrt]|-[^-])*")
-_PLACEHOLDERS = (
-    b"xxxx", b"***", b"...", b"example", b"placeholder", b"your_", b"your-", b"changeme", b"redacted", b"dummy", b"abcdefghijkl",
-)  # fmt: skip
-_SEQUENCES = (b"1234567890", b"0123456789", b"abcdefghij")
+_PLACEHOLDER = re.compile(rb"xxxx|\*\*\*|\.\.\.|example|placeholder|your[_-]|changeme|redacted|dummy|abcdefghijkl")
+_SEQUENCE = re.compile(rb"1234567890|0123456789|abcdefghij")
 _SHORT = 30
 """A counted-up sequence makes a placeholder of a value no longer than this."""
 _LONG = 80
@@ -70,12 +70,12 @@ class IssuerRules:
             return 0
         best, sub = 0, ""
         head = ctx.data[start : start + 3]
-        rows = [row for n in (3, 2, 1) for row in self._by_first.get(head[:n], ())]
-        for source, size, name, floor in rows:
+        rows = self._by_first.get
+        for source, size, name, floor in (*rows(head, ()), *rows(head[:2], ()), *rows(head[:1], ())):
             found = _compiled(source).match(ctx.data, start)
             if found and found.end() > best and _is_random(found[0], size, floor):
                 best, sub = found.end(), name
-        if not best:
+        if not best and ctx.size - start >= _LEAST_FORM:
             for pattern, name in self._forms:
                 found = pattern.match(ctx.data, start)
                 if found and _is_random(found[0], 0, 3.0):
@@ -153,9 +153,9 @@ def has_entropy(value: bytes, floor: float) -> bool:
 def is_placeholder(value: bytes) -> bool:
     """True for xxxx, EXAMPLE, 1234567890 and their kin."""
     lower = value.lower()
-    if len(lower) <= _SHORT and any([run in lower for run in _SEQUENCES]):
+    if len(lower) <= _SHORT and _SEQUENCE.search(lower) is not None:
         return True
-    return (len(lower) <= _LONG and lower.startswith(_REGULAR_STARTS)) or any([word in lower for word in _PLACEHOLDERS])
+    return (len(lower) <= _LONG and lower.startswith(_REGULAR_STARTS)) or _PLACEHOLDER.search(lower) is not None
 
 
 def is_template(value: bytes) -> bool:
