@@ -33,7 +33,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.core.audit.row import COLUMNS, ID_BYTES, Bound, Gap, Row, Written, id_time_ms, row_of
+from proxy.core.audit.row import COLUMNS, END_OF_PERSONAL, PERSONAL_AT, Bound, Gap, Row, Written, id_time_ms, row_of
 from proxy.core.audit.sanitise import NO_GROUPS
 
 CHAINED: Final = 1
@@ -60,10 +60,6 @@ _OPEN: Final = [name for name in COLUMNS if name not in {*ERASED, "hash", "seal"
 _open_columns = itemgetter(*map(Row._fields.index, _OPEN))
 _COST: Final = _OPEN.index("cost_usd")
 _TIMES_END: Final = _OPEN.index("upstream_ms") + 1
-_TO_TIME: Final = ID_BYTES + len("[4,")
-"""Where the time stands in the payload of an END; behind its comma begin the columns that are not personal."""
-_TO_PERSONAL: Final = b',["'
-"""What comes before the personal columns of an END, and nowhere else: in a text the quote would be escaped."""
 _dumps = orjson.dumps
 
 
@@ -111,14 +107,14 @@ class Chain:
             ts = id_time_ms(exchange_id)
             bound = None
             if seq > self.seq:
-                begin, end = payload.index(b",", _TO_TIME), payload.rindex(_TO_PERSONAL)
+                end = payload.index(END_OF_PERSONAL[columns[1][-1] != NO_GROUPS], PERSONAL_AT) + 3
                 place = _dumps((exchange_id, ts, writer, epoch, seq))[:-1]
-                bound = self._bind(seq, payload[end + 1 : -1], (place, payload[begin:end], b"]"), secret)
+                bound = self._bind(seq, payload[PERSONAL_AT:end], (place, payload[end:]), secret)
             rows.append(row_of(exchange_id, columns, (writer, epoch, seq), bound, ts))
         return rows
 
     def _bind(self, seq: int, personal: bytes, others: tuple[bytes, ...], secret: bytes) -> Bound:
-        """Bind the next row; ``others`` is its text in pieces."""
+        """Bind the next row by its two texts, the second in pieces."""
         block, place = seq // _SALTS_AT_ONCE, seq % _SALTS_AT_ONCE * SALT_BYTES
         if block != self._block or secret is not self._secret:
             self._salts = shake_256(secret + block.to_bytes(8, "big")).digest(SALT_BYTES * _SALTS_AT_ONCE)

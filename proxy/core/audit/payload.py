@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.core.audit.row import ID_BYTES, LAYOUT, MAX_ROW_BYTES, RESERVED_BYTES, Columns, json_text
+from proxy.core.audit.row import ID_BYTES, LAYOUT, MAX_ROW_BYTES, PERSONAL_AT, RESERVED_BYTES, Columns, json_text
 from proxy.core.audit.sanitise import CUT, NO_GROUPS, clean_counts, clean_groups, clean_number, clean_text, flag_names
 from proxy.terms.exchange import AttemptFacts, ExchangeFacts, Usage
 from proxy.terms.outcomes import Fault, Outcome, Status
@@ -28,10 +28,13 @@ _WORDS: Final[dict[str | None, str]] = {
 }
 """The words of the enumerations as plain texts, which drivers and JSON take several times faster."""
 _NUL: Final = b"\\u0000"
+_LIST: Final = ord("[")
 _NO_METADATA: Final = "{}"
 _NO_USAGE: Final = (None, None, None, None, 0)
 _UNGROUPED: Final = (0, NO_GROUPS)
 _NOTHING_FOUND: Final = (0, 0, "{}", "{}", "{}")
+_TO_CODE: Final = 16
+"""What is said of an exchange up to its error code."""
 _MAX_KINDS: Final = 1024
 """Kinds of row that are kept; about 2 KB each."""
 _SORTED: Final = orjson.OPT_SORT_KEYS
@@ -95,18 +98,18 @@ def finish(facts: ExchangeFacts, max_bytes: int = MAX_ROW_BYTES) -> tuple[bytes,
         ValueError: The id is not 36 ASCII characters.
     """
     try:
-        payload, columns, unchecked = _ordinary(facts)
+        payload, columns = _ordinary(facts)
     except (TypeError, KeyError):
         return _shrink(facts, _end_values, max_bytes), None
-    if len(payload) > RESERVED_BYTES or payload.find(_NUL, unchecked) >= 0:
+    if len(payload) > RESERVED_BYTES or payload.find(_NUL, PERSONAL_AT) >= 0:
         return _shrink(facts, _end_values, max_bytes), None
     if len(facts.id) != ID_BYTES:
         raise ValueError(f"an exchange id has {ID_BYTES} characters, got {len(facts.id)}")
-    return payload, columns if facts.id[14] == "7" else None
+    return payload, columns if facts.id[14] == "7" and payload[PERSONAL_AT] == _LIST else None
 
 
-def _ordinary(facts: ExchangeFacts) -> tuple[bytes, Columns, int]:
-    """Return payload and columns of an ordinary row, and from where on the payload was not looked at for a NUL.
+def _ordinary(facts: ExchangeFacts) -> tuple[bytes, Columns]:
+    """Return payload and columns of an ordinary row.
 
     Long and flat, because this runs for every exchange. What every row has of its own is written here, everything
     else is a column of ``_kind``.
@@ -118,7 +121,7 @@ def _ordinary(facts: ExchangeFacts) -> tuple[bytes, Columns, int]:
         tokens_in, tokens_out, cached = usage.input_tokens, usage.output_tokens, usage.cached_tokens
         reasoning, estimated = usage.reasoning_tokens, 1 if usage.is_estimated else 0
     found, answered = facts.findings, facts.response_findings
-    shared, head, seen, notes, message, checked = _kind(
+    shared, head, seen, notes, message = _kind(
         (
             facts.app, facts.caller, facts.route, facts.policy, facts.policy_revision, facts.provider,
             facts.model_asked, facts.model_served, facts.method, facts.path, facts.is_stream, facts.status,
@@ -138,18 +141,18 @@ def _ordinary(facts: ExchangeFacts) -> tuple[bytes, Columns, int]:
     budget = _dumps(facts.budget, None, _SORTED).decode() if facts.budget else "{}"
     payload = facts.id.encode("ascii") + _dumps(
         (
-            LAYOUT, facts.ts_ms, head, tried, sent, received, tokens_in, tokens_out, cached, reasoning, estimated,
-            cost_usd, latency_ms, first_token_ms, upstream_ms, seen, budget, notes, (user, conversation, message),
+            LAYOUT, facts.ts_ms, (user, conversation, message), head, tried, sent, received, tokens_in, tokens_out, cached, reasoning, estimated,
+            cost_usd, latency_ms, first_token_ms, upstream_ms, seen, budget, notes,
         )
     )  # fmt: skip
     own = (
         user, conversation, tried, sent, received, tokens_in, tokens_out, cached, reasoning, latency_ms, upstream_ms,
         budget, cost_usd, first_token_ms,
     )  # fmt: skip
-    return payload, (own, shared), checked
+    return payload, (own, shared)
 
 
-_Kind = tuple[tuple[Any, ...], orjson.Fragment, orjson.Fragment, orjson.Fragment, orjson.Fragment, int]
+_Kind = tuple[tuple[Any, ...], orjson.Fragment, orjson.Fragment, orjson.Fragment, orjson.Fragment]
 
 
 @lru_cache(_MAX_KINDS)
@@ -159,23 +162,8 @@ def _kind(said: tuple[Any, ...]) -> _Kind:
     Raises:
         TypeError: A text that cannot be stored as it is.
     """
-    (
-        app,
-        *where,
-        stream,
-        status,
-        http_status,
-        outcome,
-        fault,
-        code,
-        message,
-        tries,
-        estimated,
-        found,
-        unscanned,
-        notes,
-        groups,
-    ) = said
+    app, *where, stream, status, http_status, outcome, fault, code = said[:_TO_CODE]
+    message, tries, estimated, found, unscanned, notes, groups = said[_TO_CODE:]
     bits, groups = clean_groups(groups) if groups else _UNGROUPED
     head = (
         app, *where, 1 if stream else 0, _WORDS[status], http_status, _WORDS[outcome], _WORDS[fault], code, tries,
@@ -184,11 +172,8 @@ def _kind(said: tuple[Any, ...]) -> _Kind:
     remarks = (notes.decode(), flag_names(bits) if bits else "")
     personal = (message, _NO_METADATA) if groups == NO_GROUPS else (message, _NO_METADATA, groups)
     shared = (*head[:-1], message, tries, estimated, *seen, *remarks, groups)
-    texts = [_dumps(part)[1:-1] for part in (head, seen, remarks, personal)]
-    if any(_NUL in text for text in texts):
-        raise TypeError("a NUL is spelled out before it is stored")
-    pieces = [orjson.Fragment(text) for text in texts]
-    return shared, pieces[0], pieces[1], pieces[2], pieces[3], ID_BYTES + len(texts[0])
+    pieces = [orjson.Fragment(_dumps(part)[1:-1]) for part in (head, seen, remarks, personal)]
+    return shared, pieces[0], pieces[1], pieces[2], pieces[3]
 
 
 def _seen(facts: ExchangeFacts) -> tuple[int, int, str, str, str]:
@@ -269,7 +254,7 @@ def _end_values(facts: ExchangeFacts, limit: int) -> _Values:
         text.number(facts.unscanned_bytes), json_text(text.counts(facts.budget)), json_text(text.notes(facts.notes)),
     ]  # fmt: skip
     personal = [user, conversation, text(facts.error_message), _NO_METADATA, text.groups(facts.groups)]
-    return [LAYOUT, text.number(facts.ts_ms), *columns, flag_names(text.bits), personal]
+    return [LAYOUT, text.number(facts.ts_ms), personal, *columns, flag_names(text.bits)]
 
 
 class _Cleaner:

@@ -28,7 +28,12 @@ MAX_ROW_BYTES: Final = 8192
 """Largest payload written; a larger row is cut to it and flagged."""
 
 LAYOUT: Final = 4
-"""The layout that is written: an END has its columns in the order of the store, the personal ones in a list at the end."""
+"""The layout that is written: an END has a list of the personal columns, then the others in the order of the store."""
+PERSONAL_AT: Final = ID_BYTES + len(f"[{LAYOUT},1795300000000,")
+"""Where that list begins in the payload of an END of this century or the next."""
+END_OF_PERSONAL: Final = (b'}"]', b']"]')
+"""How that list ends without groups and with them, and nothing else in a payload: a quote behind a bracket ends a
+text, and only a text at the end of a list is followed by another bracket."""
 _IN_ONE_LIST: Final = 3
 """A layout of before: an END had its columns in one list, personal ones in their places."""
 _WITHOUT_GROUPS: Final = 2
@@ -238,7 +243,7 @@ def _ended(values: list[Any]) -> Sequence[Any]:
     if values[0] != LAYOUT:
         columns: list[Any] = values[2]
         return columns
-    opened, personal = values[2:-1], values[-1]
+    personal, opened = values[2], values[3:]
     user, conversation, message, _ = personal[:4]
     groups = personal[4] if len(personal) > 4 else NO_GROUPS
     return opened[0], user, conversation, *opened[1:_ERROR], message, *opened[_ERROR:], groups
