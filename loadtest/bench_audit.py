@@ -47,16 +47,19 @@ class SystemClock:
     def unix_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
-    def new_id(self) -> str:
-        stamp = f"{self.unix_ms():012x}"
+    def stamp(self) -> tuple[str, int]:
+        now_ms = self.unix_ms()
+        stamp = f"{now_ms:012x}"
         dice = random.getrandbits(74)
-        return f"{stamp[:8]}-{stamp[8:]}-7{dice >> 62:03x}-8{dice >> 50 & 0xFFF:03x}-{dice & 0xFFFFFFFFFFFF:012x}"
+        tail = f"7{dice >> 62:03x}-8{dice >> 50 & 0xFFF:03x}-{dice & 0xFFFFFFFFFFFF:012x}"
+        return f"{stamp[:8]}-{stamp[8:]}-{tail}", now_ms
 
 
 def exchange(clock: SystemClock, number: int) -> ExchangeFacts:
     """Return a typical finished chat exchange."""
+    exchange_id, ts_ms = clock.stamp()
     facts = ExchangeFacts(
-        id=clock.new_id(), ts_ms=clock.unix_ms(), method="POST", path="/v1/chat/completions",
+        id=exchange_id, ts_ms=ts_ms, method="POST", path="/v1/chat/completions",
         app=f"app-{number % 20}", user=f"user-{number % 5000}", conversation=f"conversation-{number % 900}",
         route="fast", policy="default", policy_revision="9f31ab20", provider="openai", model_asked="fast",
         model_served="gpt-4o-mini", http_status=200, request_bytes=1100, response_bytes=800,

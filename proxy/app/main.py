@@ -135,7 +135,7 @@ class App:
         self.witness = witness = Telemetry(self.metrics)
         self.catalog = Catalog(settings.providers)
         self.wall = WallClock(time.time() - time.monotonic())  # noqa: TID251 - this is its one owner
-        self.budget_store = shared_budget_store(settings, self._secrets, clock.new_id(), witness.notice)
+        self.budget_store = shared_budget_store(settings, self._secrets, clock.stamp()[0], witness.notice)
         self.budgets = Budgets(
             central=self.budget_store,
             shares=settings.budgets.shares,

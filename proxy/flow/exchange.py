@@ -111,7 +111,8 @@ class Exchange:
         """The answer's lines that name policy, provider and model."""
         self.granted: Granted | None = None
         """What the budgets said to the last attempt."""
-        self.facts = ExchangeFacts(clock.new_id(), clock.unix_ms(), head.method, head.path[:2048])
+        exchange_id, ts_ms = clock.stamp()
+        self.facts = ExchangeFacts(exchange_id, ts_ms, head.method, head.path[:2048])
         if type(inbound.body) is bytes:
             self.facts.request_bytes = len(inbound.body)
         self._clock = clock

@@ -256,8 +256,8 @@ class Clock(Protocol):
 
     def unix_ms(self) -> int: ...
 
-    def new_id(self) -> str:
-        """Return a fresh UUIDv7 in canonical text form."""
+    def stamp(self) -> tuple[str, int]:
+        """Return a fresh UUIDv7 in canonical text form, and the Unix millisecond in it."""
         ...
 
 

@@ -221,10 +221,11 @@ class _Clock:
     def unix_ms(self) -> int:
         return _START_MS + int(self._loop.time() * 1000)
 
-    def new_id(self) -> str:
+    def stamp(self) -> tuple[str, int]:
         self._ids += 1
-        stamp = f"{self.unix_ms():012x}"
-        return f"{stamp[:8]}-{stamp[8:]}-7000-8000-{self._ids:012x}"
+        now_ms = self.unix_ms()
+        stamp = f"{now_ms:012x}"
+        return f"{stamp[:8]}-{stamp[8:]}-7000-8000-{self._ids:012x}", now_ms
 
 
 class _Ear:

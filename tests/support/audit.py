@@ -66,5 +66,5 @@ class SetClock:
     def unix_ms(self) -> int:
         return self.now_ms
 
-    def new_id(self) -> str:
-        return exchange_id(1, self.now_ms)
+    def stamp(self) -> tuple[str, int]:
+        return exchange_id(1, self.now_ms), self.now_ms

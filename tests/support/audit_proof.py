@@ -35,7 +35,7 @@ class RealClock:
     def unix_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
-    def new_id(self) -> str:
+    def stamp(self) -> tuple[str, int]:
         raise NotImplementedError
 
 

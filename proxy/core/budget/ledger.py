@@ -96,6 +96,17 @@ class Account:
                 counter.advance(now_s)
             self.until_s = min(self.until_s, counter.until_s)
 
+    def take_back(self, short: Counter | SlotCounter | None, tokens: int) -> None:
+        """Undo what was charged before ``short`` was found to have no room; None: one of each of ``ones``."""
+        for counter in self.ones:
+            if counter is short:
+                return
+            counter.used -= 1
+        for window in self.tokens if short is not None else ():
+            if window is short:
+                return
+            window.used -= tokens
+
 
 def _lone(windows: Sequence[Counter]) -> Counter | None:
     if not windows:
@@ -205,21 +216,23 @@ class Ledger:
             self._now_s = now_s
         else:
             now_s = self._now_s
-        # What ``fits`` and ``charge`` of the counters say, in place: every exchange passes here.
         if now_s >= account.until_s:
             account.advance(now_s)
+        # Charged one after the other, and taken back where one has no room: ``fits`` and ``charge`` in a single look.
         for counter in account.ones:
-            if counter.used >= counter.limit:
+            used = counter.used + 1
+            if used > counter.limit:
+                account.take_back(counter, tokens)
                 return None
+            counter.used = used
         if tokens > account.least_token_limit or account.apart:
             return self._acquire_by_limit(account, tokens, now_s, rid, amounts)
         for window in account.tokens:
-            if window.used + tokens > window.limit:
+            used = window.used + tokens
+            if used > window.limit:
+                account.take_back(window, tokens)
                 return None
-        for counter in account.ones:
-            counter.used += 1
-        for window in account.tokens:
-            window.used += tokens
+            window.used = used
         reservation = self._open[rid] = Reservation(rid, account, tokens, now_s, None)
         return reservation
 
@@ -232,9 +245,8 @@ class Ledger:
         charges = [*zip(account.tokens, cut, strict=True)]
         charges += zip([counter for counter, _ in account.apart], apart, strict=True)
         if not all(counter.fits(amount, now_s) for counter, amount in charges):
+            account.take_back(None, 0)
             return None
-        for one in account.ones:
-            one.used += 1
         for counter, amount in charges:
             counter.used += amount
         reservation = self._open[rid] = Reservation(rid, account, tokens, now_s, cut, apart)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -264,3 +266,16 @@ def test_both_limits_are_written_as_each_alone(
     both = Granted(held, most[0], left[0], seconds[0], most[1], left[1], seconds[1])
 
     assert budget_lines(requests) + budget_lines(tokens) == budget_lines(both)
+
+
+@given(own=st.floats(-1.0, 1e6), upstream=st.floats(0.0, 1e6))
+def test_times_are_told_to_the_hundredth_of_a_millisecond(own: float, upstream: float) -> None:
+    """Short ones are remembered; all say what was spent, and never less than nothing."""
+    lines = our_lines(ExchangeFacts(ID, 0, upstream_ms=upstream), upstream + own, True).decode("ascii")
+    told = re.search(r"gateway;dur=(\d+\.\d\d), upstream;dur=(\d+\.\d\d)\r\n", lines)
+
+    assert told is not None
+    assert (max(0.0, own), upstream) == (
+        pytest.approx(float(told[1]), abs=0.006),
+        pytest.approx(float(told[2]), abs=0.006),
+    )
