@@ -21,7 +21,7 @@ from proxy.core.routing.retry_after import parse_retry_after
 from proxy.core.routing.table import RULES
 from proxy.core.routing.walk import Commit, GiveUp, Try, TryNext, Walk, problem_of
 from proxy.flow import headers as header_lines
-from proxy.flow.booking import Booking, Plan, variant_of
+from proxy.flow.booking import Booking, Plan, book, variant_of
 from proxy.flow.budgets import Budgets, Denied, Granted, TooLarge, Unpriced
 from proxy.flow.catalog import Deployment, Route
 from proxy.flow.delivering import Delivery, Failed
@@ -230,7 +230,7 @@ class Attempts:
             exchange.named = header_lines.naming_lines(facts.policy_revision, deployment.provider, model)
             if len(deployment.lines) < NAMES_MAX:
                 deployment.lines[model] = exchange.named
-        return Booking(
+        return book(
             self, exchange, deployment, attempt, verdict.reservation, admission, variant, plan.route.counts_apart
         )
 

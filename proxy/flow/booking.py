@@ -5,7 +5,6 @@ Owns no state: spend belongs to ``Budgets``, health to ``Fleet``. Knows no chain
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from proxy.core.budget.dimensions import NANO_USD
@@ -42,15 +41,14 @@ NOT_ACCEPTED: Final = frozenset(
 """Outcomes that mean that the provider did no work: the reservation is handed back."""
 
 
-@dataclass(slots=True)
 class Plan:
-    """What every attempt of one exchange shares."""
+    """What every attempt of one exchange shares. What most exchanges do not need is the class's own."""
 
     route: Route
     request: Request
     body: bytes | BodySource
-    tokens: int
-    is_explicit: bool
+    tokens: int = 0
+    is_explicit: bool = False
     who: Who = NOBODY
     """Filled where a budget of the route asks."""
     output_tokens: int = 0
@@ -62,7 +60,7 @@ class Plan:
 
 
 class Booking:
-    """What one attempt holds with budgets and fleet, given back exactly once by ``close``."""
+    """What one attempt holds with budgets and fleet, given back exactly once by ``close``. Made by ``book``."""
 
     __slots__ = (
         "_attempts",
@@ -76,28 +74,15 @@ class Booking:
         "variant",
     )
 
-    def __init__(
-        self,
-        attempts: Attempts,
-        exchange: Exchange,
-        deployment: Deployment,
-        facts: AttemptFacts,
-        reservation: Held,
-        admission: Admission,
-        variant: str,
-        counts_apart: bool,
-    ) -> None:
-        self._attempts = attempts
-        self._exchange = exchange
-        self._is_open = True
-        self.deployment = deployment
-        self.facts = facts
-        self.reservation = reservation
-        self.admission = admission
-        self.counts_apart = counts_apart
-        self.variant = variant
-        if deployment.load is not None:
-            deployment.load.in_flight += 1
+    _attempts: Attempts
+    _exchange: Exchange
+    _is_open: bool
+    deployment: Deployment
+    facts: AttemptFacts
+    reservation: Held
+    admission: Admission
+    variant: str
+    counts_apart: bool
 
     def close(self, outcome: Outcome, http_status: int = 0, retry_after_s: float | None = None) -> None:
         """Record how the attempt ended and settle what it had reserved; later calls do nothing."""
@@ -145,6 +130,32 @@ class Booking:
         if cost is not None:
             facts.cost_usd = (facts.cost_usd or 0.0) + cost / NANO_USD
         return Amounts(usage.input_tokens, usage.output_tokens, cost or 0)
+
+
+def book(
+    attempts: Attempts,
+    exchange: Exchange,
+    deployment: Deployment,
+    facts: AttemptFacts,
+    reservation: Held,
+    admission: Admission,
+    variant: str,
+    counts_apart: bool,
+) -> Booking:
+    """Say what an attempt holds from now on; a function, because every exchange pays for an ``__init__`` twice."""
+    booking = Booking()
+    booking._attempts = attempts
+    booking._exchange = exchange
+    booking._is_open = True
+    booking.deployment = deployment
+    booking.facts = facts
+    booking.reservation = reservation
+    booking.admission = admission
+    booking.variant = variant
+    booking.counts_apart = counts_apart
+    if deployment.load is not None:
+        deployment.load.in_flight += 1
+    return booking
 
 
 _CHAT_LIKE: Final = frozenset({Dialect.CHAT, Dialect.COMPLETIONS, Dialect.RESPONSES, Dialect.MESSAGES})

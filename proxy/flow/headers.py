@@ -276,7 +276,12 @@ _spans: dict[int, bytes] = {}
 
 def budget_lines(granted: Granted) -> bytes:
     """Return ``x-ratelimit-*`` of the tightest budgets of ours that apply, in OpenAI's notation."""
-    _, most_requests, left_requests, requests_s, most_tokens, left_tokens, tokens_s = granted
+    most_requests, left_requests, requests_s = (
+        granted.limit_requests,
+        granted.remaining_requests,
+        granted.reset_requests_s,
+    )
+    most_tokens, left_tokens, tokens_s = granted.limit_tokens, granted.remaining_tokens, granted.reset_tokens_s
     if requests_s >= 60.0 and tokens_s >= 60.0 and left_requests >= 0 and left_tokens >= 0:
         # From a minute on a span is written in whole seconds, so all but what is left is the same for a second or longer.
         told = (most_requests, floor(requests_s), most_tokens, floor(tokens_s))

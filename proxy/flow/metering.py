@@ -37,15 +37,18 @@ def plan_of(exchange: Exchange, route: Route, request: Request) -> Plan:
         source = request.upload if request.upload is not None else exchange.inbound.body
         if type(source) is not bytes:
             body = source
+    plan = Plan()
+    plan.route, plan.request, plan.body = route, request, body
     if not route.budgets and route.plan.output_cap is None:
-        return Plan(route, request, body, 0, False)
+        return plan
     if exchange.dialect is OTHER:
-        return _with_who(Plan(route, request, body, 0, False), exchange)
-    is_named = request.max_tokens is not None
+        return _with_who(plan, exchange) if route.knows_who else plan
+    # A cap of ours, or none at all, is cut to the limit; only the caller's own word can be too large for ever.
+    plan.is_explicit = request.max_tokens is not None
     large = request.large
     if type(body) is bytes and type(request.document) is dict:
         if (request.is_stream and route.asks_usage) or route.plan.output_cap is not None:
-            body = _fit(exchange, route, request)
+            body = plan.body = _fit(exchange, route, request)
     elif large is not None and large.fitted is not None:
         request.max_tokens, exchange.hides_usage = large.fitted
     if large is not None:
@@ -56,9 +59,8 @@ def plan_of(exchange: Exchange, route: Route, request: Request) -> Plan:
         size, images = exchange.inbound.head.content_length or 0, 0
     # Embeddings have no answer in tokens.
     output = output_tokens(0 if exchange.dialect is _EMBEDDINGS else request.max_tokens, request.choices)
-    # A cap of ours, or none at all, is cut to the limit; only the caller's own word can be too large for ever.
-    plan = Plan(route, request, body, prompt_tokens(size, request.messages, images) + output, is_named)
     plan.output_tokens = output
+    plan.tokens = prompt_tokens(size, request.messages, images) + output
     return _with_who(plan, exchange) if route.knows_who else plan
 
 
@@ -73,9 +75,8 @@ def _fit(exchange: Exchange, route: Route, request: Request) -> bytes:
 
 def _with_who(plan: Plan, exchange: Exchange) -> Plan:
     """Say whose exchange it is, where a budget asks."""
-    if plan.route.knows_who:
-        facts = exchange.facts
-        plan.who = Who("", plan.route.plan.name, facts.app, facts.caller, facts.user)
+    facts = exchange.facts
+    plan.who = Who("", plan.route.plan.name, facts.app, facts.caller, facts.user)
     return plan
 
 

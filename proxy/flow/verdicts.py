@@ -5,6 +5,7 @@ Owns the shapes. Knows neither counters nor HTTP.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from proxy.core.budget.central import Charge
@@ -27,7 +28,8 @@ class SharedReservation(NamedTuple):
 Held = Reservation | SharedReservation
 
 
-class Granted(NamedTuple):
+@dataclass(slots=True)
+class Granted:
     """The attempt may go. Settle or cancel ``reservation`` exactly when the attempt ends.
 
     The other numbers are those of the tightest request and token limit, for ``x-ratelimit-*``;

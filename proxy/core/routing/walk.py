@@ -14,6 +14,7 @@ ends after at most ``max_attempts`` attempts, not counting those repeats.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import NamedTuple, assert_never
 
 from proxy.core.routing.problems import Code, Problem, Retry, problem
@@ -24,7 +25,8 @@ MAX_SAME_TARGET_WAIT_S = 1.0
 """A provider that asks for more is not waited for within an exchange."""
 
 
-class Try(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Try:
     """Try this target, after ``wait_s`` seconds.
 
     ``is_retry``: it is a second try there, which spends retry budget. ``must_be_fresh``: not over a pooled
@@ -212,7 +214,7 @@ class Walk:
     def ask_again(self) -> Step:
         """Ask the same target once more: it refused only what we had added to the request."""
         self._attempts += 1
-        self._pending = self._pending._replace(is_retry=False, wait_s=0.0)
+        self._pending = replace(self._pending, is_retry=False, wait_s=0.0)
         return TRY_NEXT
 
     def _count(self, outcome: Outcome, rule: OutcomeRule) -> None:
@@ -273,7 +275,7 @@ class Walk:
             self._was_fresh = True
         else:
             self._repeats_here += 1
-        self._pending = self._pending._replace(is_retry=not is_fresh, wait_s=wait_s, must_be_fresh=is_fresh)
+        self._pending = replace(self._pending, is_retry=not is_fresh, wait_s=wait_s, must_be_fresh=is_fresh)
 
     def _move_on(self, now_s: float) -> Step:
         index = self._pending.target_index + 1
@@ -293,7 +295,7 @@ class Walk:
         if not (self._course.may_retry and may_spend_retry) or self._repeats_here:
             return self._give_up(now_s)
         self._repeats_here += 1
-        self._pending = self._pending._replace(is_retry=True, wait_s=0.0, must_be_fresh=True)
+        self._pending = replace(self._pending, is_retry=True, wait_s=0.0, must_be_fresh=True)
         return TRY_NEXT
 
     def _give_up(self, now_s: float) -> GiveUp:
