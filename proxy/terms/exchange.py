@@ -45,6 +45,7 @@ class ExchangeFacts:
     id: str
     """UUIDv7, canonical text form; also ``x-readygate-id``."""
     ts_ms: int
+    """The moment the id begins with."""
     method: str = ""
     path: str = ""
     """Path without the query."""

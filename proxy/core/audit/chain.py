@@ -33,7 +33,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.core.audit.row import COLUMNS, END_OF_PERSONAL, PERSONAL_AT, Bound, Gap, Row, Written, id_time_ms, row_of
+from proxy.core.audit.row import COLUMNS, END_OF_PERSONAL, PERSONAL_AT, Bound, Gap, Row, Written, row_of
 from proxy.core.audit.sanitise import NO_GROUPS
 
 CHAINED: Final = 1
@@ -104,13 +104,12 @@ class Chain:
         writer, epoch = self.writer, self.epoch
         rows = []
         for exchange_id, seq, payload, columns in ended:
-            ts = id_time_ms(exchange_id)
             bound = None
             if seq > self.seq:
-                end = payload.index(END_OF_PERSONAL[columns[1][-1] != NO_GROUPS], PERSONAL_AT) + 3
-                place = _dumps((exchange_id, ts, writer, epoch, seq))[:-1]
+                end = payload.index(END_OF_PERSONAL[columns[2][-1] != NO_GROUPS], PERSONAL_AT) + 3
+                place = _dumps((exchange_id, columns[0], writer, epoch, seq))[:-1]
                 bound = self._bind(seq, payload[PERSONAL_AT:end], (place, payload[end:]), secret)
-            rows.append(row_of(exchange_id, columns, (writer, epoch, seq), bound, ts))
+            rows.append(row_of(exchange_id, columns, (writer, epoch, seq), bound))
         return rows
 
     def _bind(self, seq: int, personal: bytes, others: tuple[bytes, ...], secret: bytes) -> Bound:

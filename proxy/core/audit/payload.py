@@ -149,7 +149,7 @@ def _ordinary(facts: ExchangeFacts) -> tuple[bytes, Columns]:
         user, conversation, tried, sent, received, tokens_in, tokens_out, cached, reasoning, latency_ms, upstream_ms,
         budget, cost_usd, first_token_ms,
     )  # fmt: skip
-    return payload, (own, shared)
+    return payload, (facts.ts_ms, own, shared)
 
 
 _Kind = tuple[tuple[Any, ...], orjson.Fragment, orjson.Fragment, orjson.Fragment, orjson.Fragment]

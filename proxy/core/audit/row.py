@@ -132,8 +132,8 @@ _ERROR: Final = COLUMNS.index("error_message") - COLUMNS.index("conversation")
 """Where the message stood among the columns that are not personal."""
 _in_row_order = itemgetter(*map(COLUMNS.index, Row._fields))
 
-Columns = tuple[tuple[Any, ...], tuple[Any, ...]]
-"""What an END says in the order of ``Row``: from ``user_id`` to ``first_token_ms``, from ``app`` to ``caller_groups``."""
+Columns = tuple[int, tuple[Any, ...], tuple[Any, ...]]
+"""What an END says in the order of ``Row``: ``ts``, ``user_id`` to ``first_token_ms``, ``app`` to ``caller_groups``."""
 Written = tuple[str, int, bytes, Columns]
 """An END as it was written: exchange id, number of the frame, payload, columns."""
 Bound = tuple[bytes, bytes]
@@ -165,9 +165,7 @@ class Stamp(NamedTuple):
     seq: int
 
 
-def row_of(
-    exchange_id: str, columns: Columns, stamp: tuple[str, int, int], bound: Bound | None = None, ts: int | None = None
-) -> Row:
+def row_of(exchange_id: str, columns: Columns, stamp: tuple[str, int, int], bound: Bound | None = None) -> Row:
     """Return the row of an exchange that ended, from what ``finish`` returned and where it was kept.
 
     Args:
@@ -175,28 +173,17 @@ def row_of(
         columns: As ``finish`` returned them.
         stamp: Writer, epoch and number.
         bound: The row's place in the chain.
-        ts: The time the id begins with, where it has been read already.
-
-    Raises:
-        ValueError: An id without the time a UUIDv7 begins with.
     """
-    own, shared = columns
+    ts, own, shared = columns
     writer, epoch, seq = stamp
-    moment = id_time_ms(exchange_id) if ts is None else ts
-    return tuple.__new__(
-        Row, (exchange_id, moment, seq, *own, *(bound or _UNBOUND), writer, epoch, *shared, None, "{}")
-    )
+    placed = _UNBOUND if bound is None else bound
+    return tuple.__new__(Row, (exchange_id, ts, seq, *own, *placed, writer, epoch, *shared, None, "{}"))
 
 
 def named(row: Row) -> dict[str, Any]:
     """Return the columns by name, in the order people meet them in."""
     values = row._asdict()
     return {name: values[name] for name in COLUMNS}
-
-
-def id_time_ms(exchange_id: str) -> int:
-    """Return the Unix milliseconds a UUIDv7 begins with."""
-    return int(exchange_id[:8] + exchange_id[9:13], 16)
 
 
 def merge(begin: bytes | None, end: bytes | None, stamp: Stamp) -> Row:
