@@ -27,7 +27,12 @@ _WORDS: Final[dict[str | None, str]] = {
     **{word: word.value for words in (Status, Outcome, Fault) for word in words},
 }
 """The words of the enumerations as plain texts, which drivers and JSON take several times faster."""
-_NUL: Final = b"\\u0000"
+_NUL: Final = "\\u0000"
+"""How JSON writes the one character, beside lone surrogates, that no store takes."""
+_NUL_BYTES: Final = _NUL.encode()
+_UNSTORABLE: Final = "a NUL is spelled out before it is stored"
+_TO_ENDED: Final = '[{"ended_ms":'
+_FROM_STARTED: Final = "}]"
 _LIST: Final = ord("[")
 _NO_METADATA: Final = "{}"
 _NO_USAGE: Final = (None, None, None, None, 0)
@@ -75,7 +80,7 @@ def encode_begin(facts: ExchangeFacts) -> bytes:
         )
     except TypeError:
         return _shrink(facts, _begin_values, RESERVED_BYTES)
-    if len(payload) > RESERVED_BYTES or payload.find(_NUL) >= 0:
+    if len(payload) > RESERVED_BYTES or payload.find(_NUL_BYTES) >= 0:
         return _shrink(facts, _begin_values, RESERVED_BYTES)
     if len(facts.id) != ID_BYTES:
         raise ValueError(f"an exchange id has {ID_BYTES} characters, got {len(facts.id)}")
@@ -101,7 +106,7 @@ def finish(facts: ExchangeFacts, max_bytes: int = MAX_ROW_BYTES) -> tuple[bytes,
         payload, columns = _ordinary(facts)
     except (TypeError, KeyError):
         return _shrink(facts, _end_values, max_bytes), None
-    if len(payload) > RESERVED_BYTES or payload.find(_NUL, PERSONAL_AT) >= 0:
+    if len(payload) > RESERVED_BYTES:
         return _shrink(facts, _end_values, max_bytes), None
     if len(facts.id) != ID_BYTES:
         raise ValueError(f"an exchange id has {ID_BYTES} characters, got {len(facts.id)}")
@@ -109,10 +114,13 @@ def finish(facts: ExchangeFacts, max_bytes: int = MAX_ROW_BYTES) -> tuple[bytes,
 
 
 def _ordinary(facts: ExchangeFacts) -> tuple[bytes, Columns]:
-    """Return payload and columns of an ordinary row.
+    """Return payload and columns of a row in which nothing has to be cleaned.
 
     Long and flat, because this runs for every exchange. What every row has of its own is written here, everything
     else is a column of ``_kind``.
+
+    Raises:
+        TypeError, KeyError: Something has to.
     """
     attempts, usage, cost_usd, first_token_ms = facts.attempts, facts.usage, facts.cost_usd, facts.first_token_ms
     tokens_in = tokens_out = cached = reasoning = None
@@ -121,24 +129,34 @@ def _ordinary(facts: ExchangeFacts) -> tuple[bytes, Columns]:
         tokens_in, tokens_out, cached = usage.input_tokens, usage.output_tokens, usage.cached_tokens
         reasoning, estimated = usage.reasoning_tokens, 1 if usage.is_estimated else 0
     found, answered = facts.findings, facts.response_findings
-    shared, head, seen, notes, message = _kind(
+    one = attempts[0] if len(attempts) == 1 else None
+    alone = None
+    if one is not None:
+        alone = (one.provider, one.model, one.outcome, one.http_status, one.reused_connection, one.retry_after_s)
+    shared, head, seen, notes, message, between = _kind(
         (
             facts.app, facts.caller, facts.route, facts.policy, facts.policy_revision, facts.provider,
             facts.model_asked, facts.model_served, facts.method, facts.path, facts.is_stream, facts.status,
             facts.http_status, facts.outcome, facts.fault, facts.error_code, facts.error_message, len(attempts),
             estimated, _seen(facts) if found or answered or facts.sanitized or facts.response_sanitized else None,
-            facts.unscanned_bytes, _dumps(facts.notes) if facts.notes else b"[]", facts.groups,
+            facts.unscanned_bytes, _dumps(facts.notes) if facts.notes else b"[]", facts.groups, alone,
         )
     )  # fmt: skip
     user, conversation = facts.user, facts.conversation
-    tried = _attempts_text(attempts)
+    if "\0" in user or "\0" in conversation:
+        raise TypeError(_UNSTORABLE)
+    if one is None:
+        tried = _storable(json_text([_attempt(one) for one in attempts]))
+    else:
+        ended, started = _dumps(one.ended_ms).decode(), _dumps(one.started_ms).decode()
+        tried = f"{_TO_ENDED}{ended}{between}{started}{_FROM_STARTED}"
     sent, received = facts.request_bytes, facts.response_bytes
     if cost_usd is not None:  # what is not a number has no sum
         cost_usd = cost_usd + 0.0 if cost_usd == cost_usd else None  # noqa: PLR0124
     if first_token_ms is not None:
         first_token_ms += 0.0
     latency_ms, upstream_ms = facts.latency_ms + 0.0, facts.upstream_ms + 0.0
-    budget = _dumps(facts.budget, None, _SORTED).decode() if facts.budget else "{}"
+    budget = _storable(_dumps(facts.budget, None, _SORTED).decode()) if facts.budget else "{}"
     payload = facts.id.encode("ascii") + _dumps(
         (
             LAYOUT, facts.ts_ms, (user, conversation, message), head, tried, sent, received, tokens_in, tokens_out, cached, reasoning, estimated,
@@ -152,7 +170,7 @@ def _ordinary(facts: ExchangeFacts) -> tuple[bytes, Columns]:
     return payload, (facts.ts_ms, own, shared)
 
 
-_Kind = tuple[tuple[Any, ...], orjson.Fragment, orjson.Fragment, orjson.Fragment, orjson.Fragment]
+_Kind = tuple[tuple[Any, ...], orjson.Fragment, orjson.Fragment, orjson.Fragment, orjson.Fragment, str]
 
 
 @lru_cache(_MAX_KINDS)
@@ -160,10 +178,10 @@ def _kind(said: tuple[Any, ...]) -> _Kind:
     """Return what rows share that say the same: their columns, and the pieces of the END they stand in.
 
     Raises:
-        TypeError: A text that cannot be stored as it is.
+        TypeError: A text has to be cleaned.
     """
     app, *where, stream, status, http_status, outcome, fault, code = said[:_TO_CODE]
-    message, tries, estimated, found, unscanned, notes, groups = said[_TO_CODE:]
+    message, tries, estimated, found, unscanned, notes, groups, alone = said[_TO_CODE:]
     bits, groups = clean_groups(groups) if groups else _UNGROUPED
     head = (
         app, *where, 1 if stream else 0, _WORDS[status], http_status, _WORDS[outcome], _WORDS[fault], code, tries,
@@ -172,8 +190,23 @@ def _kind(said: tuple[Any, ...]) -> _Kind:
     remarks = (notes.decode(), flag_names(bits) if bits else "")
     personal = (message, _NO_METADATA) if groups == NO_GROUPS else (message, _NO_METADATA, groups)
     shared = (*head[:-1], message, tries, estimated, *seen, *remarks, groups)
-    pieces = [orjson.Fragment(_dumps(part)[1:-1]) for part in (head, seen, remarks, personal)]
-    return shared, pieces[0], pieces[1], pieces[2], pieces[3]
+    pieces = [orjson.Fragment(_storable(_dumps(part).decode())[1:-1]) for part in (head, seen, remarks, personal)]
+    return shared, pieces[0], pieces[1], pieces[2], pieces[3], _between_times(*alone) if alone else ""
+
+
+def _between_times(
+    provider: str, model: str, outcome: Outcome, http_status: int, reused_connection: bool, retry_after_s: float | None
+) -> str:
+    """Return what stands between the two times of an attempt that is the only one."""
+    one = AttemptFacts(provider, model, 0, outcome, http_status, 0, reused_connection, retry_after_s)
+    return _storable(json_text([_attempt(one)]))[len(_TO_ENDED) + 1 : -len(_FROM_STARTED) - 1]
+
+
+def _storable(text: str) -> str:
+    """Return a JSON text in which nothing has to be cleaned, or raise TypeError."""
+    if _NUL in text:
+        raise TypeError(_UNSTORABLE)
+    return text
 
 
 def _seen(facts: ExchangeFacts) -> tuple[int, int, str, str, str]:
@@ -194,12 +227,6 @@ def _tokens(usage: Usage) -> tuple[int, int, int, int, int]:
         usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens,
         1 if usage.is_estimated else 0,
     )  # fmt: skip
-
-
-def _attempts_text(attempts: list[AttemptFacts]) -> str:
-    if len(attempts) == 1:
-        return _dumps((_attempt(attempts[0]),)).decode()
-    return _dumps([_attempt(one) for one in attempts]).decode() if attempts else "[]"
 
 
 def _attempt(attempt: AttemptFacts) -> dict[str, Any]:

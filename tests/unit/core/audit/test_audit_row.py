@@ -75,6 +75,22 @@ def test_row_from_memory_equals_the_row_read_back(changes: dict[str, Any]) -> No
     assert merge(None, payload, STAMP) == row_of(facts.id, columns, STAMP)
 
 
+@given(
+    st.sampled_from([0.0, 7, 0.1 + 0.2, 1e-9, 123456.789, float("nan")]),
+    st.sampled_from([0.0, 1e22]),
+    st.text(max_size=5),
+    st.none() | st.just(1.5),
+)
+def test_attempt_that_is_the_only_one_is_written_as_one_of_several(
+    ended_ms: float, started_ms: float, model: str, retry_after_s: float | None
+) -> None:
+    """What is kept of the last attempt of its kind must not show in this one's row."""
+    one = AttemptFacts("openai", model, started_ms, Outcome.OK, 200, ended_ms, retry_after_s=retry_after_s)
+    alone, twice = end_row(attempts=[one]), end_row(attempts=[one, one])
+
+    assert f"[{alone.attempts[1:-1]},{alone.attempts[1:-1]}]" == twice.attempts
+
+
 @pytest.mark.parametrize("changes", [{"app": "a\x00"}, {"user": "\ud800"}, {"model_asked": "m" * 4000}])
 def test_row_that_had_to_be_cleaned_is_only_to_be_had_from_its_payload(changes: dict[str, Any]) -> None:
     """What was escaped or cut on disk must not reach the store uncut from memory."""
