@@ -27,6 +27,10 @@ _FOLDED: dict[str, str] = {
     **{chr(0x1D400 + i): chr((0x41, 0x61)[i // 26 % 2] + i % 26) for i in range(676)},
     **{chr(block + i): str(i) for block in _DIGIT_BLOCKS for i in range(10)},
 }
+_FOLDED_TO = {char: ord(plain) for char, plain in _FOLDED.items()}
+_RARE = 32
+"""Of so many characters one is looked at by itself sooner than all are searched."""
+_FEW = 64
 _PERCENT = re.compile(r"%[2-7][0-9A-Fa-f]")
 _MARKED = re.compile(r"\\[-._@+()]")
 """Signs that Markdown writers put a backslash before: ``ana\\_lima@x.com``, ``529\\.982``."""
@@ -44,6 +48,12 @@ def to_bytes(text: str) -> bytes:
         return text.encode("latin-1")
     except UnicodeEncodeError:
         raw = bytearray(text, "latin-1", "replace")
+    if raw.count(b"?") < len(raw) // _RARE:
+        at = raw.find(b"?")
+        while at >= 0:
+            raw[at] = _FOLDED_TO.get(text[at], 0x3F)
+            at = raw.find(b"?", at + 1)
+        return bytes(raw)
     for found in _NEEDS_FOLDING.finditer(text):
         raw[found.start()] = ord(_FOLDED[found[0]])
     for found in _ASTRAL.finditer(text):
@@ -52,9 +62,19 @@ def to_bytes(text: str) -> bytes:
 
 
 def has_other_letters(text: str, data: bytes) -> bool:
-    """True when some character of the text is none of Latin-1, so the bytes show question marks or look-alikes for it."""
-    if text.isascii() or data.find(b"?") < 0:
+    """True when some letter of the text may be none of Latin-1, so the bytes show question marks for it.
+
+    Signs alone, as people strew them (emoji, arrows, bullets), are no letters; where they are many, nobody looks.
+    """
+    if text.isascii():
         return False
+    at = data.find(b"?")
+    for _ in range(_FEW):
+        if at < 0:
+            return False
+        if text[at] > "\xff" and text[at].isalpha():
+            return True
+        at = data.find(b"?", at + 1)
     try:
         text.encode("latin-1")
     except UnicodeEncodeError:

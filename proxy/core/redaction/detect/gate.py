@@ -28,18 +28,13 @@ HIDING = (
     rb'"(?:document|encrypted_content|file|file_data|b64_json|image|image_url|input_audio|input_file|input_image)"',
 )
 """Marks of what cannot be read in a request, of the shapes known."""
-_UNPLAIN = rb"[\\%\x80-\xff]"
-"""Bytes that may stand for others: what is written with them is not searched as it is."""
+_ESCAPED = rb"[\\%]"
+"""What may stand for something else than itself."""
+_OTHER_SCRIPTS = bytes((*range(0xC4, 0xE2), *range(0xE3, 0xF0)))
+"""First bytes in UTF-8 of most letters beyond Latin-1."""
 _LIMIT_KEYS = (b'"max_tokens"', b'"max_completion_tokens"', b'"max_output_tokens"')
-_SIMPLE_ESCAPES = (
-    (b'\\"', b'"'),
-    (b"\\n", b"\n"),
-    (b"\\/", b"/"),
-    (b"\\t", b"\t"),
-    (b"\\r", b"\r"),
-    (b"\\b", b" "),
-    (b"\\f", b" "),
-)
+_EVERYDAY_ESCAPES = ((b"\\n", b"\n"), (b'\\"', b'"'), (b"\\t", b"\t"), (b"\\r", b"\r"))
+_SIMPLE_ESCAPES = (*_EVERYDAY_ESCAPES, (b"\\/", b"/"), (b"\\b", b" "), (b"\\f", b" "))
 
 
 class GateContext(Context):
@@ -87,7 +82,7 @@ def without_limits(raw: bytes) -> bytes:
 
 
 def compile_silence(signs: tuple[bytes, ...], engine: str) -> Callable[[bytes], bool]:
-    """Return a test that is True only of bodies which read as they are written and hold none of the signs, nor of ``HIDING``.
+    """Return a test that is True only of bodies in plain words which hold none of the signs, nor of ``HIDING``.
 
     One search tells so of most bodies, over an automaton that has fewer states than the one that finds the values
     themselves; False says nothing.
@@ -96,16 +91,43 @@ def compile_silence(signs: tuple[bytes, ...], engine: str) -> Callable[[bytes], 
         signs: Patterns one of which matches somewhere in whatever the families could find.
         engine: Of the automaton.
     """
-    search = compile_search((*signs, *HIDING, _UNPLAIN, *_LIMIT_KEYS), engine)
+    search = compile_search((*signs, *HIDING, _ESCAPED, *_LIMIT_KEYS), engine)
     limit_keys = frozenset(_LIMIT_KEYS)
 
     def is_silent(raw: bytes) -> bool:
+        if not raw.isascii() or raw.find(b"\\") >= 0:
+            read = _read_simply(raw)
+            return read is not None and search(read, 0)[0] < 0
         start, end = search(raw, 0)
         while start >= 0 and raw[start:end] in limit_keys:
-            start, end = search(raw, end - 1)
+            quote = end - 1  # which something else may begin with, but for a second name
+            start, end = search(raw, quote)
+            if start == quote:
+                return False
         return start < 0
 
     return is_silent
+
+
+def _read_simply(raw: bytes) -> bytes | None:
+    """Return a body as it is read, one byte a character, where that takes no more than the escapes of every letter."""
+    if raw.find(b"\\\\") >= 0:
+        return None
+    raw = without_limits(raw)
+    for escape, char in _EVERYDAY_ESCAPES:
+        if raw.find(b"\\") < 0:
+            break
+        raw = raw.replace(escape, char)
+    if raw.isascii():
+        return raw
+    try:
+        data = raw.decode().encode("latin-1")
+    except UnicodeError:
+        if len(raw.translate(None, _OTHER_SCRIPTS)) < len(raw):
+            return None
+        text, data = _fold(raw)
+        return None if has_other_letters(text, data) else data
+    return None if data.find(b"\xad") >= 0 else data  # a soft hyphen is not read
 
 
 def unescape(raw: bytes) -> bytes | None:

@@ -238,3 +238,12 @@ def test_short_way_to_an_entropy_floor_says_what_counting_says(value: bytes, flo
 def test_secrets_of_command_lines_calls_and_pairs(text: str, expected: list[tuple[str, str]]) -> None:
     """Secrets stand where people type them, not only behind `password:`."""
     assert expected == found(text)
+
+
+def test_signs_that_are_no_letters_do_not_keep_a_text_from_being_read_quickly() -> None:
+    """Emoji, bullets and curly quotes stand in most prompts; only letters of other scripts are looked for in the text itself."""
+    assert DETECTOR.is_silent("“Compare” the editions → briefly \U0001f600\n• maps".encode())
+    assert not DETECTOR.is_silent("Сравни издания".encode())
+    assert not DETECTOR.is_silent("\U0001f600 пароль: Summer299!".encode())
+    assert ["PASSWORD"] == [f.kind for f in DETECTOR.find("\U0001f600 пароль: Summer299!")]
+    assert ["EMAIL"] == [f.kind for f in DETECTOR.find("\U0001f600 “ana@example.com” •")]
