@@ -21,13 +21,15 @@ from proxy.core.routing.retry_after import parse_retry_after
 from proxy.core.routing.table import RULES
 from proxy.core.routing.walk import Commit, GiveUp, Try, TryNext, Walk, problem_of
 from proxy.flow import headers as header_lines
+from proxy.flow.attempt_result import Result, as_give_up, denied, not_delivered
 from proxy.flow.booking import Booking, Plan, book, variant_of
-from proxy.flow.budgets import Budgets, Denied, Granted, TooLarge, Unpriced
+from proxy.flow.budgets import Budgets, Denied, Granted
 from proxy.flow.catalog import Deployment, Route
-from proxy.flow.delivering import Delivery, Failed
+from proxy.flow.delivering import Delivery
 from proxy.flow.exchange import Exchange
 from proxy.flow.fleet import ADMIT, Fleet
 from proxy.flow.injection import choose_fault, send_with
+from proxy.flow.live_answers import Failed
 from proxy.flow.ports import Answer, AttemptFailed, Call, Clock, Upstream, Witness
 from proxy.flow.pricing import Pricing
 from proxy.flow.room import Room, target_of
@@ -35,44 +37,12 @@ from proxy.flow.shaping import body_for, hurried, is_shaped, made_ready
 from proxy.flow.sharing import StepShare, arrange, conversation_key
 from proxy.flow.translating import MESSAGES_TARGET, asks_usage, is_translated, translated_answer, version_line
 from proxy.flow.waiting import WaitingLines
-from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import OK, Fault, Outcome, Status
 
 # Looking a member up on its class costs more than the comparison it is for.
 _SUCCESS: Final = Status.SUCCESS
 _FALLBACK: Final = Status.FALLBACK
 _RESCUED: Final = Status.RESCUED
-_JSON_LINE: Final = b"\r\ncontent-type: application/json"
-
-
-class _Result:
-    """One attempt's outcome with what it brought."""
-
-    __slots__ = ("answer", "booking", "code", "is_begun", "is_final", "outcome", "retry_after_s")
-
-    def __init__(
-        self,
-        outcome: Outcome,
-        answer: Answer | None = None,
-        booking: Booking | None = None,
-        *,
-        retry_after_s: float | None = None,
-        code: Code | None = None,
-        is_final: bool = False,
-    ) -> None:
-        self.outcome = outcome
-        self.answer = answer
-        self.booking = booking
-        self.retry_after_s = retry_after_s
-        self.code = code
-        self.is_begun = False
-        """The caller has had content of it; only a rescue can go on."""
-        self.is_final = is_final
-        """A budget says refuse: the chain is not walked on."""
-
-    @property
-    def http_status(self) -> int:
-        return 0 if self.answer is None else self.answer.head.status
 
 
 @dataclass(slots=True)
@@ -132,7 +102,7 @@ class Attempts:
             verdict = self._record(exchange, walk, deployment, result)
             if isinstance(verdict, TryNext) and type(plan.body) is not bytes and result.booking is not None:
                 # A body that streamed away cannot be sent again.
-                verdict = _as_give_up(result, step, walk)
+                verdict = as_give_up(result, step, walk)
             if isinstance(verdict, GiveUp):
                 return self._give_up(exchange, plan, verdict, answers)
 
@@ -158,19 +128,19 @@ class Attempts:
 
     async def _attempt(
         self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, deadline_s: float, now_s: float
-    ) -> _Result:
+    ) -> Result:
         if deployment.is_particular and not is_shaped(exchange, plan, deployment):
-            return _Result(Outcome.UNSUITABLE)
+            return Result(Outcome.UNSUITABLE)
         verdict = self.room.reserve(exchange, plan, deployment, now_s)
         if type(verdict) is not Granted:
             if verdict is None:
-                return _Result(Outcome.BREAKER_OPEN)
+                return Result(Outcome.BREAKER_OPEN)
             verdict = await self.room.find(exchange, plan, deployment, verdict, deadline_s)
             if not isinstance(verdict, Granted):
-                return _denied(exchange, deployment, verdict)
+                return denied(exchange, deployment, verdict)
             now_s = self.clock.monotonic_s()
         booking = self._book(exchange, plan, deployment, step, verdict, now_s)
-        if isinstance(booking, _Result):
+        if isinstance(booking, Result):
             return booking
         try:
             call = self._call(exchange, plan, deployment, step, deadline_s, now_s)
@@ -187,7 +157,7 @@ class Attempts:
             return self._judge(exchange, plan, booking, answer)
         except AttemptFailed as failed:
             booking.facts.reused_connection = failed.reused_connection
-            return _Result(failed.outcome, None, booking)
+            return Result(failed.outcome, None, booking)
         except asyncio.CancelledError:
             booking.close(Outcome.CLIENT_CANCELLED)
             raise
@@ -206,7 +176,7 @@ class Attempts:
 
     def _book(
         self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, verdict: Granted, now_s: float
-    ) -> Booking | _Result:
+    ) -> Booking | Result:
         """Ask the breaker for an attempt that budgets have granted; on a no nothing stays held."""
         facts = exchange.facts
         exchange.granted, exchange.observes = verdict, plan.route.plan.observe_only
@@ -221,7 +191,7 @@ class Attempts:
             if admission.is_refused:
                 self.budgets.cancel(verdict.reservation, now_s)
                 facts.notes.append(f"skipped:{deployment.provider}:breaker_{admission.reason.value}")
-                return _Result(Outcome.BREAKER_OPEN, retry_after_s=max(0.0, admission.until_s - now_s))
+                return Result(Outcome.BREAKER_OPEN, retry_after_s=max(0.0, admission.until_s - now_s))
         model = deployment.model or plan.request.model or ""
         attempt = exchange.begin_attempt(deployment.provider, model, now_s)
         exchange.is_own_key = self.upstream.uses_own_key(deployment.endpoint)
@@ -234,7 +204,7 @@ class Attempts:
             self, exchange, deployment, attempt, verdict.reservation, admission, variant, plan.route.counts_apart
         )
 
-    def _judge(self, exchange: Exchange, plan: Plan, booking: Booking, answer: Answer) -> _Result:
+    def _judge(self, exchange: Exchange, plan: Plan, booking: Booking, answer: Answer) -> Result:
         """Name what came; only an answer named OK goes to the caller as a success."""
         head, body = answer.head, answer.body
         booking.facts.reused_connection = answer.reused_connection
@@ -246,13 +216,13 @@ class Attempts:
                 if b"content-encoding" in head.telling
                 else judge_plain(body, needs_choices=exchange.dialect is CHAT and not plan.route.is_transparent)
             )
-            return _Result(found, answer if found is OK else None, booking)
+            return Result(found, answer if found is OK else None, booking)
         if head.status == 101:
-            return _Result(OK, answer, booking)
+            return Result(OK, answer, booking)
         if exchange.stream is not None and head.status < 300 and (answer.live is None or not head.is_event_stream):
             if answer.live is not None:
                 answer.live.abort()
-            return _Result(Outcome.BAD_CONTENT_TYPE, None, booking)
+            return Result(Outcome.BAD_CONTENT_TYPE, None, booking)
         outcome = classify_answer(
             head.status,
             head.content_type.decode("ascii", "replace"),
@@ -263,7 +233,7 @@ class Attempts:
             is_body_empty=answer.body == b"",
         )
         if outcome is OK:
-            return _Result(outcome, answer, booking)
+            return Result(outcome, answer, booking)
         if outcome is Outcome.UPSTREAM_4XX and body and says_too_long(head.status, body):
             context = booking.deployment.target.context
             if context is not None:
@@ -281,7 +251,7 @@ class Attempts:
                 retry_after_s = wait_in_body(answer.body)
             if retry_after_s and plan.route.budgets:
                 self.budgets.pause(target_of(plan, booking.deployment), retry_after_s, self.clock.monotonic_s())
-        return _Result(outcome, answer, booking, retry_after_s=retry_after_s)
+        return Result(outcome, answer, booking, retry_after_s=retry_after_s)
 
     def _call(
         self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, deadline_s: float, now_s: float
@@ -322,7 +292,7 @@ class Attempts:
     # --- what came of it --------------------------------------------------------------------------
 
     def _deliver_at_once(
-        self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, result: _Result
+        self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, result: Result
     ) -> bool:
         """Hand on a good answer for which nothing has to be waited; False, with ``result`` corrected, as ``_deliver``."""
         answer, booking = result.answer, result.booking
@@ -335,7 +305,7 @@ class Attempts:
         try:
             found = self.delivery.read_at_once(exchange, plan.route, head, answer.body, asked)
             if isinstance(found, Failed):
-                return _not_delivered(result, found)
+                return not_delivered(result, found)
             booking.close(OK, head.status)
             exchange.seal()
             self.delivery.send_whole(exchange, head, found)
@@ -344,9 +314,7 @@ class Attempts:
             raise
         return True
 
-    async def _deliver(
-        self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, result: _Result
-    ) -> bool:
+    async def _deliver(self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, result: Result) -> bool:
         """Hand a good answer on; False, with ``result`` corrected, when it was not good after all."""
         answer, booking = result.answer, result.booking
         assert answer is not None
@@ -363,10 +331,10 @@ class Attempts:
         except BaseException:
             booking.close(Outcome.GATEWAY_FAULT, status)
             raise
-        return True if failed is None else _not_delivered(result, failed)
+        return True if failed is None else not_delivered(result, failed)
 
     def _record(
-        self, exchange: Exchange, walk: Walk, deployment: Deployment, result: _Result
+        self, exchange: Exchange, walk: Walk, deployment: Deployment, result: Result
     ) -> TryNext | Commit | GiveUp:
         """Tell the walk how the attempt ended, and hear how to go on."""
         outcome = result.outcome
@@ -394,7 +362,7 @@ class Attempts:
         facts = exchange.facts
         facts.outcome = end.outcome
         if exchange.stream is not None:
-            self.delivery.end_broken(exchange, end.outcome, problem_of(end))
+            self.delivery.live.end_broken(exchange, end.outcome, problem_of(end))
             return None
         if not isinstance(plan.body, bytes) and plan.body.refusal is not None:
             return plan.body.refusal
@@ -449,39 +417,6 @@ def _begin_delivery(exchange: Exchange, plan: Plan, deployment: Deployment, step
         return None
     asked = plan.request.model
     return asked if asked != deployment.model else None
-
-
-def _not_delivered(result: _Result, failed: Failed) -> bool:
-    """Correct the result of an attempt whose answer was not good after all; always False."""
-    result.outcome = failed.outcome
-    result.is_begun = failed.is_begun
-    result.answer = None
-    if failed.error_body:
-        result.answer = Answer(AnswerHead(400, b"Bad Request", _JSON_LINE), failed.error_body)
-    return False
-
-
-def _denied(exchange: Exchange, deployment: Deployment, verdict: Denied | TooLarge | Unpriced) -> _Result:
-    is_final = verdict.when_exhausted == "refuse"
-    if isinstance(verdict, Unpriced):
-        exchange.facts.notes.append(f"skipped:{deployment.provider}:unpriced")
-        return _Result(Outcome.BUDGET_DENIED, code=Code.UNKNOWN_PRICE, is_final=is_final)
-    exchange.denied = verdict
-    why = f":{verdict.why}" if isinstance(verdict, Denied) and verdict.why else ""
-    exchange.facts.notes.append(f"skipped:{deployment.provider}:budget:{verdict.dimension.value}{why}")
-    if isinstance(verdict, TooLarge):
-        return _Result(Outcome.BUDGET_DENIED, code=Code.BUDGET_REQUEST_TOO_LARGE, is_final=is_final)
-    code = Code.INSUFFICIENT_QUOTA if verdict.is_quota else Code.RATE_LIMIT_EXCEEDED
-    return _Result(Outcome.BUDGET_DENIED, code=code, retry_after_s=verdict.retry_after_s, is_final=is_final)
-
-
-def _as_give_up(result: _Result, step: Try, walk: Walk) -> GiveUp:
-    status = result.http_status
-    rule = RULES[result.outcome]
-    return GiveUp(
-        result.outcome, rule.code, step.target_index, status, rule.passes_body and status >= 400, walk.attempts,
-        result.retry_after_s,
-    )  # fmt: skip
 
 
 def _text(value: bytes | None) -> str | None:

@@ -24,7 +24,6 @@ from proxy.flow.attempts import Attempts
 from proxy.flow.callers import Caller, CallerBook
 from proxy.flow.catalog import Catalog, Route, Snapshot
 from proxy.flow.content import ContentDraft, ContentSpool
-from proxy.flow.delivering import is_draining
 from proxy.flow.exchange import Exchange
 from proxy.flow.fitting import ASKS_USAGE
 from proxy.flow.headers import our_lines
@@ -40,8 +39,10 @@ from proxy.flow.intake import (
     takes_long,
 )
 from proxy.flow.large_bodies import FitJob, LargeBodies, redact_body
+from proxy.flow.live_answers import is_draining
 from proxy.flow.metering import plan_of
 from proxy.flow.models import list_models
+from proxy.flow.nowhere import NOWHERE
 from proxy.flow.outbox import Outbox, Refused
 from proxy.flow.ports import BodySource, Clock, Inbound, Responder, Witness
 from proxy.flow.synced_tail import SyncedTail
@@ -89,7 +90,7 @@ class Relay:
             if is_draining(exc) and not responder.has_started:
                 self._refuse(exchange, problem(Code.SHUTTING_DOWN))
             elif is_draining(exc) and exchange.stream is not None:
-                self.attempts.delivery.end_broken(exchange, Outcome.SHUTTING_DOWN, problem(Code.SHUTTING_DOWN))
+                self.attempts.delivery.live.end_broken(exchange, Outcome.SHUTTING_DOWN, problem(Code.SHUTTING_DOWN))
             else:
                 exchange.cancelled()
         except ProxyError as exc:
@@ -335,7 +336,7 @@ class Relay:
             path = target.split(b"?", 1)[0][:2048].decode("ascii", "replace")
             head = RequestHead("", target, path, [], {})
         inbound = Inbound(head, b"", self.clock.monotonic_s())
-        exchange = Exchange(inbound, _NOWHERE, self.clock, self.outbox, self.witness)
+        exchange = Exchange(inbound, NOWHERE, self.clock, self.outbox, self.witness)
         exchange.note_refusal(refusal)
         facts = exchange.facts
         facts.http_status = refusal.status
@@ -344,33 +345,6 @@ class Relay:
             facts.policy_revision = snapshot.revision
         exchange.seal()
         return facts.id, our_lines(facts, exchange.elapsed_ms(), False)
-
-
-class _Nowhere:
-    """The responder of a request that was answered before it became an exchange."""
-
-    has_started = True
-
-    def send_whole(self, status: int, reason: bytes, headers: bytes, body: bytes) -> None: ...
-
-    def send_head(self, status: int, reason: bytes, headers: bytes) -> None: ...
-
-    def start(self, status: int, reason: bytes, headers: bytes, length: int | None) -> None: ...
-
-    def write(self, data: bytes) -> None: ...
-
-    def finish(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-    def bind(self, live: object) -> None: ...
-
-    def tunnel(self, head: bytes, live: object) -> None: ...
-
-    def tunnel_write(self, data: bytes) -> None: ...
-
-
-_NOWHERE = _Nowhere()
 
 
 def _route_for(snapshot: Snapshot, exchange: Exchange, caller: Caller, request: Request) -> Route | NoRoute:

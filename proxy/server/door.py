@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from proxy.core.config.settings import ServerSettings
 from proxy.core.dialect import Dialect, dialect_of
 from proxy.core.routing.problems import Code, Problem, problem
-from proxy.flow.delivering import DRAINING
+from proxy.flow.live_answers import DRAINING
 from proxy.flow.ports import Clock, Inbound, Responder, Witness
 from proxy.server import gate
 from proxy.server.front import FrontProtocol
