@@ -180,7 +180,7 @@ class Scan:
                     self._string(document, key, value, label, False)
             elif kind is list and key == "messages":
                 self._messages(value)
-            elif kind not in _SCALARS or kind is float or key in _NUMBERED:
+            elif kind not in _SCALARS or key in _NUMBERED or not -_MAX_EXACT < (value or 0) < _MAX_EXACT:
                 self._value(document, key, value, key, False)
 
     def _messages(self, messages: list[Any]) -> None:

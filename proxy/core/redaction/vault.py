@@ -183,8 +183,7 @@ class Vault:
         done = 0
         made, first, folded = self._by_value, self._first, self._by_folded
         is_numbered = self._is_numbered
-        for found in findings:
-            start, end, kind = found[0], found[1], found[2]
+        for start, end, kind, _, _ in findings:
             value = text[start:end]
             identity = (kind, value)
             tag = made.get(identity)

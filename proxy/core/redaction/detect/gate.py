@@ -32,6 +32,8 @@ _ESCAPED = rb"[\\%]"
 """What may stand for something else than itself."""
 _OTHER_SCRIPTS = bytes((*range(0xC4, 0xE2), *range(0xE3, 0xF0)))
 """First bytes in UTF-8 of most letters beyond Latin-1."""
+_MAX_FOLDED_BYTES = 32 << 10
+"""A larger body with rare characters is read once, by the gate, rather than perhaps twice."""
 _LIMIT_KEYS = (b'"max_tokens"', b'"max_completion_tokens"', b'"max_output_tokens"')
 _EVERYDAY_ESCAPES = ((b"\\n", b"\n"), (b'\\"', b'"'), (b"\\t", b"\t"), (b"\\r", b"\r"))
 _SIMPLE_ESCAPES = (*_EVERYDAY_ESCAPES, (b"\\/", b"/"), (b"\\b", b" "), (b"\\f", b" "))
@@ -123,7 +125,7 @@ def _read_simply(raw: bytes) -> bytes | None:
     try:
         data = raw.decode().encode("latin-1")
     except UnicodeError:
-        if len(raw.translate(None, _OTHER_SCRIPTS)) < len(raw):
+        if len(raw) > _MAX_FOLDED_BYTES or len(raw.translate(None, _OTHER_SCRIPTS)) < len(raw):
             return None
         text, data = _fold(raw)
         return None if has_other_letters(text, data) else data
