@@ -214,7 +214,7 @@ class Attempts:
             found = (
                 OK
                 if b"content-encoding" in head.telling
-                else judge_plain(body, needs_choices=exchange.dialect is CHAT and not plan.route.is_transparent)
+                else judge_plain(body, exchange.dialect is CHAT and not plan.route.is_transparent)
             )
             return Result(found, answer if found is OK else None, booking)
         if head.status == 101:

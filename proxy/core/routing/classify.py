@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
+from typing import Final
 
 import orjson
 
@@ -142,9 +143,13 @@ def classify_error_data(data: bytes) -> Outcome:
 
 def says_error(body: bytes) -> bool:
     """True when a small JSON body is an error document under a success status; cheap for ordinary answers."""
-    if body[1:2] == b'"':
-        return body.startswith((b'{"error"', b'{"object":"error"')) and not _is_null(body[8:24])
-    return _says_error_spaced(body[:256])
+    start = body[:8]
+    if start == b'{"error"' or start == b'{"object':
+        return body.startswith(_ERRORS) and not _is_null(body[8:24])
+    return start[1:2] != b'"' and _says_error_spaced(body[:256])
+
+
+_ERRORS: Final = (b'{"error"', b'{"object":"error"')
 
 
 def is_document(body: bytes) -> bool:
@@ -162,7 +167,7 @@ def is_document(body: bytes) -> bool:
 def _says_error_spaced(start: bytes) -> bool:
     """The same for a body that begins with white space or is laid out over lines."""
     packed = b"".join(start.split())
-    return packed.startswith((b'{"error"', b'{"object":"error"')) and not _is_null(packed[8:24])
+    return packed.startswith(_ERRORS) and not _is_null(packed[8:24])
 
 
 def _is_null(behind: bytes) -> bool:
@@ -170,15 +175,16 @@ def _is_null(behind: bytes) -> bool:
     return behind.lstrip(b": \t\r\n").startswith(b"null")
 
 
-def judge_plain(body: bytes, *, needs_choices: bool) -> Outcome:
+def judge_plain(body: bytes, needs_choices: bool) -> Outcome:
     """Name a whole JSON answer without reading it: complete only if it says so itself, a chat only if it has choices."""
-    if body[-1:] != b"}" and body.rstrip()[-1:] != b"}":
+    if body[-1] != _CLOSES and body.rstrip()[-1:] != b"}":
         return Outcome.TRUNCATED
     if needs_choices and body.find(b'"choices"') < 0:
         return Outcome.BAD_RESPONSE
     return OK
 
 
+_CLOSES: Final = ord("}")
 _TOO_LONG = (b"context_length_exceeded", b"prompt is too long", b"maximum context length", b"context window")
 
 
