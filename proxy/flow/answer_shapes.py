@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from operator import itemgetter
+from struct import Struct
 from typing import Final
 
 from proxy.core.budget.announced import nearness
@@ -19,13 +20,11 @@ _MAX_SHAPES: Final = 8
 _MAX_SEEN: Final = 32
 """Heads that were met once; a shape is made when another of the same kind is met."""
 _MAX_LINES: Final = 64
-_MAX_LENGTH_DIGITS: Final = 9
 _NAME: Final = re.compile(rb"([!-9;-~]+):[ \t]*")
 _DECIDING: Final = frozenset({b"content-type", b"content-encoding", b"connection", b"transfer-encoding"})
 """Lines whose value makes another kind of head, not another value."""
 _NEVER_WHOLE: Final = frozenset({b"transfer-encoding", b"upgrade", b"proxy-connection"})
 _PLAIN_CONNECTION: Final = frozenset({b"keep-alive", b"close", b""})
-_SPACE: Final = 0x20
 
 Kind = tuple[bytes, ...]
 """The status line, the beginning of each line up to its value, and the whole of a deciding one."""
@@ -34,24 +33,37 @@ Kind = tuple[bytes, ...]
 class AnswerShape:
     """Heads of one kind, some of whose values change."""
 
-    __slots__ = ("_head", "_last", "_length_at", "_may_be_near", "_start", "_stretches", "can_be_whole", "kept", "rows", "varies")  # fmt: skip
+    __slots__ = (
+        "_head",
+        "_length_at",
+        "_may_be_near",
+        "_start",
+        "_stretches",
+        "_take",
+        "_taken_bytes",
+        "can_be_whole",
+        "kept",
+        "rows",
+        "varies",
+    )
 
     def __init__(self, head: AnswerHead, kind: Kind, rows: list[bytes], varies: list[bool]) -> None:
         """Take a head of this kind: as it was read, line by line, and which of the lines change."""
         self._head = head
         self._start = len(rows[0])
         self.rows, self.varies = rows, varies
-        self._stretches: list[tuple[bytes, int]] = []
-        """What stands before each changing value, and its length."""
-        stretch = rows[0]
+        stretches = [rows[0]]
         names = [row.partition(b":")[0].lower() for row in rows[1:]]
         changing = [name for name, changes in zip(names, varies[1:], strict=True) if changes]
         for begin, row, changes in zip(kind[1:], rows[1:], varies[1:], strict=True):
-            stretch += b"\r\n" + (begin if changes else row)
+            stretches[-1] += b"\r\n" + (begin if changes else row)
             if changes:
-                self._stretches.append((stretch, len(stretch)))
-                stretch = b""
-        self._last = stretch + b"\r\n\r\n"
+                stretches.append(b"")
+        stretches[-1] += b"\r\n\r\n"
+        self._stretches = tuple(stretches)
+        """What never changes: before, between and behind the values that do."""
+        sizes = [len(row) - len(begin) for begin, row in zip(kind, rows, strict=True)]
+        self._expect(tuple(size for size, changes in zip(sizes, varies, strict=True) if changes))
         limits = nearness(_values(rows[1:], varies[1:]))
         self._may_be_near = None if limits is None else limits.may_be
         self._length_at = changing.index(b"content-length") if b"content-length" in changing else None
@@ -69,37 +81,35 @@ class AnswerShape:
             _crossing(kind[1:], rows[1:], varies[1:], [keeps[name] for name in names]) for keeps in PASSED.values()
         ]
 
+    def _expect(self, sizes: tuple[int, ...]) -> None:
+        """Look for values of these lengths first: most are as long as the last ones were."""
+        lengths = [f"{len(stretch)}s" for stretch in self._stretches]
+        for at, size in enumerate(sizes):
+            lengths[at] += f"{size}s"
+        form = Struct("".join(lengths))
+        self._take, self._taken_bytes = form.unpack_from, form.size
+
     def read(self, data: bytes) -> tuple[AnswerHead, int] | None:
         """Return the head that ``data`` begins with and where its body begins; None when it is of another shape."""
-        at = 0
-        values: list[bytes] = []
-        for stretch, size in self._stretches:
-            if not data.startswith(stretch, at):
+        if len(data) < self._taken_bytes or (pieces := self._take(data))[::2] != self._stretches:
+            sizes = self._sizes(data)
+            if sizes is None:
                 return None
-            start = at + size
-            at = data.find(b"\r", start)
-            if data[at - 1] == _SPACE:
-                return None  # no part of the value, but of the line: see AnswerHead
-            values.append(data[start:at])
-        if not data.startswith(self._last, at):
+            self._expect(sizes)
+            pieces = self._take(data)
+        values: tuple[bytes, ...] = pieces[1::2]
+        length_at = self._length_at
+        length = None if length_at is None else values[length_at]
+        if len(values) == 1 and length is not None:
+            if not length.isdigit():
+                return None
+        elif not _are_plain(values):
             return None
-        length = None
-        if self._length_at is not None:
-            length = values[self._length_at]
-            if not length.isdigit() or len(length) > _MAX_LENGTH_DIGITS:
-                return None
-        if len(values) > 1 or length is None:
-            # Nobody may have judged these bytes: only what every parser lets through.
-            joined = b"".join(values)
-            if not joined.isascii() or not joined.decode("ascii").isprintable():
-                return None
-        known = self._head
-        end = at + len(self._last)
-        lines = data[self._start : end - 4]
+        known, end = self._head, self._taken_bytes
         head = AnswerHead(
             known.status,
             known.reason,
-            lines,
+            data[self._start : end - 4],
             known.telling,
             known.content_type,
             length,
@@ -109,6 +119,26 @@ class AnswerShape:
             self._may_be_near,
         )
         return head, end
+
+    def _sizes(self, data: bytes) -> tuple[int, ...] | None:
+        """Return how long each value is in a head of this shape, or None when it is of another."""
+        at, sizes = 0, []
+        for stretch in self._stretches[:-1]:
+            if not data.startswith(stretch, at):
+                return None
+            start = at + len(stretch)
+            at = data.find(b"\r", start)
+            sizes.append(at - start)
+        return tuple(sizes) if data.startswith(self._stretches[-1], at) else None
+
+
+def _are_plain(values: tuple[bytes, ...]) -> bool:
+    """True for values that every parser takes as they are, whoever has or has not judged them."""
+    joined = b"".join(values)
+    if not joined.isascii() or not joined.decode("ascii").isprintable():
+        return False
+    # Space at the end belongs to the line and not to the value: see AnswerHead.
+    return b"" not in values and tuple(map(bytes.rstrip, values)) == values
 
 
 def _values(rows: list[bytes], varies: list[bool]) -> list[tuple[bytes, bytes, int | None]]:
@@ -138,27 +168,37 @@ def _crossing(kind: Kind, rows: list[bytes], varies: list[bool], passes: list[bo
 class AnswerShapes:
     """The shapes of one provider's answers, the one that fitted last in front."""
 
-    __slots__ = ("_known", "_seen", "_shapes")
+    __slots__ = ("_known", "_seen", "_shapes", "_whole")
 
     def __init__(self) -> None:
         self._shapes: list[AnswerShape] = []
         self._known: dict[Kind, AnswerShape] = {}
         self._seen: dict[Kind, list[bytes]] = {}
+        self._whole: AnswerShape | None = None
+        """The shape of the last answer that came in one piece."""
 
     def whole(self, data: bytes) -> tuple[AnswerHead, bytes] | None:
         """Return head and body of an answer that came in one piece, or None: a parser has to look at it.
 
         Whatever is returned here a strict parser reads in the same way, and no byte is left over.
         """
-        for at, shape in enumerate(self._shapes):
-            if shape.can_be_whole:
+        shape = self._whole
+        found = None if shape is None else shape.read(data)
+        if found is None:
+            found = self._read_otherwise(data)
+            if found is None:
+                return None
+        head, start = found
+        # What is no plain number as we would write it is the parser's to read.
+        return (head, data[start:]) if head.length == b"%d" % (len(data) - start) else None
+
+    def _read_otherwise(self, data: bytes) -> tuple[AnswerHead, int] | None:
+        for shape in self._shapes:
+            if shape.can_be_whole and shape is not self._whole:
                 found = shape.read(data)
                 if found is not None:
-                    if at:
-                        self._shapes.insert(0, self._shapes.pop(at))
-                    head, start = found
-                    assert head.length is not None
-                    return (head, data[start:]) if len(data) - start == int(head.length) else None
+                    self._whole = shape
+                    return found
         return None
 
     def head(self, status: int, raw: bytes) -> AnswerHead:
@@ -184,6 +224,7 @@ class AnswerShapes:
             varies = [was or old != new for was, old, new in zip(shape.varies, shape.rows, rows, strict=True)]
             if varies != shape.varies:
                 self._shapes.remove(shape)
+                self._whole = None
                 self._add(AnswerShape(head, kind, rows, varies), kind)
         elif len(self._shapes) < _MAX_SHAPES:
             seen = self._seen.pop(kind, None)

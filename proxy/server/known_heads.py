@@ -13,30 +13,35 @@ from typing import Final
 from proxy.terms.http import RequestHead
 
 MAX_HEAD_BYTES: Final = 8 * 1024
+_MAX_DIGITS: Final = 10
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,9})\r\n")
 
 
 class KnownHead:
     """One accepted head of a connection, cut at the digits of its Content-Length."""
 
-    __slots__ = ("_after", "_before", "_from", "_size", "_to", "head")
+    __slots__ = ("_after", "_before", "_end", "_from", "_size", "head")
 
     def __init__(self, before: bytes, after: bytes, head: RequestHead) -> None:
         self._before = before
         self._after = after
         self._size = len(after)
-        self._from, self._to = len(before), len(before) + 11
+        self._from = self._end = len(before)
+        """Where the digits begin, and where they ended last: most lengths have as many digits as the one before."""
         self.head = head
 
     def match(self, data: bytes) -> tuple[int, int] | None:
         """Return (offset of the body, its length) when ``data`` begins with this head, whatever its length says."""
-        if not data.startswith(self._before):
+        start, end = self._from, self._end
+        if data[:start] != self._before:
             return None
-        end = data.find(b"\r", self._from, self._to)
-        digits = data[self._from : end]
-        if end < 0 or not digits.isdigit() or not data.startswith(self._after, end):
-            return None
-        return end + self._size, int(digits)
+        if data[end : end + self._size] != self._after:
+            end = data.find(b"\r", start, start + _MAX_DIGITS + 1)
+            if end < 0 or not data.startswith(self._after, end):
+                return None
+            self._end = end
+        digits = data[start:end]
+        return (end + self._size, int(digits)) if digits.isdigit() else None
 
 
 def learn(data: bytes, head: RequestHead) -> KnownHead | None:

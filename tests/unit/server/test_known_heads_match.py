@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.server.known_heads import KnownHead, learn
 from proxy.terms.http import RequestHead
@@ -29,6 +31,16 @@ def test_another_length_is_the_same_head(length: bytes, size: int) -> None:
     data = DATA.replace(b"Length: 2", b"Length: " + length)
 
     assert (data.index(b"{}"), size) == known().match(data)
+
+
+@given(st.lists(st.integers(0, 10**9 - 1) | st.text("0123456789\r\n x", max_size=12), max_size=6))
+def test_what_a_head_matched_before_makes_no_difference(lengths: list[int | str]) -> None:
+    """It looks where the last length ended first; that must neither miss a length nor see one."""
+    seasoned = known()
+    for length in lengths:
+        data = DATA.replace(b"Length: 2", b"Length: %b" % str(length).encode("ascii"))
+
+        assert known().match(data) == seasoned.match(data)
 
 
 @pytest.mark.parametrize(

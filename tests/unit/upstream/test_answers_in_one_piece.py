@@ -120,6 +120,17 @@ def test_changed_values_are_read_as_the_parser_reads_them(value: bytes, length: 
     same(answer_of(value, b"1", body=BODY + more))
 
 
+@given(st.lists(st.tuples(st.text("ab \t\r\n", max_size=4), st.integers(0, 12)), max_size=6))
+def test_what_a_shape_read_before_makes_no_difference(answers: list[tuple[str, int]]) -> None:
+    """It looks for values as long as the last ones first; that must neither miss a head nor see one."""
+    seasoned = taught()
+    for value, size in answers:
+        data = answer_of(value.encode("ascii"), b"x" * size, body=b"1" * (10**size if size < 4 else size))
+        fresh, known = taught().whole(data), seasoned.whole(data)
+
+        assert (fresh and (fresh[0].lines, fresh[1])) == (known and (known[0].lines, known[1]))
+
+
 def test_known_answer_needs_no_parser() -> None:
     """Otherwise nothing is gained, and all of the above holds for no reason."""
 
