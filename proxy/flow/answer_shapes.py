@@ -100,10 +100,9 @@ class AnswerShape:
         values: tuple[bytes, ...] = pieces[1::2]
         length_at = self._length_at
         length = None if length_at is None else values[length_at]
-        if len(values) == 1 and length is not None:
-            if not length.isdigit():
-                return None
-        elif not _are_plain(values):
+        if length is not None and not length.isdigit():
+            return None
+        if (len(values) > 1 or length is None) and not _are_plain(values):
             return None
         known, end = self._head, self._taken_bytes
         head = AnswerHead(
