@@ -62,9 +62,11 @@ class AnswerRestorer:
 
 def _has_company(body: bytes) -> bool:
     """Tell whether something stands beside the texts of an answer that has to change with them."""
-    return (body.find(b'"logprobs"') >= 0 and _LOGPROBS.search(body) is not None) or (
-        body.find(b'"annotations"') >= 0 and _ANNOTATIONS.search(body) is not None
-    )
+    at = body.find(b'"logprobs"')
+    if at >= 0 and _LOGPROBS.search(body, at) is not None:
+        return True
+    at = body.find(b'"annotations"')
+    return at >= 0 and _ANNOTATIONS.search(body, at) is not None
 
 
 def shift_annotations(annotations: list[Any], place: Callable[[int], int]) -> None:

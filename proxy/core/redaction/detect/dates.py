@@ -34,9 +34,9 @@ CJK = rb"\b[0-9]{4} ?\? ?[0-9]{1,2} ?\? ?[0-9]{1,2} ?\?"
 
 BIRTH = (
     rb"(?i:(?:\b|_)dob(?:\b|_)|\bd[._ ] ?o[._ ] ?b|birth|(?:\b|_)born|nascid|nasciment|\bnasc|nacimi|nacid|naissance|\bn[e\xe9]e?[ _]le\b|\bddn\b|geboren|geburt|(?:\b|_)geb\b"
-    rb"|nascita|\bnat[oa][ _]il\b|geboorte|urodz|\bur\.|f[o\xf8\xf6]d(?:t|d|sels|else)|syntym|syntyn|do[\?g]um|dogum|narozen|sz[u\xfc]let|n\?scut|na\?ter|naster"
+    rb"|nascita|\bnat[oa][ _]il\b|geboorte|urodz|\bur[.:]|f[o\xf8\xf6]d(?:t|d|sels|else)|syntym|syntyn|do[\?g]um|dogum|narozen|sz[u\xfc]let|n\?scut|na\?ter|naster"
     rb"|[a-z]_?dob\b|aniversario|anivers\xe1rio|\bnaci\b|\bnasci\b|nasceu"
-    rb"|\bnaci\xf3|\bf(?:ec(?:ha)?)?[._ ]{0,2}nac\b|\bn[e\xe9]\(e\) le|\bdn[:=]|\bbday\b|foed(?:t|sels))"
+    rb"|\bnaci\xf3|\bnacio\b|\bn[e\xe9] e le\b|\bng[a\xe0]y sinh|\bf(?:ec(?:ha)?)?[._ ]{0,2}nac\b|\bn[e\xe9]\(e\) le|\bdn[:=]|\bbday\b|foed(?:t|sels))"
 )
 """Words that make the scan look at dates at all."""
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.redaction.detect import KNOWN_KINDS, CustomType, build_detector, kind_table
+from proxy.core.redaction.detect.catalog import KIND_BY_NAME
 from proxy.core.redaction.detect.secrets import entropy, has_entropy
 
 DETECTOR = build_detector()
@@ -247,3 +248,9 @@ def test_signs_that_are_no_letters_do_not_keep_a_text_from_being_read_quickly() 
     assert not DETECTOR.is_silent("\U0001f600 пароль: Summer299!".encode())
     assert ["PASSWORD"] == [f.kind for f in DETECTOR.find("\U0001f600 пароль: Summer299!")]
     assert ["EMAIL"] == [f.kind for f in DETECTOR.find("\U0001f600 “ana@example.com” •")]
+
+
+@pytest.mark.parametrize("label", sorted(KIND_BY_NAME["DATE_OF_BIRTH"].labels))
+def test_every_word_for_a_date_of_birth_makes_the_scan_look_at_dates(label: str) -> None:
+    """The words that open the search and the words that name the kind stand in two tables."""
+    assert ["DATE_OF_BIRTH"] == [f.kind for f in DETECTOR.find(f"{label}: 1990-05-03")]
