@@ -131,10 +131,10 @@ class Room:
     def hear(self, plan: Plan, deployment: Deployment, head: AnswerHead) -> None:
         """Take note of what an answer's header lines say of the provider's own limits; most say that they are far."""
         paces = self.budgets.paces
-        if head.may_be_near is None or (paces.is_idle and not head.may_be_near(head.values)):
-            if paces.heard:
-                paces.heard.pop(target_of(plan, deployment), None)
-        elif head.lines.find(HINT) >= 0:
+        is_far = head.may_be_near is None or not head.may_be_near(head.values)
+        if is_far and ((paces.is_idle and not paces.heard) or paces.hear_far(target_of(plan, deployment))):
+            return
+        if head.lines.find(HINT) >= 0:
             now_s = self.clock.monotonic_s()
             self.budgets.hear(target_of(plan, deployment), head.lines, now_s, self.clock.unix_ms() / 1000.0)
 

@@ -189,7 +189,7 @@ class Paces:
     def __init__(self) -> None:
         self._walls: dict[str, tuple[_Wall | None, _Wall | None]] = {}
         self.heard: dict[str, bytes] = {}
-        """Target -> what it said last, unless that was seen to be far from its limits while nobody was paced."""
+        """Target -> what it said last, unless that was seen to be far from its limits."""
         self.pauses: dict[str, float] = {}
         """Target -> second until which it takes nothing."""
         self.is_idle = True
@@ -219,6 +219,13 @@ class Paces:
         self._walls[target] = walls
         self._look()
         return walls[0].wait_s(1, now_s) if walls[0] is not None else 0.0
+
+    def hear_far(self, target: str) -> bool:
+        """The target says that it is far from its limits; False: it was near them, so the whole of its word matters."""
+        if target in self._walls:
+            return False
+        self.heard.pop(target, None)
+        return True
 
     def pause(self, target: str, for_s: float, now_s: float) -> None:
         """The target takes nothing for so long; a longer pause stands."""
