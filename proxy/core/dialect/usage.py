@@ -28,10 +28,49 @@ def read_usage(document: Any) -> Usage | None:
     read as 0.
     """
     found = _usage_object(document)
-    if found is None:
+    return None if found is None else _counts_of(found)
+
+
+def read_usage_of(body: bytes) -> Usage | None:
+    """Read the counts of a whole answer; most say them behind the text, which then need not be parsed.
+
+    What stands behind the last ``usage`` key is a document by itself exactly when the key is one of the outermost.
+    """
+    at = body.rfind(_USAGE_KEY)
+    if at < 0:
         return None
-    if _is_chat(found):
-        return _read_chat(found)
+    try:
+        own = orjson.loads(b"{" + body[at:])["usage"]
+        if type(own) is dict and own:
+            return _counts_of(own)
+    except orjson.JSONDecodeError:
+        pass  # the key stands deeper, or what looked like it is no key
+    try:
+        return read_usage(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _counts_of(found: dict[str, Any]) -> Usage:
+    if not _is_chat(found):
+        return _read_any(found)
+    # The commonest spelling, for nearly every exchange: what ``_count`` says, in place, and an object without a call of
+    # its ``__init__``, for both cost more than the sums.
+    sent, said = found.get("prompt_tokens"), found.get("completion_tokens")
+    usage = _bare(Usage)
+    usage.input_tokens = sent if type(sent) is int and 0 < sent < _COUNT_LIMIT else 0
+    usage.output_tokens = said if type(said) is int and 0 < said < _COUNT_LIMIT else 0
+    usage.cached_tokens = usage.reasoning_tokens = 0
+    usage.is_estimated = False
+    details, spent = found.get("prompt_tokens_details"), found.get("completion_tokens_details")
+    if type(details) is dict:
+        usage.cached_tokens = _count(details, "cached_tokens")
+    if type(spent) is dict:
+        usage.reasoning_tokens = _count(spent, "reasoning_tokens")
+    return usage
+
+
+def _read_any(found: dict[str, Any]) -> Usage:
     details = _object(found, "prompt_tokens_details") or _object(found, "input_tokens_details")
     spent = _object(found, "completion_tokens_details") or _object(found, "output_tokens_details")
     apart = _count(found, "cache_read_input_tokens")
@@ -45,41 +84,6 @@ def read_usage(document: Any) -> Usage | None:
         cached_tokens=cached,
         reasoning_tokens=_count(spent, "reasoning_tokens"),
     )
-
-
-def read_usage_of(body: bytes) -> Usage | None:
-    """Read the counts of a whole answer; most say them behind the text, which then need not be parsed.
-
-    What stands behind the last ``usage`` key is a document by itself exactly when the key is one of the outermost.
-    """
-    at = body.rfind(_USAGE_KEY)
-    if at < 0:
-        return None
-    for document in (b"{" + body[at:], body):
-        try:
-            usage = read_usage(orjson.loads(document))
-        except orjson.JSONDecodeError:
-            continue
-        if usage is not None:
-            return usage
-    return None
-
-
-def _read_chat(found: dict[str, Any]) -> Usage:
-    """Return the counts of the commonest spelling, which is read for nearly every exchange."""
-    # What ``_count`` says, in place, and an object without a call of its ``__init__``: both cost more than the sums.
-    sent, said = found.get("prompt_tokens"), found.get("completion_tokens")
-    usage = _bare(Usage)
-    usage.input_tokens = sent if type(sent) is int and 0 < sent < _COUNT_LIMIT else 0
-    usage.output_tokens = said if type(said) is int and 0 < said < _COUNT_LIMIT else 0
-    usage.cached_tokens = usage.reasoning_tokens = 0
-    usage.is_estimated = False
-    details, spent = found.get("prompt_tokens_details"), found.get("completion_tokens_details")
-    if type(details) is dict:
-        usage.cached_tokens = _count(details, "cached_tokens")
-    if type(spent) is dict:
-        usage.reasoning_tokens = _count(spent, "reasoning_tokens")
-    return usage
 
 
 def error_in_body(document: Any) -> bool:
