@@ -23,7 +23,8 @@ _MAX_LINES: Final = 64
 _NAME: Final = re.compile(rb"([!-9;-~]+):[ \t]*")
 _DECIDING: Final = frozenset({b"content-type", b"content-encoding", b"connection", b"transfer-encoding"})
 """Lines whose value makes another kind of head, not another value."""
-_NEVER_WHOLE: Final = frozenset({b"transfer-encoding", b"upgrade", b"proxy-connection"})
+_NEVER_WHOLE: Final = frozenset({b"upgrade", b"proxy-connection"})
+_LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 _PLAIN_CONNECTION: Final = frozenset({b"keep-alive", b"close", b""})
 
 Kind = tuple[bytes, ...]
@@ -71,7 +72,7 @@ class AnswerShape:
             rows[0].startswith(b"HTTP/1.1 ")
             and 200 <= head.status < 300
             and head.status != 204
-            and self._length_at is not None
+            and head.telling.get(b"transfer-encoding") == (b"chunked" if self._length_at is None else None)
             and head.content_type == b"application/json"
             and head.telling.get(b"connection", b"keep-alive") == b"keep-alive"
             and _NEVER_WHOLE.isdisjoint(names)
@@ -140,6 +141,15 @@ def _are_plain(values: tuple[bytes, ...]) -> bool:
     return b"" not in values and tuple(map(bytes.rstrip, values)) == values
 
 
+def _only_chunk(data: bytes, at: int) -> bytes | None:
+    """Return the body of an answer that came as one chunk, or None when it is anything else that a parser may read."""
+    start = data.find(b"\r\n", at, at + 10) + 2
+    size = len(data) - start - len(_LAST_CHUNK)
+    if start < 2 or size <= 0 or data[at : start - 2].lower() != b"%x" % size or not data.endswith(_LAST_CHUNK):
+        return None
+    return data[start : start + size]
+
+
 def _values(rows: list[bytes], varies: list[bool]) -> list[tuple[bytes, bytes, int | None]]:
     """Return each line's name and value, and the place of the value among those that change."""
     found: list[tuple[bytes, bytes, int | None]] = []
@@ -188,6 +198,9 @@ class AnswerShapes:
             if found is None:
                 return None
         head, start = found
+        if head.length is None:
+            body = _only_chunk(data, start)
+            return None if body is None else (head, body)
         # What is no plain number as we would write it is the parser's to read.
         return (head, data[start:]) if head.length == b"%d" % (len(data) - start) else None
 

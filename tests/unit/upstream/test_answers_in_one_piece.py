@@ -21,6 +21,7 @@ HEAD = (
     b"HTTP/1.1 200 OK\r\ndate: %b\r\ncontent-type: application/json\r\nx-request-id: %b\r\nconnection: keep-alive\r\n"
     b"content-length: %b\r\nserver: x\r\n\r\n"
 )
+CHUNKED = HEAD.replace(b"content-length: %b", b"transfer-encoding: chunked")
 BODY = b'{"a":1}'
 
 
@@ -77,13 +78,19 @@ def answer_of(date: bytes = b"1", request: bytes = b"a", length: bytes | None = 
     return HEAD % (date, request, b"%d" % len(body) if length is None else length) + body
 
 
+def chunk_of(size: bytes = b"7", body: bytes = BODY, end: bytes = b"\r\n0\r\n\r\n") -> bytes:
+    return CHUNKED % (b"1", b"a") + size + b"\r\n" + body + end
+
+
 def taught() -> AnswerShapes:
-    """Return shapes that know the head above."""
+    """Return shapes that know the heads above."""
     shapes = AnswerShapes()
     for n in (b"1", b"2"):
         assert shapes.whole(answer_of(n, n)) is None
         shapes.head(200, HEAD % (n, n, n))
+        shapes.head(200, CHUNKED % (n, n))
     assert shapes.whole(answer_of()) is not None
+    assert shapes.whole(chunk_of()) is not None
     return shapes
 
 
@@ -97,10 +104,10 @@ def same(data: bytes, **how: Any) -> None:
     assert parsed == known
 
 
-@given(st.data())
-def test_changed_answer_is_read_as_the_parser_reads_it(data: st.DataObject) -> None:
+@given(st.data(), st.sampled_from([answer_of(), chunk_of()]))
+def test_changed_answer_is_read_as_the_parser_reads_it(data: st.DataObject, answer: bytes) -> None:
     """Any byte may be another one, missing, or too much: nothing passes here that the parser refuses."""
-    raw = bytearray(answer_of())
+    raw = bytearray(answer)
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(raw)))
         new = data.draw(st.binary(max_size=2) | st.sampled_from([b"\r\n", b"\n", b"\r", b" ", b"\t", b"\x00", b"\x7f"]))
@@ -131,15 +138,34 @@ def test_what_a_shape_read_before_makes_no_difference(answers: list[tuple[str, i
         assert (fresh and (fresh[0].lines, fresh[1])) == (known and (known[0].lines, known[1]))
 
 
+@given(
+    st.text("0123456789abcdefxABCDEF+-_; \t", max_size=4),
+    st.binary(max_size=16),
+    st.sampled_from([b"", b"\r\n0\r\n\r\n"]),
+)
+@example("7", BODY, b"\r\n0\r\nx: y\r\n\r\n")
+@example("7;a=b", BODY, b"\r\n0\r\n\r\n")
+@example("07", BODY, b"\r\n0\r\n\r\n")
+@example("c", BODY, b"\r\n0\r\n\r\n")
+@example("B", b"x" * 11, b"\r\n0\r\n\r\n")
+@example("7", BODY, b"\r\n1\r\nx\r\n0\r\n\r\n")
+@example("0", b"", b"\r\n0\r\n\r\n")
+def test_chunks_are_read_as_the_parser_reads_them(size: str, body: bytes, end: bytes) -> None:
+    """One chunk that is all there is what small answers without a length are; all else is the parser's."""
+    same(chunk_of(size.encode("ascii"), body, end))
+    same(chunk_of(b"%x" % len(body), body, end))
+
+
 def test_known_answer_needs_no_parser() -> None:
     """Otherwise nothing is gained, and all of the above holds for no reason."""
 
-    async def read() -> bool:
+    async def was_parsed(data: bytes) -> bool:
         side = Side(taught())
-        side.read(answer_of(b"3", b"4"))
-        return cast("UpstreamConnection", side.idle[0])._is_worn
+        side.read(data)
+        return side.idle[0]._is_worn
 
-    assert not asyncio.run(read())
+    assert not asyncio.run(was_parsed(answer_of(b"3", b"4")))
+    assert not asyncio.run(was_parsed(chunk_of()))
 
 
 def test_what_decides_otherwise_is_not_taken_by_its_head() -> None:
