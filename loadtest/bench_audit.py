@@ -21,6 +21,7 @@ from typing import Any
 
 import asyncpg
 
+from proxy.core.audit.row import Row
 from proxy.core.config.settings import WhenFull
 from proxy.flow.audit_ports import Sink
 from proxy.flow.delivery import Delivery, DeliveryPace
@@ -120,7 +121,8 @@ async def copy_only(url: str, spool: DiskSpool, batch_rows: int) -> float:
         await connection.execute("CREATE TABLE ceiling (LIKE audit)")
         started_s = time.perf_counter()
         for start in range(0, len(rows), batch_rows):
-            await connection.copy_records_to_table("ceiling", records=rows[start : start + batch_rows])
+            part = rows[start : start + batch_rows]
+            await connection.copy_records_to_table("ceiling", records=part, columns=list(Row._fields))
         return len(rows) / (time.perf_counter() - started_s)
     finally:
         await connection.execute("DROP TABLE ceiling")

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, Protocol
 
 from proxy.core.audit.chain import Chain, seal_alone
 from proxy.core.audit.frames import Frame, FrameType, scan
-from proxy.core.audit.row import ID_BYTES, Stamp, merge, read_gap
+from proxy.core.audit.row import ID_BYTES, Row, Stamp, merge, read_end, read_gap, row_of, said_as_bound
 from proxy.flow.audit_ports import Batch
 from proxy.stores.chain_anchors import ChainAnchors
 from proxy.stores.recent_rows import RecentRows
@@ -263,7 +263,7 @@ class SpoolReader:
         stamp = Stamp(segment.writer, segment.header.epoch, frame.seq)
         try:
             if frame.kind == _END:
-                batch.rows.append(self._chain.bind(merge(None, frame.payload, stamp), segment.header.secret))
+                batch.rows += self._ended(frame, stamp, segment.header.secret)
                 if is_live:
                     held.live_rows += 1
                 else:
@@ -281,6 +281,13 @@ class SpoolReader:
         except ValueError:
             self.unreadable_frames += 1
             self._quarantine(segment)
+
+    def _ended(self, frame: Frame, stamp: Stamp, secret: bytes) -> list[Row]:
+        """Return the row of an END."""
+        exchange_id, columns = read_end(frame.payload)
+        if said_as_bound(frame.payload):
+            return self._chain.bind_written([(exchange_id, frame.seq, frame.payload, columns)], secret)
+        return [self._chain.bind(row_of(exchange_id, columns, stamp), secret)]
 
     def _take_begin(self, frame: Frame, segment: Segment) -> None:
         exchange_id = str(frame.payload[:ID_BYTES], "ascii")

@@ -87,7 +87,7 @@ class Chain:
         return Chain(self.writer, self.epoch, self.seq, self.position, self.hash)
 
     def bind(self, row: Row, secret: bytes) -> Row:
-        """Bind the row of an ended exchange and return it with its place.
+        """Bind the row of an ended exchange by its columns and return it with its place.
 
         Unchanged when the chain is past its number already: the frame is a second copy of one that was bound.
         """
@@ -97,9 +97,10 @@ class Chain:
         return row._replace(hash=bound[0], seal=bound[1])
 
     def bind_written(self, ended: Sequence[Written], secret: bytes) -> list[Row]:
-        """Return the rows of exchanges that ended, each with its place, from the payloads of their ENDs.
+        """Return the rows of exchanges that ended, each with its place, by the payloads of their ENDs.
 
-        A second copy of a frame has no place, as for ``bind``. One loop, because every row comes this way.
+        Those must be ``said_as_bound``. A second copy of a frame has no place, as for ``bind``. One loop, because
+        every row comes this way.
         """
         writer, epoch = self.writer, self.epoch
         rows = []

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.core.audit.row import ID_BYTES, LAYOUT, MAX_ROW_BYTES, PERSONAL_AT, RESERVED_BYTES, Columns, json_text
+from proxy.core.audit.row import ID_BYTES, LAYOUT, MAX_ROW_BYTES, RESERVED_BYTES, Columns, json_text, said_as_bound
 from proxy.core.audit.sanitise import CUT, NO_GROUPS, clean_counts, clean_groups, clean_number, clean_text, flag_names
 from proxy.terms.exchange import AttemptFacts, ExchangeFacts, Usage
 from proxy.terms.outcomes import Fault, Outcome, Status
@@ -33,7 +33,6 @@ _NUL_BYTES: Final = _NUL.encode()
 _UNSTORABLE: Final = "a NUL is spelled out before it is stored"
 _TO_ENDED: Final = '[{"ended_ms":'
 _FROM_STARTED: Final = "}]"
-_LIST: Final = ord("[")
 _NO_METADATA: Final = "{}"
 _NO_USAGE: Final = (None, None, None, None, 0)
 _UNGROUPED: Final = (0, NO_GROUPS)
@@ -110,7 +109,7 @@ def finish(facts: ExchangeFacts, max_bytes: int = MAX_ROW_BYTES) -> tuple[bytes,
         return _shrink(facts, _end_values, max_bytes), None
     if len(facts.id) != ID_BYTES:
         raise ValueError(f"an exchange id has {ID_BYTES} characters, got {len(facts.id)}")
-    return payload, columns if facts.id[14] == "7" and payload[PERSONAL_AT] == _LIST else None
+    return payload, columns if facts.id[14] == "7" and said_as_bound(payload) else None
 
 
 def _ordinary(facts: ExchangeFacts) -> tuple[bytes, Columns]:
@@ -276,12 +275,17 @@ def _end_values(facts: ExchangeFacts, limit: int) -> _Values:
         text(facts.status), facts.http_status, text(facts.outcome), text(facts.fault or ""),
         text(facts.error_code), len(facts.attempts), json_text(attempts),
         text.number(facts.request_bytes), facts.response_bytes and text.number(facts.response_bytes), *tokens,
-        facts.cost_usd, facts.latency_ms, facts.first_token_ms, facts.upstream_ms,
+        *map(_float, (facts.cost_usd, facts.latency_ms, facts.first_token_ms, facts.upstream_ms)),
         1 if found or answered else 0, 1 if replaced or facts.response_sanitized else 0, json_text(found), json_text(replaced), json_text(answered),
         text.number(facts.unscanned_bytes), json_text(text.counts(facts.budget)), json_text(text.notes(facts.notes)),
     ]  # fmt: skip
-    personal = [user, conversation, text(facts.error_message), _NO_METADATA, text.groups(facts.groups)]
+    groups = text.groups(facts.groups)
+    personal = [user, conversation, text(facts.error_message), _NO_METADATA, *([] if groups == NO_GROUPS else [groups])]
     return [LAYOUT, text.number(facts.ts_ms), personal, *columns, flag_names(text.bits)]
+
+
+def _float(value: float | None) -> float | None:
+    return None if value is None else value + 0.0
 
 
 class _Cleaner:

@@ -11,7 +11,7 @@ A row holds ids, counts, names, numbers and times: no prompt text, no answer tex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -28,11 +28,12 @@ MAX_ROW_BYTES: Final = 8192
 """Largest payload written; a larger row is cut to it and flagged."""
 
 LAYOUT: Final = 4
-"""The layout that is written: an END has a list of the personal columns, then the others in the order of the store."""
+"""The layout that is written: an END says a list of the personal columns, then the others in the order of the store,
+all of them as the chain binds them."""
 PERSONAL_AT: Final = ID_BYTES + len(f"[{LAYOUT},1795300000000,")
-"""Where that list begins in the payload of an END of this century or the next."""
+"""Where that list begins, in this century and the next."""
 END_OF_PERSONAL: Final = (b'}"]', b']"]')
-"""How that list ends without groups and with them, and nothing else in a payload: a quote behind a bracket ends a
+"""How the list of personal columns ends without groups and with them, and nothing else in a payload: a quote behind a bracket ends a
 text, and only a text at the end of a list is followed by another bracket."""
 _IN_ONE_LIST: Final = 3
 """A layout of before: an END had its columns in one list, personal ones in their places."""
@@ -130,7 +131,9 @@ _WRITTEN: Final = COLUMNS[COLUMNS.index("app") : COLUMNS.index("subject")]
 """What an END says, in the order of the store."""
 _ERROR: Final = COLUMNS.index("error_message") - COLUMNS.index("conversation")
 """Where the message stood among the columns that are not personal."""
-_in_row_order = itemgetter(*map(COLUMNS.index, Row._fields))
+_own_of = itemgetter(*(_WRITTEN.index(name) for name in Row._fields[:OWN_COLUMNS] if name in _WRITTEN))
+_shared_of = itemgetter(*(_WRITTEN.index(name) for name in Row._fields[OWN_COLUMNS:] if name in _WRITTEN))
+_AS_BOUND: Final = f"[{LAYOUT},".encode()
 
 Columns = tuple[int, tuple[Any, ...], tuple[Any, ...]]
 """What an END says in the order of ``Row``: ``ts``, ``user_id`` to ``first_token_ms``, ``app`` to ``caller_groups``."""
@@ -186,6 +189,20 @@ def named(row: Row) -> dict[str, Any]:
     return {name: values[name] for name in COLUMNS}
 
 
+def said_as_bound(payload: bytes) -> bool:
+    """Say whether the payload of an END says its columns as the chain binds them, where they are looked for."""
+    return payload.startswith(_AS_BOUND, ID_BYTES) and payload[PERSONAL_AT : PERSONAL_AT + 1] == b"["
+
+
+def read_end(payload: bytes) -> tuple[str, Columns]:
+    """Return the id of an exchange that ended and its columns.
+
+    Raises:
+        ValueError: An unknown layout version, or not what we write.
+    """
+    return _read(payload, _ended)
+
+
 def merge(begin: bytes | None, end: bytes | None, stamp: Stamp) -> Row:
     """Return the row of an exchange from its frames; without an END it was interrupted.
 
@@ -194,21 +211,23 @@ def merge(begin: bytes | None, end: bytes | None, stamp: Stamp) -> Row:
     Raises:
         ValueError: Neither payload can be read: an unknown layout version, or not what we write.
     """
-    payload = end if end is not None else begin
-    if payload is None:
+    if end is not None:
+        return row_of(*read_end(end), stamp)
+    if begin is None:
         raise ValueError("a row needs a BEGIN or an END")
+    return row_of(*_read(begin, _interrupted), stamp)
+
+
+def _read(payload: bytes, columns_in: Callable[[list[Any]], Sequence[Any]]) -> tuple[str, Columns]:
     exchange_id = str(payload[:ID_BYTES], "ascii")
     values = orjson.loads(payload[ID_BYTES:])
     try:
         if values[0] not in _KNOWN:
             raise ValueError(f"audit payload layout {values[0]!r} is not known to this release")
-        if values[0] == _WITHOUT_GROUPS:
-            (values if end is None else values[2]).append(NO_GROUPS)
-        columns = _interrupted(values) if end is None else _ended(values)
+        columns = columns_in(values)
         if len(columns) != len(_WRITTEN):
             raise ValueError("audit payload does not have the columns of its layout")
-        ts = _row_time(exchange_id, values[1])
-        return tuple.__new__(Row, _in_row_order((exchange_id, ts, *stamp, *columns, None, None, "{}", None)))
+        return exchange_id, (_row_time(exchange_id, values[1]), _own_of(columns), _shared_of(columns))
     except (IndexError, TypeError, KeyError, AttributeError) as exc:
         raise ValueError("audit payload does not have the layout it names") from exc
 
@@ -229,7 +248,7 @@ def _ended(values: list[Any]) -> Sequence[Any]:
     """Return what an END says, in the order of the store."""
     if values[0] != LAYOUT:
         columns: list[Any] = values[2]
-        return columns
+        return columns if values[0] != _WITHOUT_GROUPS else [*columns, NO_GROUPS]
     personal, opened = values[2], values[3:]
     user, conversation, message, _ = personal[:4]
     groups = personal[4] if len(personal) > 4 else NO_GROUPS
@@ -241,7 +260,8 @@ def _interrupted(v: list[Any]) -> Sequence[Any]:
     return (
         *v[2:11], "", v[11], v[12], 1 if v[13] else 0,
         Status.INTERRUPTED.value, 0, "", "", "", "", 0, "[]", v[14], None, *_NO_USAGE, None, None, None, None,
-        1 if v[16] else 0, 1 if v[17] else 0, json_text(v[16]), json_text(v[17]), "{}", v[15], "{}", "[]", flag_names(v[18]), v[19],
+        1 if v[16] else 0, 1 if v[17] else 0, json_text(v[16]), json_text(v[17]), "{}", v[15], "{}", "[]", flag_names(v[18]),
+        NO_GROUPS if v[0] == _WITHOUT_GROUPS else v[19],
     )  # fmt: skip
 
 
