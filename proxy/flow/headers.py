@@ -205,11 +205,15 @@ def our_lines(facts: ExchangeFacts, now_ms: float, provider_request_id: bool, na
         named: The lines of ``naming_lines``, when they are at hand.
     """
     exchange_id, upstream_ms = facts.id, facts.upstream_ms
-    # ``floor`` and not ``int``, which CPython 3.11 calls as the type it is: ten times the price.
-    own, theirs = _SPENT[floor((now_ms - upstream_ms) * 100.0 + 0.5)], _SPENT[floor(upstream_ms * 100.0 + 0.5)]
+    # In whole hundredths, which are cheaper to write than floats; ``floor``, because CPython 3.11 calls ``int`` as the
+    # type it is, at ten times the price.
+    theirs, own = floor(upstream_ms * 100.0 + 0.5), floor((now_ms - upstream_ms) * 100.0 + 0.5)
+    if own < 0:  # noqa: PLR1730 - ``max`` costs more than the sums
+        own = 0
     lines = (
         f"x-readygate-id: {exchange_id}\r\nx-readygate-attempts: {len(facts.attempts)}\r\n"
-        f"server-timing: gateway;dur={own}, upstream;dur={theirs}\r\n"
+        f"server-timing: gateway;dur={own // 100}{_HUNDREDTHS[own % 100]}, "
+        f"upstream;dur={theirs // 100}{_HUNDREDTHS[theirs % 100]}\r\n"
     )
     if not provider_request_id:
         lines += f"x-request-id: {exchange_id}\r\n"
@@ -220,17 +224,7 @@ def our_lines(facts: ExchangeFacts, now_ms: float, provider_request_id: bool, na
     return lines.encode() + named
 
 
-class _Spent(dict[int, str]):
-    """Hundredths of a millisecond, as they are written in milliseconds; the first 40 ms are remembered."""
-
-    def __missing__(self, hundredths: int) -> str:
-        text = f"{hundredths / 100.0:.2f}" if hundredths > 0 else "0.00"
-        if 0 <= hundredths < 4096:
-            self[hundredths] = text
-        return text
-
-
-_SPENT: Final = _Spent()
+_HUNDREDTHS: Final = tuple([f".{hundredths:02d}" for hundredths in range(100)])
 
 
 def naming_lines(policy_revision: str, provider: str, model: str) -> bytes:

@@ -270,7 +270,7 @@ def test_both_limits_are_written_as_each_alone(
 
 @given(own=st.floats(-1.0, 1e6), upstream=st.floats(0.0, 1e6))
 def test_times_are_told_to_the_hundredth_of_a_millisecond(own: float, upstream: float) -> None:
-    """Short ones are remembered; all say what was spent, and never less than nothing."""
+    """What was spent, and never less than nothing."""
     lines = our_lines(ExchangeFacts(ID, 0, upstream_ms=upstream), upstream + own, True).decode("ascii")
     told = re.search(r"gateway;dur=(\d+\.\d\d), upstream;dur=(\d+\.\d\d)\r\n", lines)
 
