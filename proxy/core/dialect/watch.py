@@ -271,7 +271,8 @@ class StreamWatch:
         usage = read_usage(document)
         if usage is not None:
             self.usage = _later(self.usage, usage)
-        kind = document.get("type")
+        said = document.get("type")
+        kind = said if type(said) is str else ""
         if error_in_body(document) or kind in _FAILED_TYPES:
             self._fail(event.data or b"")
         if kind in _ENDING_TYPES:

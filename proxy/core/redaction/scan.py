@@ -220,7 +220,8 @@ class Scan:
 
     def _dict(self, node: dict[str, Any], is_free: bool) -> None:
         part_type = node.get("type")
-        if part_type in _OPAQUE_TYPES and not is_free:
+        # Of a schema it may be a list: ["string", "null"].
+        if type(part_type) is str and part_type in _OPAQUE_TYPES and not is_free:
             self.unscanned_at.append(tuple(self._path))
         inner_free = is_free or part_type == "tool_use"
         for key, value in node.items():

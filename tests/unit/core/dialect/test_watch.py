@@ -252,3 +252,11 @@ def test_facts_are_those_of_reading_every_event(events: list[bytes], cuts: list[
 
     for fact in ("usage", "saw_content", "is_finished", "saw_done", "error", "error_data", "is_malformed", "events"):
         assert getattr(thorough, fact) == getattr(quick, fact), fact
+
+
+def test_event_whose_type_is_no_text_is_only_an_event() -> None:
+    """A provider may say anything there, and a stream must not end as a fault of ours because of it."""
+    watch = seen(Dialect.CHAT, b'data: {"type": ["error"], "choices": []}\n\n', chunk({"content": "a"}))
+
+    assert watch.saw_content
+    assert not watch.is_malformed

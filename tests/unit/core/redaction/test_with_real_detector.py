@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -144,3 +145,16 @@ def test_verdict_is_the_same_whatever_the_requests_before_it_held(
     assert repr(seen[0]) == repr(seen[1])
     rows = [verdict.vault.rows() for verdict in told if isinstance(verdict, Redacted)]
     assert rows[:1] == rows[1:]
+
+
+def test_tool_whose_schema_lists_several_types_does_not_stop_redaction() -> None:
+    """A nullable parameter is ``["string", "null"]`` in every strict schema; a request with one is as good as any."""
+    schema = {"type": "object", "properties": {"note": {"type": ["string", "null"]}}}
+    tool = {"type": "function", "function": {"name": "note", "parameters": schema}}
+    document = {"model": "m", "messages": [{"role": "user", "content": "I am ana@example.com"}], "tools": [tool]}
+
+    verdict = REDACTOR.redact(orjson.dumps(document), Dialect.CHAT)
+
+    assert isinstance(verdict, Redacted)
+    assert {"EMAIL": 1} == verdict.sanitized
+    assert [tool] == orjson.loads(verdict.body)["tools"]
