@@ -258,12 +258,13 @@ def _is_length(row: bytes) -> bool:
 
 
 def _kind(rows: list[bytes]) -> Kind | None:
-    """Return the kind of a head, or None when it is not worth remembering."""
-    kind, lengths = [rows[0]], 0
+    """Return the kind of a head, or None when it is not worth remembering, or of lines that only count together."""
+    kind, lengths, connections = [rows[0]], 0, 0
     for row in rows[1:]:
         named = _NAME.match(row)
         if named is None or row.endswith((b" ", b"\t")):
             return None
         lengths += _is_length(row)
+        connections += row[:11].lower() == b"connection:"
         kind.append(row if named[1].lower() in _DECIDING else named[0])
-    return tuple(kind) if lengths <= 1 else None
+    return tuple(kind) if lengths <= 1 >= connections else None

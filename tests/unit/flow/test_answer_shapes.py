@@ -100,3 +100,13 @@ def test_providers_that_never_repeat_themselves_fill_no_memory() -> None:
     assert len(shapes._shapes) <= 8
     assert len(shapes._known) <= 8
     assert len(shapes._seen) <= 32
+
+
+def test_header_named_in_the_first_of_two_connection_lines_never_crosses() -> None:
+    """What Connection names is for this hop only, in every line of it and however often such a head came before."""
+    shapes = AnswerShapes()
+    names = ["connection", "connection", "x-hop", "date"]
+
+    heads = [shapes.head(200, raw(lines_of(names, ["x-hop", "keep-alive", f"{n}", f"{n}"]))) for n in range(4)]
+
+    assert [b"date: %d\r\n" % n for n in range(4)] == [to_caller(head) for head in heads]

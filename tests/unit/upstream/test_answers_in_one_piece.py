@@ -177,3 +177,18 @@ def test_what_decides_otherwise_is_not_taken_by_its_head() -> None:
     same(answer_of()[:-1])
     same(answer_of(length=b"0", body=b""))
     same(answer_of() * 2)
+
+
+def test_close_in_the_first_of_two_connection_lines_ends_the_connection() -> None:
+    """The parser keeps a connection only when no line says close; a head known by its bytes must not outlive that."""
+    head = HEAD.replace(b"connection: keep-alive", b"connection: close\r\nconnection: keep-alive")
+    taught_by = [head % (n, n, b"7") + BODY for n in (b"1", b"2")]
+
+    async def last_of(known: AnswerShapes) -> Any:
+        return Side(known).read(head % (b"3", b"3", b"7") + BODY)
+
+    shapes = AnswerShapes()
+    for data in taught_by:
+        shapes.head(200, data[: -len(BODY)])
+
+    assert asyncio.run(last_of(AnswerShapes())) == asyncio.run(last_of(shapes))
