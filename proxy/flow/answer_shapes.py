@@ -21,6 +21,7 @@ _MAX_SEEN: Final = 32
 """Heads that were met once; a shape is made when another of the same kind is met."""
 _MAX_LINES: Final = 64
 _NAME: Final = re.compile(rb"([!-9;-~]+):[ \t]*")
+_REASON: Final = re.compile(rb"[\t -~\x80-\xff]*")
 _DECIDING: Final = frozenset({b"content-type", b"content-encoding", b"connection", b"transfer-encoding"})
 """Lines whose value makes another kind of head, not another value."""
 _NEVER_WHOLE: Final = frozenset({b"upgrade", b"proxy-connection"})
@@ -222,7 +223,9 @@ class AnswerShapes:
                     self._shapes.insert(0, self._shapes.pop(at))
                 return found[0]
         first = raw.find(b"\r\n")
-        head = AnswerHead(status, raw[13:first], raw[first:-4])
+        # The parser lets control characters through here, and the reason is copied into our own status line.
+        reason = raw[13:first] if _REASON.fullmatch(raw, 13, first) else b""
+        head = AnswerHead(status, reason, raw[first:-4])
         self._learn(head, raw[:-4])
         return head
 

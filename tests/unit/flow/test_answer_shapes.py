@@ -89,6 +89,17 @@ def test_value_that_changes_later_is_learned_to_change() -> None:
     assert 1 == len(shapes._shapes)
 
 
+def test_reason_that_is_no_text_does_not_cross() -> None:
+    """It is copied into our own status line, and the parser lets control characters through."""
+    shapes = AnswerShapes()
+    heads = [
+        shapes.head(200, b"HTTP/1.1 200 %b\r\nserver: x\r\n\r\n" % reason)
+        for reason in (b"OK", b"", b"caf\xc3\xa9", b"OK\x0bthen", b"OK\x0bthen", b"OK\x0bthen", b"\x7f")
+    ]
+
+    assert [b"OK", b"", b"caf\xc3\xa9", b"", b"", b"", b""] == [head.reason for head in heads]
+
+
 def test_providers_that_never_repeat_themselves_fill_no_memory() -> None:
     """Names are chosen by the provider: what is remembered of them is bounded."""
     shapes = AnswerShapes()
