@@ -33,8 +33,8 @@ all of them as the chain binds them."""
 PERSONAL_AT: Final = ID_BYTES + len(f"[{LAYOUT},1795300000000,")
 """Where that list begins, in this century and the next."""
 END_OF_PERSONAL: Final = (b'}"]', b']"]')
-"""How the list of personal columns ends without groups and with them, and nothing else in a payload: a quote behind a bracket ends a
-text, and only a text at the end of a list is followed by another bracket."""
+"""How the list of personal columns ends without groups and with them, and nothing else in a payload: a quote behind a
+bracket ends a text, and only a text at the end of a list is followed by another bracket."""
 _IN_ONE_LIST: Final = 3
 """A layout of before: an END had its columns in one list, personal ones in their places."""
 _WITHOUT_GROUPS: Final = 2
@@ -131,6 +131,7 @@ _WRITTEN: Final = COLUMNS[COLUMNS.index("app") : COLUMNS.index("subject")]
 """What an END says, in the order of the store."""
 _ERROR: Final = COLUMNS.index("error_message") - COLUMNS.index("conversation")
 """Where the message stood among the columns that are not personal."""
+_in_the_order_of_the_store = itemgetter(*map(Row._fields.index, COLUMNS))
 _own_of = itemgetter(*(_WRITTEN.index(name) for name in Row._fields[:OWN_COLUMNS] if name in _WRITTEN))
 _shared_of = itemgetter(*(_WRITTEN.index(name) for name in Row._fields[OWN_COLUMNS:] if name in _WRITTEN))
 _AS_BOUND: Final = f"[{LAYOUT},".encode()
@@ -185,8 +186,7 @@ def row_of(exchange_id: str, columns: Columns, stamp: tuple[str, int, int], boun
 
 def named(row: Row) -> dict[str, Any]:
     """Return the columns by name, in the order people meet them in."""
-    values = row._asdict()
-    return {name: values[name] for name in COLUMNS}
+    return dict(zip(COLUMNS, _in_the_order_of_the_store(row), strict=True))
 
 
 def said_as_bound(payload: bytes) -> bool:
