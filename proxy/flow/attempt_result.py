@@ -19,6 +19,7 @@ from proxy.flow.ports import Answer
 from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import Outcome
 
+_bare: Final = object.__new__
 _JSON_LINE: Final = b"\r\ncontent-type: application/json"
 
 
@@ -50,6 +51,17 @@ class Result:
     @property
     def http_status(self) -> int:
         return 0 if self.answer is None else self.answer.head.status
+
+
+def judged(outcome: Outcome, answer: Answer | None, booking: Booking) -> Result:
+    """Return the result of an attempt that brought an answer; the same as calling the class, filled in place."""
+    result = _bare(Result)
+    result.outcome = outcome
+    result.answer = answer
+    result.booking = booking
+    result.retry_after_s = result.code = None
+    result.is_begun = result.is_final = False
+    return result
 
 
 def not_delivered(result: Result, failed: Failed) -> bool:

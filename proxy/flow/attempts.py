@@ -21,7 +21,7 @@ from proxy.core.routing.retry_after import parse_retry_after
 from proxy.core.routing.table import RULES
 from proxy.core.routing.walk import Commit, GiveUp, Try, TryNext, Walk, problem_of
 from proxy.flow import headers as header_lines
-from proxy.flow.attempt_result import Result, as_give_up, denied, not_delivered
+from proxy.flow.attempt_result import Result, as_give_up, denied, judged, not_delivered
 from proxy.flow.booking import Booking, Plan, book, variant_of
 from proxy.flow.budgets import Budgets, Denied, Granted
 from proxy.flow.catalog import Deployment, Route
@@ -179,7 +179,8 @@ class Attempts:
     ) -> Booking | Result:
         """Ask the breaker for an attempt that budgets have granted; on a no nothing stays held."""
         facts = exchange.facts
-        exchange.granted, exchange.observes = verdict, plan.route.plan.observe_only
+        exchange.granted = verdict if verdict.limit_requests >= 0 or verdict.limit_tokens >= 0 else None
+        exchange.observes = plan.route.plan.observe_only
         variant = ""
         if deployment.model is None:
             variant = variant_of(exchange.dialect, exchange.inbound.head.path, plan.request.model)
@@ -216,7 +217,7 @@ class Attempts:
                 if b"content-encoding" in head.telling
                 else judge_plain(body, exchange.dialect is CHAT and not plan.route.is_transparent)
             )
-            return Result(found, answer if found is OK else None, booking)
+            return judged(found, answer if found is OK else None, booking)
         if head.status == 101:
             return Result(OK, answer, booking)
         if exchange.stream is not None and head.status < 300 and (answer.live is None or not head.is_event_stream):

@@ -18,7 +18,7 @@ from proxy.flow import headers as header_lines
 from proxy.flow.budgets import Denied, Granted, TooLarge
 from proxy.flow.outbox import Outbox
 from proxy.flow.ports import BodySource, Clock, Inbound, Responder, Witness
-from proxy.terms.exchange import AttemptFacts, ExchangeFacts
+from proxy.terms.exchange import AttemptFacts, attempt_of, facts_of
 from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import Fault, Outcome, Status
 
@@ -110,9 +110,9 @@ class Exchange:
         self.named: bytes | None = None
         """The answer's lines that name policy, provider and model."""
         self.granted: Granted | None = None
-        """What the budgets said to the last attempt."""
+        """What the budgets said to the last attempt, where one of ours limits requests or tokens."""
         exchange_id, ts_ms = clock.stamp()
-        self.facts = ExchangeFacts(exchange_id, ts_ms, head.method, head.path[:2048])
+        self.facts = facts_of(exchange_id, ts_ms, head.method, head.path[:2048])
         if type(inbound.body) is bytes:
             self.facts.request_bytes = len(inbound.body)
         self._clock = clock
@@ -178,8 +178,7 @@ class Exchange:
     def header_block(self, head: AnswerHead, *, is_decoded: bool = False) -> bytes:
         """Return the header lines of an answer passed on: the provider's, then ours."""
         granted = self.granted
-        is_governed = granted is not None and (granted.limit_requests >= 0 or granted.limit_tokens >= 0)
-        is_governed = is_governed and not self.observes
+        is_governed = granted is not None and not self.observes
         lines = header_lines.to_caller(head, is_decoded=is_decoded, is_governed=is_governed, is_own_key=self.is_own_key)
         if head.is_event_stream:
             lines += b"".join([line for name, line in _STREAM_HINTS if name not in head.fields])
@@ -190,7 +189,7 @@ class Exchange:
 
     def begin_attempt(self, provider: str, model: str, now_s: float) -> AttemptFacts:
         """Note that an attempt begins."""
-        attempt = AttemptFacts(provider, model, (now_s - self.arrived_s) * 1000.0)
+        attempt = attempt_of(provider, model, (now_s - self.arrived_s) * 1000.0)
         self.facts.attempts.append(attempt)
         self.facts.provider = provider
         self.facts.model_served = model
@@ -198,8 +197,8 @@ class Exchange:
 
     def head_came(self, attempt: AttemptFacts) -> None:
         """Note that an attempt's answer has begun (or is whole)."""
-        attempt.ended_ms = self.elapsed_ms()
-        self.facts.upstream_ms += attempt.ended_ms - attempt.started_ms
+        attempt.ended_ms = now_ms = self.elapsed_ms()
+        self.facts.upstream_ms += now_ms - attempt.started_ms
 
     def end_attempt(self, attempt: AttemptFacts, outcome: Outcome, http_status: int) -> float:
         """Note how an attempt ended; return its milliseconds. Streaming counts as the provider's time."""
@@ -224,7 +223,7 @@ class Exchange:
         if self.marks is not None:
             facts.response_findings, facts.response_sanitized = self.marks.counts()
         granted = self.granted
-        if granted is not None and (granted.limit_requests >= 0 or granted.limit_tokens >= 0):
+        if granted is not None:
             facts.budget = {
                 "remaining_requests": granted.remaining_requests,
                 "remaining_tokens": granted.remaining_tokens,

@@ -35,6 +35,7 @@ _MODEL_KEY: Final = b'"model"'
 DECIDING_KEYS: Final = ("model", "stream", "messages", "input", "prompt", "tools")
 """Top-level keys that decide what a request means; two of one kind would let two parsers disagree."""
 _DECIDING: Final = tuple((key, f'"{key}"'.encode("ascii")) for key in DECIDING_KEYS)
+_bare: Final = object.__new__
 _LESS_COMMON: Final = frozenset(
     {"input", "max_completion_tokens", "max_output_tokens", "metadata", "n", "safety_identifier", "user"}
 )
@@ -147,16 +148,18 @@ def _facts(body: bytes, document: dict[str, Any]) -> Request:
         limit = get("max_completion_tokens") or limit or get("max_output_tokens")
         choices = get("n")
         user = _user_of(document)
-    return Request(
-        body,
-        document,
-        model if isinstance(model, str) else None,
-        get("stream") is True,
-        len(messages) if isinstance(messages, list) else 1,
-        limit if isinstance(limit, int) and limit > 0 else None,
-        choices if isinstance(choices, int) and 0 < choices <= 128 else 1,
-        user,
-    )
+    # Filled in place: calling ``__init__`` costs more than what it does, and every request passes here.
+    request = _bare(Request)
+    request.body = body
+    request.document = document
+    request.model = model if isinstance(model, str) else None
+    request.is_stream = get("stream") is True
+    request.messages = len(messages) if isinstance(messages, list) else 1
+    request.max_tokens = limit if isinstance(limit, int) and limit > 0 else None
+    request.choices = choices if isinstance(choices, int) and 0 < choices <= 128 else 1
+    request.user = user
+    request.large = request.upload = None
+    return request
 
 
 def _user_of(document: dict[str, Any]) -> str:

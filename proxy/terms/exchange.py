@@ -8,8 +8,12 @@ credentials or vault contents: only ids, counts, names, numbers and times.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
-from proxy.terms.outcomes import Fault, Outcome, Status
+from proxy.terms.outcomes import OK, Fault, Outcome, Status
+
+_bare: Final = object.__new__
+_SUCCESS: Final = Status.SUCCESS
 
 
 @dataclass(slots=True)
@@ -91,3 +95,63 @@ class ExchangeFacts:
     """Short machine-readable remarks (``duplicate_risk``, ``skipped:groq:breaker_open``)."""
     groups: tuple[str, ...] = ()
     """The caller's, of a verified token, in its order."""
+
+
+def facts_of(exchange_id: str, ts_ms: int, method: str, path: str) -> ExchangeFacts:
+    """Return the facts of an exchange of which nothing else is known.
+
+    The same as calling the class, filled in place: so many defaults cost twice what they do, at every exchange.
+    """
+    facts = _bare(ExchangeFacts)
+    facts.id = exchange_id
+    facts.ts_ms = ts_ms
+    facts.method = method
+    facts.path = path
+    facts.app = ""
+    facts.user = ""
+    facts.conversation = ""
+    facts.caller = ""
+    facts.route = ""
+    facts.policy = ""
+    facts.policy_revision = ""
+    facts.provider = ""
+    facts.model_asked = ""
+    facts.model_served = ""
+    facts.is_stream = False
+    facts.status = _SUCCESS
+    facts.http_status = 0
+    facts.error_code = ""
+    facts.error_message = ""
+    facts.fault = None
+    facts.outcome = OK
+    facts.attempts = []
+    facts.request_bytes = 0
+    facts.response_bytes = 0
+    facts.usage = None
+    facts.cost_usd = None
+    facts.latency_ms = 0.0
+    facts.first_token_ms = None
+    facts.upstream_ms = 0.0
+    facts.findings = {}
+    facts.sanitized = {}
+    facts.response_findings = {}
+    facts.response_sanitized = None
+    facts.unscanned_bytes = 0
+    facts.budget = {}
+    facts.notes = []
+    facts.groups = ()
+    return facts
+
+
+def attempt_of(provider: str, model: str, started_ms: float) -> AttemptFacts:
+    """Return the facts of an attempt that begins; the same as calling the class."""
+    attempt = _bare(AttemptFacts)
+    attempt.provider = provider
+    attempt.model = model
+    attempt.started_ms = started_ms
+    attempt.outcome = OK
+    attempt.http_status = 0
+    attempt.ended_ms = 0.0
+    attempt.reused_connection = False
+    attempt.retry_after_s = None
+    return attempt
