@@ -154,6 +154,7 @@ class Reading(Responding):
             self.phase_since_s = self.last_read_s
             self._in_body = True
             self._body = None
+            self._body_bytes = 0
             self._body_pieces = [data[start:]] if have else []
             self._known_left_bytes = length - have
         else:

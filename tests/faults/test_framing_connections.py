@@ -221,11 +221,15 @@ def test_dripping_and_stalling_callers_are_let_go_while_others_are_served(hasty:
 
 def test_dripped_body_does_not_last_for_ever(hasty: Stage) -> None:
     """HT-09: a byte every so often keeps a silence limit happy; only a rate or a total stops it."""
-    started_s = time.monotonic()
-    with hasty.caller() as read_whole, hasty.caller() as streamed:
+    with hasty.caller() as read_whole, hasty.caller() as streamed, hasty.caller() as known:
+        # One whose head is known, and whose last body was large: that one speaks for nothing in this one.
+        known.send(raw_request("POST", "/v1/chat/completions", JSON, b"Content-Length: 100000") + b"x" * 100_000)
+        known.read()
+        started_s = time.monotonic()
         read_whole.send(raw_request("POST", "/v1/chat/completions", JSON, b"Content-Length: 5000"))
         streamed.send(raw_request("POST", "/v1/files", FORM, b"Content-Length: 5000"))
-        open_ones = [read_whole, streamed]
+        known.send(raw_request("POST", "/v1/chat/completions", JSON, b"Content-Length: 5000"))
+        open_ones = [read_whole, streamed, known]
         while open_ones and time.monotonic() - started_s < 6.0:  # the limit, two seconds of grace, and two sweeps
             open_ones = [caller for caller in open_ones if caller.try_send(b"a")]
             time.sleep(0.2)  # noqa: TID251 - no event loop here
