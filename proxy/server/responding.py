@@ -81,10 +81,13 @@ class Responding:
             self._note_unread_body()
         line = _STATUS_LINES.get((status, reason)) or status_line(status, reason)
         size = len(body)
-        if self._closes_after or self._omits_body or size > JOIN_BELOW_BYTES or status in (204, 304):
-            self._send_otherwise(line, headers, body, is_bodiless=status in (204, 304))
-        else:
-            self._transport.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (line, headers, size, body))
+        try:
+            if self._closes_after or self._omits_body or size > JOIN_BELOW_BYTES or status in (204, 304):
+                self._send_otherwise(line, headers, body, is_bodiless=status in (204, 304))
+            else:
+                self._transport.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (line, headers, size, body))
+        except RuntimeError:
+            self._ignore_if_closed()
 
     def _send_otherwise(self, line: bytes, headers: bytes, body: bytes, *, is_bodiless: bool) -> None:
         closing = _CLOSE if self._closes_after else b""
@@ -131,16 +134,27 @@ class Responding:
         """Write a piece of the body."""
         if not data or self._omits_body:
             return
-        if self._answer_is_chunked:
-            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-        else:
-            self._transport.write(data)
+        try:
+            if self._answer_is_chunked:
+                self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            else:
+                self._transport.write(data)
+        except RuntimeError:
+            self._ignore_if_closed()
 
     def finish(self) -> None:
         """End the body in order."""
         self._is_answering = False
         if self._answer_is_chunked and not self._omits_body:
-            self._transport.write(b"0\r\n\r\n")
+            try:
+                self._transport.write(b"0\r\n\r\n")
+            except RuntimeError:
+                self._ignore_if_closed()
+
+    def _ignore_if_closed(self) -> None:
+        """Raise the error of a write again, unless the caller has just left: the exchange hears of it a turn later."""
+        if not self._transport.is_closing():
+            raise  # noqa: PLE0704 - called where the error is being handled
 
     def abort(self) -> None:
         """Close without a proper end: what was written arrives, the end that would make it complete does not."""
