@@ -164,8 +164,7 @@ class TwoTiers(RuleBasedStateMachine):
         last_s = getattr(self, "now_s", 0.0)
         held = [one for one in getattr(self, "log", []) if one.at_s >= last_s - 2 * WINDOW_S]
         for first in held:
-            # Half open: what comes exactly one window later belongs to the next one.
-            window = sum(one.cost for one in held if first.at_s <= one.at_s < first.at_s + WINDOW_S)
+            window = sum(one.cost for one in held if first.at_s <= one.at_s <= first.at_s + WINDOW_S)
             assert window <= self.limit, f"{window} of {self.limit} from {first.at_s}"
 
 
