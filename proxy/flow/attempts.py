@@ -20,10 +20,10 @@ from proxy.core.routing.problems import Code, Problem, problem
 from proxy.core.routing.retry_after import parse_retry_after
 from proxy.core.routing.table import RULES
 from proxy.core.routing.walk import Commit, GiveUp, Try, TryNext, Walk, problem_of
-from proxy.flow import headers as header_lines
 from proxy.flow.attempt_result import Result, as_give_up, denied, judged, not_delivered
-from proxy.flow.booking import Booking, Plan, book, variant_of
+from proxy.flow.booking import Booking, Plan, book
 from proxy.flow.budgets import Budgets, Denied, Granted
+from proxy.flow.call_kinds import CallKinds, DeploymentCall
 from proxy.flow.catalog import Deployment, Route
 from proxy.flow.delivering import Delivery
 from proxy.flow.exchange import Exchange
@@ -35,7 +35,7 @@ from proxy.flow.pricing import Pricing
 from proxy.flow.room import Room, target_of
 from proxy.flow.shaping import body_for, hurried, is_shaped, made_ready
 from proxy.flow.sharing import StepShare, arrange, conversation_key
-from proxy.flow.translating import MESSAGES_TARGET, asks_usage, is_translated, translated_answer, version_line
+from proxy.flow.translating import asks_usage, is_translated, translated_answer
 from proxy.flow.waiting import WaitingLines
 from proxy.terms.outcomes import OK, Fault, Outcome, Status
 
@@ -60,9 +60,11 @@ class Attempts:
     waiting: WaitingLines
     pricing: Pricing | None = None
     room: Room = field(init=False)
+    kinds: CallKinds = field(init=False)
 
     def __post_init__(self) -> None:
         self.room = Room(self.budgets, self.waiting, self.upstream, self.clock, self.pricing)
+        self.kinds = CallKinds(self.upstream, self.delivery.demands_caller_key)
 
     async def walk(self, exchange: Exchange, plan: Plan) -> Problem | None:
         """Try deployments until one answers; return a refusal, or None when the caller was answered."""
@@ -131,6 +133,7 @@ class Attempts:
     ) -> Result:
         if deployment.is_particular and not is_shaped(exchange, plan, deployment):
             return Result(Outcome.UNSUITABLE)
+        kind = self.kinds.of(exchange, plan, deployment)
         verdict = self.room.reserve(exchange, plan, deployment, now_s)
         if type(verdict) is not Granted:
             if verdict is None:
@@ -138,12 +141,12 @@ class Attempts:
             verdict = await self.room.find(exchange, plan, deployment, verdict, deadline_s)
             if not isinstance(verdict, Granted):
                 return denied(exchange, deployment, verdict)
-            now_s = self.clock.monotonic_s()
-        booking = self._book(exchange, plan, deployment, step, verdict, now_s)
+            now_s, kind = self.clock.monotonic_s(), self.kinds.of(exchange, plan, deployment)
+        booking = self._book(exchange, plan, kind, step, verdict, now_s)
         if isinstance(booking, Result):
             return booking
         try:
-            call = self._call(exchange, plan, deployment, step, deadline_s, now_s)
+            call = self._call(exchange, plan, kind, step, deadline_s, now_s)
             inject = plan.route.plan.inject
             if inject is None:
                 answer = await self.upstream.send(call)
@@ -170,39 +173,30 @@ class Attempts:
         fault = choose_fault(inject, call, step.target_index, self.jitter)
         if fault is None:
             return await self.upstream.send(call)
-        exchange.facts.notes.append(f"injected:{fault.kind}:{call.provider}")
-        self.witness.notice("fault_injected", kind=fault.kind.value, provider=call.provider.partition("/")[0])
+        exchange.facts.notes.append(f"injected:{fault.kind}:{call.kind.provider}")
+        self.witness.notice("fault_injected", kind=fault.kind.value, provider=call.kind.provider.partition("/")[0])
         return await send_with(fault, self.upstream, call, self.clock.monotonic_s)
 
     def _book(
-        self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, verdict: Granted, now_s: float
+        self, exchange: Exchange, plan: Plan, kind: DeploymentCall, step: Try, verdict: Granted, now_s: float
     ) -> Booking | Result:
         """Ask the breaker for an attempt that budgets have granted; on a no nothing stays held."""
-        facts = exchange.facts
+        facts, deployment = exchange.facts, kind.deployment
         exchange.granted = verdict if verdict.limit_requests >= 0 or verdict.limit_tokens >= 0 else None
         exchange.observes = plan.route.plan.observe_only
-        variant = ""
-        if deployment.model is None:
-            variant = variant_of(exchange.dialect, exchange.inbound.head.path, plan.request.model)
         admission = ADMIT
         if step.is_retry or not self.fleet.admits_all(deployment.name, now_s):
             admission = self.fleet.admit(
-                deployment.name, now_s, step.is_only_target, step.is_last_resort, step.is_retry, variant
+                deployment.name, now_s, step.is_only_target, step.is_last_resort, step.is_retry, kind.variant
             )
             if admission.is_refused:
                 self.budgets.cancel(verdict.reservation, now_s)
                 facts.notes.append(f"skipped:{deployment.provider}:breaker_{admission.reason.value}")
                 return Result(Outcome.BREAKER_OPEN, retry_after_s=max(0.0, admission.until_s - now_s))
-        model = deployment.model or plan.request.model or ""
-        attempt = exchange.begin_attempt(deployment.provider, model, now_s)
-        exchange.is_own_key = self.upstream.uses_own_key(deployment.endpoint)
-        exchange.named = deployment.lines.get(model)
-        if exchange.named is None:
-            exchange.named = header_lines.naming_lines(facts.policy_revision, deployment.provider, model)
-            if len(deployment.lines) < NAMES_MAX:
-                deployment.lines[model] = exchange.named
+        attempt = exchange.begin_attempt(deployment.provider, kind.model, now_s)
+        exchange.is_own_key, exchange.named = kind.is_own_key, kind.named
         return book(
-            self, exchange, deployment, attempt, verdict.reservation, admission, variant, plan.route.counts_apart
+            self, exchange, deployment, attempt, verdict.reservation, admission, kind.variant, plan.route.counts_apart
         )
 
     def _judge(self, exchange: Exchange, plan: Plan, booking: Booking, answer: Answer) -> Result:
@@ -255,38 +249,25 @@ class Attempts:
         return Result(outcome, answer, booking, retry_after_s=retry_after_s)
 
     def _call(
-        self, exchange: Exchange, plan: Plan, deployment: Deployment, step: Try, deadline_s: float, now_s: float
+        self, exchange: Exchange, plan: Plan, kind: DeploymentCall, step: Try, deadline_s: float, now_s: float
     ) -> Call:
-        head = exchange.inbound.head
-        request = plan.request
+        request, deployment = plan.request, kind.deployment
         shaped = exchange.shaped if deployment.is_particular else None
         body = body_for(exchange, plan, deployment) if shaped is None else shaped
-        target, owned = head.target[3:], self.upstream.owned_headers(deployment.endpoint)
-        more, is_gathered = b"", exchange.vault is not None or plan.route.answers is not None
-        if deployment.speaks_messages and is_translated(exchange, deployment):
-            target, more, is_gathered = MESSAGES_TARGET, version_line(exchange, owned), True
+        is_gathered = exchange.vault is not None or plan.route.answers is not None
         timeouts = deployment.target.timeouts
-        if deployment.hasty is not None and request.is_stream:
+        if request.is_stream and deployment.hasty is not None:
             timeouts = hurried(exchange, plan, step.target_index, now_s, self.fleet)
         ends_s = now_s + timeouts.total_s
+        if ends_s > deadline_s:  # noqa: PLR1730 - ``min`` costs more than the sum
+            ends_s = deadline_s
         return Call(
-            deployment.endpoint,
-            head,
-            target,
-            header_lines.to_provider(
-                head,
-                wants_identity=exchange.dialect is not OTHER,
-                hides_keys=exchange.is_own_key or self.delivery.demands_caller_key,
-                owned=owned,
-            )
-            + more,
+            kind,
             body,
-            deployment.model or request.model or "",
             timeouts,
-            min(ends_s, deadline_s),
-            self.collect_max_bytes if is_gathered else COLLECT_MAX_BYTES,
+            ends_s,
+            self.collect_max_bytes if is_gathered or is_translated(exchange, deployment) else COLLECT_MAX_BYTES,
             step.must_be_fresh,
-            plan.route.passes_caller_key and not self.delivery.demands_caller_key,
             request.is_stream and exchange.dialect is not OTHER,
         )
 
@@ -405,7 +386,6 @@ class Attempts:
         return problem(code, retry_after_s=denial.retry_after_s)
 
 
-NAMES_MAX: Final = 64
 COLLECT_MAX_BYTES: Final = 1024 * 1024
 """Answers up to this size are gathered and written in one piece; larger ones pass as they come."""
 

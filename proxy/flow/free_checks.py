@@ -15,7 +15,7 @@ from typing import Final
 from proxy.core.config.settings import HealthCheck, ProviderKind, ProviderSettings
 from proxy.core.policy.model import Timeouts
 from proxy.flow.fleet import Fleet
-from proxy.flow.ports import AttemptFailed, Call, Upstream, Witness
+from proxy.flow.ports import AttemptFailed, Call, CallKind, Upstream, Witness
 from proxy.terms.http import RequestHead
 from proxy.terms.outcomes import Outcome
 
@@ -49,9 +49,8 @@ async def ask_for_models(
         lines += b"anthropic-version: 2023-06-01\r\n"
     limits = Timeouts(min(2.0, timeout_s), timeout_s, timeout_s, timeout_s)
     began_s = now_s()
-    call = Call(
-        endpoint, head, b"/models", lines, b"", "", limits, began_s + timeout_s, ANSWER_MAX_BYTES, True, False
-    )  # fmt: skip
+    asked = CallKind(endpoint, head, b"/models", lines)
+    call = Call(asked, b"", limits, began_s + timeout_s, ANSWER_MAX_BYTES, must_be_fresh=True)
     try:
         answer = await upstream.send(call)
     except AttemptFailed as failed:

@@ -99,20 +99,12 @@ def to_provider(head: RequestHead, *, wants_identity: bool, hides_keys: bool, ow
     """Return the caller's end-to-end header lines, rendered.
 
     Args:
-        head: The caller's request head; the lines are remembered with it.
+        head: The caller's request head.
         wants_identity: Ask for an answer without content coding, because policy or the record has to read it.
         hides_keys: A credential of ours goes to the provider, or the caller's is a key to this sidecar: either
             way the caller's credentials stay here.
         owned: Lower-case names that the provider's own settings set.
     """
-    key = (wants_identity, hides_keys, owned)
-    known = head.memo.get(key)
-    if known is None:
-        known = head.memo[key] = _render(head, wants_identity=wants_identity, hides_keys=hides_keys, owned=owned)
-    return known  # type: ignore[return-value]  # only this function writes under these keys
-
-
-def _render(head: RequestHead, *, wants_identity: bool, hides_keys: bool, owned: frozenset[bytes]) -> bytes:
     if wants_identity:
         keeps = _to_provider_own_key_identity if hides_keys else _to_provider_identity
     else:

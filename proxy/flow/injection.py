@@ -25,13 +25,13 @@ def choose_fault(plan: InjectPlan, call: Call, index: int, dice: Callable[[], fl
     """
     fault = plan.fault
     if plan.takes_header:
-        wanted = call.head.fields.get(HEADER)
+        wanted = call.kind.head.fields.get(HEADER)
         if wanted is not None:
             try:
                 fault = parse_fault(wanted.decode("latin-1"))
             except ValueError:
                 fault = InjectedFault(FaultKind.STATUS, 400.0, "all")
-    provider = call.provider.partition("/")[0]
+    provider = call.kind.provider.partition("/")[0]
     if fault is None or not fault.hits(provider, index) or (fault.share < 1.0 and dice() >= fault.share):
         return None
     return fault

@@ -104,58 +104,64 @@ class AttemptFailed(Exception):
     bytes_received: int = 0
 
 
-class Call:
-    """One attempt, ready to be sent.
+class CallKind:
+    """What calls have in common that one request head makes at one deployment.
 
     ``target`` is the path below the provider's base URL, with query, starting with ``/``.
     ``headers`` are rendered end-to-end lines without Host, credentials and framing; the upstream adds those.
-    ``deadline_s`` is monotonic. ``collect_max_bytes`` bounds what is gathered into a whole body before the
-    answer turns live. ``must_be_fresh`` forbids a pooled connection (the retry after one that had gone stale).
     ``passes_caller_key`` lets the caller's own Authorization through to a provider that has no key of ours.
-    ``wants_events`` takes an answer that does not say what it is for the event stream that was asked for.
+    ``start`` is the upstream's: the beginning of every request of this kind, as long as ``start_is_of`` is what it
+    would be made of.
     """
 
-    __slots__ = (
-        "body",
-        "collect_max_bytes",
-        "deadline_s",
-        "head",
-        "headers",
-        "model",
-        "must_be_fresh",
-        "passes_caller_key",
-        "provider",
-        "target",
-        "timeouts",
-        "wants_events",
-    )
+    __slots__ = ("head", "headers", "model", "passes_caller_key", "provider", "start", "start_is_of", "target")
 
-    def __init__(  # noqa: PLR0913, PLR0917 - positional, because keywords cost a microsecond per exchange here
+    def __init__(
         self,
         provider: str,
         head: RequestHead,
         target: bytes,
         headers: bytes,
-        body: bytes | BodySource,
-        model: str,
-        timeouts: Timeouts,
-        deadline_s: float,
-        collect_max_bytes: int,
-        must_be_fresh: bool,
-        passes_caller_key: bool,
-        wants_events: bool = False,
+        model: str = "",
+        *,
+        passes_caller_key: bool = False,
     ) -> None:
         self.provider = provider
         self.head = head
         self.target = target
         self.headers = headers
-        self.body = body
         self.model = model
+        self.passes_caller_key = passes_caller_key
+        self.start = b""
+        self.start_is_of: object = None
+
+
+class Call:
+    """One attempt, ready to be sent.
+
+    ``deadline_s`` is monotonic. ``collect_max_bytes`` bounds what is gathered into a whole body before the
+    answer turns live. ``must_be_fresh`` forbids a pooled connection (the retry after one that had gone stale).
+    ``wants_events`` takes an answer that does not say what it is for the event stream that was asked for.
+    """
+
+    __slots__ = ("body", "collect_max_bytes", "deadline_s", "kind", "must_be_fresh", "timeouts", "wants_events")
+
+    def __init__(
+        self,
+        kind: CallKind,
+        body: bytes | BodySource,
+        timeouts: Timeouts,
+        deadline_s: float,
+        collect_max_bytes: int,
+        must_be_fresh: bool = False,
+        wants_events: bool = False,
+    ) -> None:
+        self.kind = kind
+        self.body = body
         self.timeouts = timeouts
         self.deadline_s = deadline_s
         self.collect_max_bytes = collect_max_bytes
         self.must_be_fresh = must_be_fresh
-        self.passes_caller_key = passes_caller_key
         self.wants_events = wants_events
 
 

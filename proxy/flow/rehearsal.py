@@ -294,15 +294,16 @@ class _Script:
 
     async def send(self, call: Call) -> Answer:
         body = call.body if isinstance(call.body, bytes) else b""
-        self.sent.append(Sent(f"{call.provider}:{call.model or '*'}", body))
-        lines = self._replies.get(call.provider)
+        kind = call.kind
+        self.sent.append(Sent(f"{kind.provider}:{kind.model or '*'}", body))
+        lines = self._replies.get(kind.provider)
         reply = Reply() if not lines else lines.pop(0) if len(lines) > 1 else lines[0]
         if reply.fails is not None:
             raise AttemptFailed(reply.fails)
-        dialect = dialect_of(call.head.path) if call.head.method == "POST" else Dialect.OTHER
+        dialect = dialect_of(kind.head.path) if kind.head.method == "POST" else Dialect.OTHER
         is_stream = reply.status == 200 and b'"stream":true' in body.replace(b" ", b"")
         text = reply.text if reply.text is not None else _last_words(body)
-        content = _events(text, call.model) if is_stream else _document(reply, text, call.model, dialect)
+        content = _events(text, kind.model) if is_stream else _document(reply, text, kind.model, dialect)
         lines_out = b"\r\ncontent-type: " + (b"text/event-stream" if is_stream else b"application/json")
         if reply.retry_after_s is not None:
             lines_out += b"\r\nretry-after: %d" % -(-reply.retry_after_s // 1)

@@ -72,7 +72,7 @@ class UpstreamConnection(AnswerReading, asyncio.Protocol):
         if self._is_worn:
             self._reset_answer()
         self._call = call
-        self._is_head_request = is_head = call.head.method == "HEAD"
+        self._is_head_request = is_head = call.kind.head.method == "HEAD"
         self._is_unread = not is_head
         self.bytes_received = 0
         self.last_activity_s = now_s
@@ -265,7 +265,7 @@ class UpstreamConnection(AnswerReading, asyncio.Protocol):
             self.transport.close()
 
     def _switch_to_raw(self, rest: bytes) -> None:
-        if self._answer_head is None or self._answer_head.status != 101 or not self._call.head.is_websocket:
+        if self._answer_head is None or self._answer_head.status != 101 or not self._call.kind.head.is_websocket:
             self.fail(Outcome.BAD_RESPONSE)
             return
         self.is_raw = True  # from now on neither deadline nor silence ends it

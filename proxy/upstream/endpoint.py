@@ -6,19 +6,15 @@ dials nobody.
 
 from __future__ import annotations
 
-from typing import Final
 from urllib.parse import quote
 
 from yarl import URL
 
 from proxy.core.config.settings import ProviderKind, ProviderSettings
 from proxy.flow.answer_shapes import AnswerShapes
-from proxy.flow.ports import Call
+from proxy.flow.ports import Call, CallKind
 from proxy.upstream.connection import UpstreamConnection
 from proxy.upstream.dialer import Address
-
-STARTS_MAX: Final = 64
-START_MAX_BYTES: Final = 4 * 1024
 
 
 class Endpoint:
@@ -26,7 +22,6 @@ class Endpoint:
 
     __slots__ = (
         "_own_lines",
-        "_starts",
         "address",
         "base_path",
         "busy",
@@ -53,7 +48,6 @@ class Endpoint:
         self.is_closed = False
         names = [*settings.headers, *([settings.auth_header.name] if settings.api_key is not None else [])]
         self.owned = frozenset(name.lower().encode("latin-1") for name in names)
-        self._starts: dict[tuple[str, bytes, str], bytes] = {}
         self.take_key(key)
 
     def take_key(self, key: str | None) -> None:
@@ -64,51 +58,48 @@ class Endpoint:
             rows.append((auth.name, auth.prefix + key))
         self.key = key
         self._own_lines = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in rows)
-        self._starts.clear()
 
     # --- heads ------------------------------------------------------------------------------------
 
     def head_for(self, call: Call) -> bytes:
         """Return the head of the request that is this attempt."""
-        head, body = call.head, call.body
-        start = self._starts.get((head.method, call.target, call.model)) or self._start_for(call)
-        if self.key is None and call.passes_caller_key and b"authorization" in head.fields:
-            start = b"%bauthorization: %b\r\n" % (start, head.fields[b"authorization"])
+        kind, body = call.kind, call.body
+        start = kind.start if kind.start_is_of is self._own_lines else self._start_for(kind)
         if type(body) is bytes:
-            if body and not head.is_websocket:
-                return b"%b%bcontent-length: %d\r\n\r\n" % (start, call.headers, len(body))
-            return self._bodiless(start, call)
-        if head.content_length is None:
-            return b"%b%btransfer-encoding: chunked\r\n\r\n" % (start, call.headers)
-        return b"%b%bcontent-length: %d\r\n\r\n" % (start, call.headers, head.content_length)
+            if body and not kind.head.is_websocket:
+                return b"%bcontent-length: %d\r\n\r\n" % (start, len(body))
+            return start + self._end_of_bodiless(kind)
+        if kind.head.content_length is None:
+            return start + b"transfer-encoding: chunked\r\n\r\n"
+        return b"%bcontent-length: %d\r\n\r\n" % (start, kind.head.content_length)
 
     @staticmethod
-    def _bodiless(start: bytes, call: Call) -> bytes:
-        if call.head.is_websocket:
-            return b"%b%bconnection: Upgrade\r\nupgrade: websocket\r\n\r\n" % (start, call.headers)
-        if call.head.method in ("POST", "PUT", "PATCH"):
-            return b"%b%bcontent-length: 0\r\n\r\n" % (start, call.headers)
-        return b"%b%b\r\n" % (start, call.headers)
+    def _end_of_bodiless(kind: CallKind) -> bytes:
+        if kind.head.is_websocket:
+            return b"connection: Upgrade\r\nupgrade: websocket\r\n\r\n"
+        return b"content-length: 0\r\n\r\n" if kind.head.method in ("POST", "PUT", "PATCH") else b"\r\n"
 
-    def _start_for(self, call: Call) -> bytes:
-        """Return request line and own header lines; those of the last few kinds of call are remembered."""
-        method = call.head.method
-        start = b"%b %b HTTP/1.1\r\n%b" % (method.encode("ascii"), self.path_for(call), self._own_lines)
-        if len(self._starts) < STARTS_MAX and len(start) < START_MAX_BYTES:
-            self._starts[method, call.target, call.model] = start
-        return start
+    def _start_for(self, kind: CallKind) -> bytes:
+        """Return request line, own header lines and the caller's; remembered with the kind until the key changes."""
+        head = kind.head
+        lines = [b"%b %b HTTP/1.1\r\n" % (head.method.encode("ascii"), self.path_for(kind)), self._own_lines]
+        if self.key is None and kind.passes_caller_key and b"authorization" in head.fields:
+            lines.append(b"authorization: %b\r\n" % head.fields[b"authorization"])
+        lines.append(kind.headers)
+        kind.start, kind.start_is_of = b"".join(lines), self._own_lines
+        return kind.start
 
-    def path_for(self, call: Call) -> bytes:
+    def path_for(self, kind: CallKind) -> bytes:
         """Return the raw target at the provider; Azure's deployment paths are made here."""
         settings = self.settings
         if settings.kind is not ProviderKind.AZURE or settings.api_version is None:
-            return self.base_path + call.target
-        path, _, query = call.target.partition(b"?")
+            return self.base_path + kind.target
+        path, _, query = kind.target.partition(b"?")
         version = b"api-version=" + settings.api_version.encode("ascii")
         if b"api-version=" not in query:
             query = query + b"&" + version if query else version
-        if call.model:
-            deployment = settings.deployments.get(call.model, call.model)
+        if kind.model:
+            deployment = settings.deployments.get(kind.model, kind.model)
             path = b"/deployments/" + quote(deployment, safe="").encode("ascii") + path
         return self.base_path + path + b"?" + query
 

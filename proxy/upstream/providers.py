@@ -116,9 +116,10 @@ class Providers:
 
     async def send(self, call: Call) -> Answer:
         """Send one attempt; see ``flow.ports.Upstream.send``."""
-        endpoint = self._endpoints[call.provider]
+        kind = call.kind
+        endpoint = self._endpoints[kind.provider]
         head, now_s = endpoint.head_for(call), self._now_s()
-        connection = None if call.must_be_fresh or call.head.is_websocket else endpoint.take_idle(now_s)
+        connection = None if call.must_be_fresh or kind.head.is_websocket else endpoint.take_idle(now_s)
         if connection is None:
             connection = await self._dial(endpoint, call)
             now_s = self._now_s()
@@ -143,7 +144,7 @@ class Providers:
     def _begin_upload(self, connection: UpstreamConnection, call: Call, body: bytes | BodySource) -> None:
         """Send a body that does not go out with its head."""
         if not isinstance(body, bytes):
-            upload = self._loop.create_task(self._upload(connection, body, call.head.content_length is None))
+            upload = self._loop.create_task(self._upload(connection, body, call.kind.head.content_length is None))
             connection.upload_runs(upload)
         elif len(body) <= WRITE_BYTES:
             connection.write(body)

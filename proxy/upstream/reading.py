@@ -16,7 +16,7 @@ import httptools
 
 from proxy.core.policy.model import Timeouts
 from proxy.flow.answer_shapes import AnswerShapes
-from proxy.flow.ports import Answer, BodySink, Call
+from proxy.flow.ports import Answer, BodySink, Call, CallKind
 from proxy.terms.http import AnswerHead, RequestHead
 from proxy.terms.outcomes import OK, Outcome
 
@@ -28,7 +28,7 @@ MAX_ERROR_BYTES: Final = 1024 * 1024
 """An error is read for keys, values and its code where it is; nobody says more than this about one."""
 POUR_EVERY_BYTES: Final = 2 * 1024 * 1024
 """So much of a gathered body is put together while the rest is still coming."""
-NOTHING: Final = Call("", RequestHead("", b"", "", [], {}), b"", b"", b"", "", Timeouts(), 0.0, 0, False, False)
+NOTHING: Final = Call(CallKind("", RequestHead("", b"", "", [], {}), b"", b""), b"", Timeouts(), 0.0, 0)
 """What an idle connection carries: it must not hold on to the body of its last request."""
 _BODILESS: Final = frozenset({204, 304})
 
@@ -157,7 +157,7 @@ class AnswerReading:
         if end < 0:
             raise ValueError("a head without CRLF line ends")
         if status < 200 and not (
-            status == 101 and self._call.head.is_websocket and _is_websocket_answer(raw[first:end])
+            status == 101 and self._call.kind.head.is_websocket and _is_websocket_answer(raw[first:end])
         ):
             self._raw_head = raw[end + 4 :]
             return

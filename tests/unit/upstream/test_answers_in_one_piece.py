@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from proxy.core.policy.model import Timeouts
 from proxy.flow.answer_shapes import AnswerShapes
 from proxy.flow.headers import to_caller
-from proxy.flow.ports import AttemptFailed, Call
+from proxy.flow.ports import AttemptFailed, Call, CallKind
 from proxy.terms.http import RequestHead
 from proxy.upstream.connection import UpstreamConnection
 
@@ -59,7 +59,7 @@ class Side:
         connection.connection_made(cast("asyncio.Transport", socket))
         head = RequestHead(method, b"/v1/x", "/v1/x", [], {})
         deadline_s = time.monotonic() + 60
-        call = Call("p", head, b"/x", b"", b"", "m", Timeouts(), deadline_s, most, False, False, wants_events)
+        call = Call(CallKind("p", head, b"/x", b"", "m"), b"", Timeouts(), deadline_s, most, wants_events=wants_events)
         waiter = connection.begin(call, time.monotonic())
         connection.data_received(data)
         seen_at_once = (waiter.done(), len(self.idle), socket.is_closed)

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.core.config.settings import ProviderSettings
 from proxy.core.policy.model import Timeouts
-from proxy.flow.ports import AttemptFailed, Call
+from proxy.flow.ports import AttemptFailed, Call, CallKind
 from proxy.terms.http import RequestHead
 from proxy.terms.outcomes import Outcome
 from proxy.upstream.providers import WRITE_BYTES, Providers
@@ -45,7 +45,7 @@ async def sent_to(serve: Serve, first_byte_s: float) -> int:
         upstream = Providers({"p": ProviderSettings("p", f"http://127.0.0.1:{port}/v1")}, NoKeys(), time.monotonic)
         head = RequestHead("POST", b"/v1/x", "/v1/x", [], {})
         limits = Timeouts(connect_s=1.0, first_byte_s=first_byte_s, idle_s=1.0)
-        call = Call("p", head, b"/x", b"", BODY, "m", limits, time.monotonic() + 10, 1024, False, False)
+        call = Call(CallKind("p", head, b"/x", b"", "m"), BODY, limits, time.monotonic() + 10, 1024)
         try:
             return (await upstream.send(call)).head.status
         finally:

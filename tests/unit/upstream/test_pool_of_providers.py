@@ -11,7 +11,7 @@ import pytest
 
 from proxy.core.config.settings import AuthHeader, ProviderKind, ProviderSettings, SecretRef
 from proxy.core.policy.model import Timeouts
-from proxy.flow.ports import AttemptFailed, Call
+from proxy.flow.ports import AttemptFailed, Call, CallKind
 from proxy.terms.http import RequestHead
 from proxy.terms.outcomes import Outcome
 from proxy.upstream.connection import UpstreamConnection
@@ -62,9 +62,8 @@ def call(
     head = RequestHead("POST", b"/v1" + target, "/v1/chat/completions", [], fields)
     limits = Timeouts(**{"connect_s": 1.0, "first_byte_s": 1.0, "idle_s": 1.0, **timeouts})
     deadline_s = time.monotonic() + lasts_s
-    return Call(
-        "p", head, target, b"X-A: 1\r\n", b"{}", model, limits, deadline_s, 1024, must_be_fresh, passes_caller_key
-    )
+    kind = CallKind("p", head, target, b"X-A: 1\r\n", model, passes_caller_key=passes_caller_key)
+    return Call(kind, b"{}", limits, deadline_s, 1024, must_be_fresh)
 
 
 def providers(base_url: str, keys: NoKeys | None = None, **fields: Any) -> Providers:
@@ -266,17 +265,17 @@ def test_azure_paths_name_the_deployment(fields: dict[str, Any], model: str, tar
     kind = ProviderKind.AZURE if fields else ProviderKind.OPENAI
     endpoint = Endpoint(ProviderSettings("p", "http://127.0.0.1:1/v1", kind=kind, **fields))
 
-    assert expected == endpoint.path_for(call(model=model, target=target))
+    assert expected == endpoint.path_for(call(model=model, target=target).kind)
 
 
 def test_head_follows_the_key() -> None:
     """Rendered once per key; a rotated key is used at once."""
     settings = ProviderSettings("p", "http://127.0.0.1:1/v1", auth_header=AuthHeader("x-goog-api-key", ""))
-    endpoint = Endpoint(settings)
+    endpoint, again = Endpoint(settings), call()
     heads = []
     for key in ("one", "two", None):
         endpoint.take_key(key)
-        heads += [endpoint.head_for(call()), endpoint.head_for(call())]
+        heads += [endpoint.head_for(again), endpoint.head_for(again)]
 
     start = b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:1\r\n"
     end = b"X-A: 1\r\ncontent-length: 2\r\n\r\n"
