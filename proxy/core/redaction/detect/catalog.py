@@ -9,18 +9,15 @@ from typing import NamedTuple
 
 from proxy.core.redaction.detect.kinds import CustomType, Kind
 from proxy.core.redaction.detect.labels import NEGATIVE
-from proxy.core.redaction.detect.tables import americas, asia, brazil, europe, general, opt_in
+from proxy.core.redaction.detect.tables import americas, asia, brazil, europe, general, opt_in, tongues
 from proxy.core.redaction.detect.tables.negative import NEGATIVE_WORDS
 from proxy.core.redaction.detect.validators import VALIDATORS, Validator
 from proxy.terms.redaction import Action, DirectionPlan
 
-ALL_KINDS: tuple[Kind, ...] = (
-    *general.KINDS,
-    *brazil.KINDS,
-    *americas.KINDS,
-    *europe.KINDS,
-    *asia.KINDS,
-    *opt_in.KINDS,
+ALL_KINDS: tuple[Kind, ...] = tuple(
+    row._replace(labels=(*row.labels, *tongues.LABELS.get(row.name, ())))
+    for table in (general, brazil, americas, europe, asia, opt_in)
+    for row in table.KINDS
 )
 KIND_BY_NAME: dict[str, Kind] = {kind.name: kind for kind in ALL_KINDS}
 KNOWN_KINDS: frozenset[str] = frozenset(KIND_BY_NAME)
@@ -72,7 +69,7 @@ def build_catalog(kinds: frozenset[str], custom: tuple[CustomType, ...] = ()) ->
     for own in custom:
         for label in own.labels:
             labels.setdefault(label, set()).add(own.name)
-    for word in NEGATIVE_WORDS:
+    for word in (*NEGATIVE_WORDS, *tongues.NEGATIVE_WORDS):
         labels.setdefault(word, set()).add(NEGATIVE)
     strong, soft, labelled = [{k: tuple(v) for k, v in index.items()} for index in shapes]
     return Catalog(rules, strong, soft, labelled, {k: tuple(v) for k, v in counted.items()}, labels)

@@ -9,9 +9,18 @@ import re
 
 from proxy.core.redaction.detect.arithmetic import is_date
 from proxy.core.redaction.detect.context import LABELLED, Context
+from proxy.core.redaction.detect.labels import Label
 
 _REACH = 26
-_FIRST_YEAR, _LAST_YEAR = 1900, 2030
+_YEARS = ((1900, 2030), (2440, 2573), (1250, 1460))
+"""Of our calendar, the Buddhists', and the two that count from the Hijra by the sun and by the moon."""
+_ERAS = frozenset(
+    ("\u660e\u6cbb", "\u5927\u6b63", "\u662d\u548c", "\u5e73\u6210", "\u4ee4\u548c", "\u6c11\u570b", "\u6c11\u56fd")
+)
+_ERA_CHARS = 2
+_BORN = ("\u751f", "\uc0dd")
+"""What stands right behind a date of birth in Chinese, Japanese and Korean, and before many other things."""
+_BEHIND = 6
 
 _MONTH_STEMS = (
     ("jan", "ene", "gen", "stycz", "ledn", "led"), ("feb", "fev", "f\xe9v", "lut", "helmi"), ("mar", "m\xe4r", "mrt", "mrz", "maa"),
@@ -19,28 +28,51 @@ _MONTH_STEMS = (
     ("jul", "lug", "juil", "lip", "hein\xe4"), ("aug", "ago", "aou", "ao\xfb", "sierp", "elo"), ("sep", "set", "wrze", "syys"),
     ("oct", "okt", "out", "ott", "pa\xbc", "pa\\?dz", "loka"), ("nov", "lis", "marras"), ("dec", "dez", "dic", "d\xe9c", "des", "gru", "joulu"),
 )  # fmt: skip
-_STEMS = sorted({s for month in _MONTH_STEMS for s in month}, key=lambda s: (-len(s), s))
-MONTH_NAME = rb"(?i:" + b"|".join(s.encode("latin-1") for s in _STEMS) + rb")[A-Za-z\xe0-\xff]{0,8}\.?"
+_MONTH_STEMS_BEHIND_DAYS = (
+    ("oca", "ian", "sau", "sije"), ("\\?ub", "sub", "\xfano", "unor", "pebr", "vas", "velj"), ("m\xe1r", "b\\?ez", "brez", "kov", "o\\?uj"),
+    ("nis", "dub", "\xe1pr", "bal", "trav"), ("m\xe1j", "kv\\?t", "kvet", "geg", "svib"), ("j\xfan", "haz", "iun", "\\?erv", "cerv", "bir", "j\\?n"),
+    ("j\xfal", "tem", "iul", "liep", "srp", "j\\?l"), ("a\\?us", "agu", "rugp", "kolo", "ogos"), ("sze", "eyl", "z\xe1\\?", "zari", "rugs", "ruj"),
+    ("eki", "\\?\xedj", "rij", "spal"), ("noi", "kas", "nop", "lap", "stud"), ("ara", "pros", "dis", "dets"),
+)  # fmt: skip
+"""Of languages that set the month behind the day or the year, as the automaton sees them: a letter beyond Latin-1 is ``?``."""
 
+
+def _stem(months: tuple[tuple[str, ...], ...]) -> bytes:
+    stems = sorted({s for month in months for s in month}, key=lambda s: (-len(s), s))
+    return rb"(?i:" + b"|".join(s.encode("latin-1") for s in stems) + rb")[A-Za-z?\xe0-\xff]{0,8}\.?"
+
+
+_MONTH_NAME = _stem(_MONTH_STEMS)
+MONTH_NAME = _stem((*_MONTH_STEMS, *_MONTH_STEMS_BEHIND_DAYS))
+OTHER_MONTH = rb"\?{3,12}\.?"
+"""A month in another script; which one is not looked up, for the word of birth before it is evidence enough."""
 DAY_FIRST = (
-    rb"\b[0-9]{1,2}(?:st|nd|rd|th|\.|\xba|er)?[ \-/,]{1,2}(?:de |of |di |d')?"
+    rb"\b[0-9]{1,2}(?:(?:st|nd|rd|th|\.|\xba|er)?[ \-/,]{1,2}(?:de |of |di |d')?(?:"
     + MONTH_NAME
-    + rb"[ \-/,]{1,2}(?:de |del |of )?[0-9]{4}\b"
+    + b"|"
+    + OTHER_MONTH
+    + rb")[ \-/,]{1,2}(?:de |del |of )?| th(?:\xe1|a)ng [0-9]{1,2}(?:,| n(?:\?|a)m) )[0-9]{4}\b"
 )
-MONTH_FIRST = rb"\b" + MONTH_NAME + rb" {1,2}[0-9]{1,2}(?:st|nd|rd|th)?,? {1,2}[0-9]{4}\b"
-SHORT = rb"\b[0-9]{1,2}[/.\-][0-9]{1,2}[/.\-](?:19|20)?[0-9]{2}\b"
-"""Dates with fewer digits than a digit run has."""
-CJK = rb"\b[0-9]{4} ?\? ?[0-9]{1,2} ?\? ?[0-9]{1,2} ?\?"
+YEAR_FIRST = rb"\b[0-9]{4}\.? {1,2}" + MONTH_NAME + rb" {1,2}[0-9]{1,2}\b"
+MONTH_FIRST = rb"\b" + _MONTH_NAME + rb" {1,2}[0-9]{1,2}(?:st|nd|rd|th)?,? {1,2}[0-9]{4}\b"
+SHORT = (
+    rb"\b[0-9]{1,2}[/.\-][0-9]{1,2}[/.\-](?:19|20)?[0-9]{2}\b"
+    rb"|\b[0-9]{1,2}\. [0-9]{1,2}\. [0-9]{4}\b|\b[0-9]{4}\. [0-9]{1,2}\. [0-9]{1,2}\b"
+)
+"""Dates with fewer digits than a digit run has, or with dots and blanks."""
+CJK = rb"\b[0-9]{1,4} ?\? ?[0-9]{1,2} ?\? ?[0-9]{1,2} ?\?"
 
 BIRTH = (
     rb"(?i:(?:\b|_)dob(?:\b|_)|\bd[._ ] ?o[._ ] ?b|birth|(?:\b|_)born|nascid|nasciment|\bnasc|nacimi|nacid|naissance|\bn[e\xe9]e?[ _]le\b|\bddn\b|geboren|geburt|(?:\b|_)geb\b"
     rb"|nascita|\bnat[oa][ _]il\b|geboorte|urodz|\bur[.:]|f[o\xf8\xf6]d(?:t|d|sels|else)|syntym|syntyn|do[\?g]um|dogum|narozen|sz[u\xfc]let|n\?scut|na\?ter|naster"
     rb"|[a-z]_?dob\b|aniversario|anivers\xe1rio|\bnaci\b|\bnasci\b|nasceu"
+    rb"|\b(?:ke)?lahir|kapanganak|kaarawan|ipinanganak|zaliwa\b|\bng[a\xe0]y ?sinh|sinh ng[a\xe0]y|\bnam sinh|\bnar(?:o|\b)|\bro[dj]en|rojst|\bszul|gimimo|dzim|s[u\xfc]n(?:ni|dinud)|janm|janam"
+    rb"|\bdogul|anadan ol|\bd[. ]{1,2}tarihi"
     rb"|\bnaci\xf3|\bnacio\b|\bn[e\xe9] e le\b|\bng[a\xe0]y sinh|\bf(?:ec(?:ha)?)?[._ ]{0,2}nac\b|\bn[e\xe9]\(e\) le|\bdn[:=]|\bbday\b|foed(?:t|sels))"
 )
 """Words that make the scan look at dates at all."""
 
-_NUMERIC = re.compile(rb"([0-9]{1,4})([-/. ])([0-9]{1,2})\2([0-9]{2,4})")
+_NUMERIC = re.compile(rb"([0-9]{1,4})([-/. ]|\. )([0-9]{1,2})\2([0-9]{2,4})")
 _COMPACT = re.compile(rb"(?:19|20)[0-9]{6}")
 _LINK = re.compile(rb" (?:is|was|\xe9|es|est|ist|era) (?:[A-Za-z\xc0-\xff]{1,8} ){0,4}\Z")
 _ENDS_HERE = re.compile(
@@ -50,11 +82,13 @@ _LINK_CHARS, _DATE_CHARS = 44, 28
 
 
 def named_date(ctx: Context, start: int, end: int) -> int:
-    """Judge a date with its month in words."""
+    """Judge a date with its month in words, or with signs for year, month and day."""
     if not ctx.birth and ctx.data[end : end + 2] != b" (":
         return end
     year = re.search(rb"[0-9]{4}", ctx.data[start:end])
-    if year and _FIRST_YEAR <= int(year[0]) <= _LAST_YEAR:
+    if year is None and ctx.text[max(0, start - _ERA_CHARS) : start] in _ERAS:
+        start -= _ERA_CHARS
+    if year is None or _is_birth_year(int(year[0])):
         ctx.orphans = not report(ctx, start, end) or ctx.orphans
     return end
 
@@ -83,19 +117,39 @@ def is_calendar_date(text: bytes) -> bool:
         return _COMPACT.fullmatch(text) is not None and is_date(int(text[:4]), int(text[4:6]), int(text[6:]))
     a, b, c = int(found[1]), int(found[3]), int(found[4])
     if len(found[1]) == 4:
-        return _FIRST_YEAR <= a <= _LAST_YEAR and is_date(a, b, c) and len(found[4]) <= 2
-    if len(found[1]) == 3 or len(found[4]) == 3 or (len(found[4]) == 4 and not _FIRST_YEAR <= c <= _LAST_YEAR):
+        return _is_birth_year(a) and _is_day(a, b, c) and len(found[4]) <= 2
+    if len(found[1]) == 3 or len(found[4]) == 3 or (len(found[4]) == 4 and not _is_birth_year(c)):
         return False
     year = c if len(found[4]) == 4 else 1900 + c
-    return is_date(year, b, a) or is_date(year, a, b)
+    return _is_day(year, b, a) or _is_day(year, a, b)
+
+
+def _is_birth_year(year: int) -> bool:
+    """True for the years of people's births, of whichever calendar their papers are written in."""
+    return any([first <= year <= last for first, last in _YEARS])
+
+
+def _is_day(year: int, month: int, day: int) -> bool:
+    """True for a date of our calendar; of the others, whose months are of other lengths, for what may be one."""
+    if _YEARS[0][0] <= year <= _YEARS[0][1]:
+        return is_date(year, month, day)
+    return 1 <= month <= 12 and 1 <= day <= 31
 
 
 def report(ctx: Context, start: int, end: int) -> bool:
     """Report a date that a birth label announces."""
     label = ctx.label(start)
-    if label is None and ctx.data[end : end + 2] == b" (":
-        label = ctx.label_after(end)
-    if label is None or "DATE_OF_BIRTH" not in label.kinds or label.distance > _REACH:
-        return False
+    if not _is_of_birth(label):
+        following = ctx.data[end : end + _BEHIND]
+        if following[:2] != b" (" and following.find(b"?") < 0:
+            return False
+        if not _is_of_birth(ctx.label_after(end)) and (ctx.local or ctx.text[end : end + 1] not in _BORN):
+            return False
     ctx.add(start, end, "DATE_OF_BIRTH", 3, LABELLED)
     return True
+
+
+def _is_of_birth(label: Label | None) -> bool:
+    if label is None or "DATE_OF_BIRTH" not in label.kinds:
+        return False
+    return label.distance <= _REACH or label.gap.find(b"?") >= 0  # a question, answered by the next speaker

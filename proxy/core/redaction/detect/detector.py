@@ -41,7 +41,11 @@ _LETTERS = re.compile(
     + rb")"
 )
 _MIXED = re.compile(
-    rb"(?P<named>" + dates.DAY_FIRST + b"|" + dates.CJK + rb")|(?P<mac>" + b"|".join(network.MAC) + rb")"
+    rb"(?P<named>"
+    + b"|".join((dates.DAY_FIRST, dates.YEAR_FIRST, dates.CJK))
+    + rb")|(?P<mac>"
+    + b"|".join(network.MAC)
+    + rb")"
     rb"|(?P<six>" + b"|".join(network.IPV6) + rb")|(?P<quad>" + network.IPV4 + rb")"
 )
 _STEM = re.compile(LABEL_STEM + b"|" + GENERIC_KEY)
@@ -70,7 +74,7 @@ class Detector:
         self._labels = LabelIndex(catalog.labels, engine)
         forms = (
             DIGIT_RUN, network.EMAIL_TAIL, network.EMAIL_PUNY, secrets.SOURCE, network.IPV4, *network.IPV6, *network.MAC,
-            commands.COMMAND, commands.CALL, LABEL_STEM, GENERIC_KEY, dates.BIRTH, dates.DAY_FIRST, dates.MONTH_FIRST, dates.CJK, dates.SHORT,
+            commands.COMMAND, commands.CALL, LABEL_STEM, GENERIC_KEY, dates.BIRTH, dates.DAY_FIRST, dates.YEAR_FIRST, dates.MONTH_FIRST, dates.CJK, dates.SHORT,
             accounts.UUID, accounts.IBAN, accounts.VAT, *accounts.CNPJ_ALNUM, *accounts.WALLET,
         )  # fmt: skip
         self._scan = compile_union((*forms, *secrets.union_patterns(), *accounts.shape_patterns(catalog)), engine)
@@ -177,8 +181,8 @@ class Detector:
             stop = network.ipv4(ctx, start)
             if stop:
                 return stop
-        if end - start < 11 and _SHORT.fullmatch(data, start, end):
-            if end - start < 9 or ctx.birth:
+        if end - start < 13 and _SHORT.fullmatch(data, start, end):
+            if end - start < 9 or ctx.birth or end - start > 10:
                 return dates.short_date(ctx, start, end)
             return self._digits(ctx, start, end)
         if not candidate.translate(None, _RUN_CHARS):

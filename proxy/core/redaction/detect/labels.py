@@ -7,11 +7,13 @@ a label names kinds, what they accept is decided elsewhere.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
 from proxy.core.redaction.detect.engine import NO_SPAN, NextFrom, Scan, compile_union
+from proxy.core.redaction.detect.labels_other import OtherLabels
 
 WINDOW = 64
 """Characters looked at before a value; a label must end at most ``REACH`` before it."""
@@ -35,13 +37,23 @@ def _normal_table() -> bytes:
 
 
 _NORMAL = _normal_table()
-_LATIN_EXTENDED = str.maketrans(
-    "ąćęłńśźżĄĆĘŁŃŚŹŻěščřžďťňůĚŠČŘŽĎŤŇŮğışĞİŞăâîșțőűŐŰ",
-    "acelnszzACELNSZZescrzdtnuESCRZDTNUgisGISaaistouOU",
-)
+_LATIN_BLOCKS = (*range(0x100, 0x250), *range(0x1E00, 0x1F00))
+
+
+def _base_letters() -> dict[int, str]:
+    """Return the letters of Latin beyond Latin-1 with what they are without their marks."""
+    plain = {ord(c): to for c, to in zip("đĐłŁıħĦŧŦ", "dDlLihHtT", strict=True)}
+    for point in _LATIN_BLOCKS:
+        base = unicodedata.normalize("NFD", chr(point))[0]
+        if base.isascii() and base.isalpha():
+            plain[point] = base
+    return plain
+
+
+_LATIN_EXTENDED = _base_letters()
 _CASE = bytes(0x61 if 0x61 <= c <= 0x7A else 0x41 if 0x41 <= c <= 0x5A else 0x20 for c in range(256))
 """Small letters, capitals, the rest: humps are searched for only where this shows one."""
-_EXTENDED = re.compile("[" + "".join(map(chr, _LATIN_EXTENDED)) + "]")
+_EXTENDED = re.compile("[\u0100-\u024f\u1e00-\u1eff]")
 _HUMP = re.compile(rb"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -55,7 +67,6 @@ _FOLLOWS = re.compile(
 _OWN_VALUE = re.compile(rb"[ \"')]{0,3}[:=]|[^,;.)]{0,6}[0-9]")
 _WORDS = re.compile(rb"[a-z0-9]+")
 _MAX_LABEL_WORDS = 4
-_OTHER_WINDOW = 40
 _AFTER_WINDOW = 56
 _HEAD_CHARS = 32
 _LEADS = frozenset((b" ", b"(", b"[", b"-", b"\xa0"))
@@ -78,16 +89,14 @@ class LabelIndex:
     def __init__(self, words: Mapping[str, Iterable[str]], engine: str = "auto") -> None:
         """Take label -> kind names; labels are written as people write them, in any script."""
         self._latin: dict[bytes, frozenset[str]] = {}
-        self._other: list[tuple[str, frozenset[str]]] = []
+        other: dict[str, frozenset[str]] = {}
         for label, kinds in _with_dotted(words):
-            if label.translate(_LATIN_EXTENDED).encode("latin-1", "replace").count(b"?") > 1:
-                self._other.append((label.lower(), frozenset(kinds)))
+            if b"?" in label.translate(_LATIN_EXTENDED).encode("latin-1", "replace"):
+                other[label.lower()] = other.get(label.lower(), frozenset()) | frozenset(kinds)
                 continue
             key = _squeeze(normalise(label.translate(_LATIN_EXTENDED).encode("latin-1", "replace")))
             self._latin[key] = self._latin.get(key, frozenset()) | frozenset(kinds)
-        self._other.sort(key=lambda pair: -len(pair[0]))
-        self._other_kinds = dict(self._other)
-        self._other_scan = re.compile("|".join(re.escape(label) for label, _ in self._other) or r"(?!)")
+        self._other = OtherLabels(other, frozenset(label for label in other if other[label] - _NOT_DECISIVE))
         self._heads = frozenset(key.split(b" ")[0] for key in self._latin)
         """First words of labels: most words behind a value are none of them."""
         backwards = sorted(self._latin, key=len, reverse=True)
@@ -98,7 +107,8 @@ class LabelIndex:
         """Return the nearest label that ends within ``REACH`` characters before ``start``."""
         window = data[max(0, start - WINDOW) : start]
         if window.find(b"?") >= 0 and not text.isascii():
-            other = self._other_before(text, start)
+            named = self._other.before(text, start)
+            other = named and Label(named[0], len(named[1]), named[1].encode("latin-1", "replace"))
             latin = self._nearest(_latin_window(text, start))
             return latin if other is None or (latin is not None and latin.distance < other.distance) else other
         return self._nearest(window)
@@ -106,10 +116,11 @@ class LabelIndex:
     def after(self, text: str, data: bytes, end: int) -> Label | None:
         """Return a label that follows a value at once ("… 5555 (fax)", "… är mitt personnummer")."""
         if data.find(b"?", end, end + 4) >= 0 and not text.isascii():
-            following = text[end : end + 24].lstrip(" (\uff08").lower()
-            for label, kinds in self._other:
-                if following.startswith(label):
-                    return Label(kinds, 1, b" ")
+            kinds = self._other.behind(text, end)
+            if kinds is not None:
+                return Label(kinds, 1, b" ")
+            following = text[end : end + _AFTER_WINDOW]
+            data, end = following.translate(_LATIN_EXTENDED).encode("latin-1", "replace"), 0
         if data[end : end + 1] not in _LEADS:
             return None
         lead = _FOLLOWS.match(data, end, end + _AFTER_WINDOW)
@@ -149,8 +160,7 @@ class LabelIndex:
     def any_in(self, text: str, data: bytes) -> bool:
         """True when a label of any kind stands anywhere in the text."""
         if text and not text.isascii():
-            lower = text.lower()
-            if any([label in lower for label, kinds in self._other if kinds - _NOT_DECISIVE]):
+            if self._other.any_in(text):
                 return True
             if _EXTENDED.search(text):
                 data = text.translate(_LATIN_EXTENDED).encode("latin-1", "replace")
@@ -162,21 +172,6 @@ class LabelIndex:
     def _kinds(self, backwards: bytes) -> frozenset[str]:
         key = _squeeze(backwards[::-1].rstrip(b"0123456789"))
         return self._latin.get(key) or self._latin.get(key.removesuffix(b"s")) or frozenset()
-
-    def _other_before(self, text: str, start: int) -> Label | None:
-        """Labels in scripts without word boundaries: the last one in the window wins."""
-        window = text[max(0, start - _OTHER_WINDOW) : start]
-        if window.isascii():
-            return None
-        lower = window.lower()
-        window = lower if len(lower) == len(window) else window
-        best: tuple[int, frozenset[str]] | None = None
-        for found in self._other_scan.finditer(window):
-            best = found.end(), self._other_kinds[found[0]]
-        if best is None:
-            return None
-        gap = window[best[0] :]
-        return Label(best[1], len(gap), gap.encode("latin-1", "replace"))
 
     def named_by(self, label: str) -> frozenset[str]:
         """Return the kinds a JSON key or column header names, empty when none."""
@@ -201,7 +196,7 @@ def _with_dotted(words: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, Iter
 def is_usable_label(label: str) -> bool:
     """True when something of a label is left to look for once case, accents and signs are taken away."""
     latin = label.translate(_LATIN_EXTENDED).encode("latin-1", "replace")
-    return latin.count(b"?") > 1 or bool(_squeeze(normalise(latin)))
+    return b"?" in latin or bool(_squeeze(normalise(latin)))
 
 
 def normalise(window: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Tables in text: which cell stands under which header (CSV, TSV, Markdown, SQL INSERT).
+"""Tables in text: which cell stands under which header (CSV, TSV, Markdown, psql, aligned columns, SQL INSERT).
 
 Owns the recognition of rows and columns. Knows no kind; whether a header means something is asked of the caller.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 Cell = tuple[int, int, str]
 """(start, end, header) of a cell's text, quotes left out."""
@@ -19,7 +20,10 @@ _TUPLE_ITEM = re.compile(r"\s*(?:N?'((?:[^'\\]|''|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"
 _QUOTED_CELL = {
     d: re.compile(rf"[ ]*(?:\"((?:[^\"]|\"\")*)\"|([^{re.escape(d)}]*))[ ]*(?:{re.escape(d)}|$)") for d in _DELIMITERS
 }
+_ALIGNED_NAME = re.compile(r"[^\W\d_][\w.\-]{0,40}(?: [\w.\-]{1,20}){0,3}")
+"""A header in columns set apart by blanks; there a name of several words has one blank between them."""
 _MAX_COLUMNS = 200
+_MAX_CELL = 48
 
 
 def cells(text: str, is_named: Callable[[str], bool]) -> Iterator[Cell]:
@@ -38,11 +42,21 @@ def _delimited(text: str, is_named: Callable[[str], bool]) -> Iterator[Cell]:
         at += len(line) + 1
     i = 0
     while i + 1 < len(lines):
-        delimiter = _header_delimiter(lines[i][1], lines[i + 1][1])
-        headers = _headers(lines[i][1], delimiter, is_named) if delimiter else []
+        header_line = lines[i][1]
+        below = 2 if i + 2 < len(lines) and _RULE.fullmatch(lines[i + 1][1]) else 1
+        delimiter = _header_delimiter(header_line, lines[i + below][1])
+        headers = _headers(header_line, delimiter, is_named) if delimiter else []
         i += 1
+        columns = [] if delimiter else _aligned_columns(header_line, is_named)
+        while columns and i < len(lines) and lines[i][1].strip():
+            for left, start, end, header in columns:
+                cell = _under(lines[i][1], left, start, end)
+                if cell is not None:
+                    yield lines[i][0] + cell[0], lines[i][0] + cell[1], header
+            i += 1
         if not headers or not delimiter:
             continue
+        i += below - 1
         while i < len(lines):
             row = _split(lines[i][1], delimiter)
             if len(row) != len(headers):
@@ -52,6 +66,28 @@ def _delimited(text: str, is_named: Callable[[str], bool]) -> Iterator[Cell]:
                     if header and end > start:
                         yield lines[i][0] + start, lines[i][0] + end, header
             i += 1
+
+
+def _aligned_columns(line: str, is_named: Callable[[str], bool]) -> list[tuple[int, int, int, str]]:
+    """Return (end of the header before it, start, end, name) of the headers the caller knows in a line of names set apart by blanks."""
+    if "  " not in line.strip():
+        return []
+    found = list(islice(_ALIGNED_NAME.finditer(line), _MAX_COLUMNS))
+    if len(found) < 2 or sum([len(name[0]) for name in found]) < len(line) - line.count(" "):
+        return []
+    lefts = [0, *[name.end() for name in found]]
+    return [(left, *name.span(), name[0]) for left, name in zip(lefts, found, strict=False) if is_named(name[0])]
+
+
+def _under(line: str, left: int, start: int, end: int) -> tuple[int, int] | None:
+    """Return the cell of a line that is flush with the columns [start, end), on either side."""
+    if line[end - 1 : end].strip() and not line[end : end + 1].strip():
+        begin = line.rfind("  ", left, end)
+        return max(begin + 2 if begin >= 0 else left, end - _MAX_CELL), end
+    if line[start : start + 1].strip() and not line[start - 1 : start].strip():
+        stop = line.find("  ", start, start + _MAX_CELL)
+        return start, stop if stop >= 0 else min(len(line), start + _MAX_CELL)
+    return None
 
 
 def _header_delimiter(line: str, following: str) -> str:

@@ -24,8 +24,12 @@ _GROUP = re.compile(rb"[A-Z]{1,6}\.?|[A-Za-z]{0,6}[0-9][A-Za-z0-9.]{0,12}")
 _WORDY = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz .,;!?'()\n" + bytes(range(0xC0, 0x100))
 _MAX_GROUPS = 12
 _PART_OF_DATE = re.compile(
-    rb"(?i:[0-9]{1,4}(?:st|nd|rd|th|\.|\xba|er)?,?)|(?:" + dates.MONTH_NAME + rb",?)|(?i:de|del|of|di)"
+    rb"(?i:[0-9]{1,4}(?:st|nd|rd|th|\.|\xba|er)?,?)|(?:"
+    + dates.MONTH_NAME
+    + rb",?)|(?i:de|del|of|di|th\xe1ng|thang|n[?a]m)"
 )
+_OTHER_DATE = re.compile(rb"[0-9]{1,4}[. ]{0,2}\?{1,12}[ 0-9?.]{0,16}\Z")
+"""A date whose month, or whose signs for year, month and day, are in another script."""
 _SCHEME = re.compile(rb"(?i:bearer|basic|token) ?\Z")
 _MAX_SCHEME = 7
 _ARMOUR = re.compile(rb"-{1,5}(?:BEGIN[A-Z0-9 ]{0,40}-{0,5})?\Z")
@@ -63,6 +67,9 @@ def live_start(text: str, *, is_hasty: bool = False) -> int:
     scheme = _SCHEME.search(near, max(0, len(near) - _MAX_SCHEME))
     if scheme is not None:
         starts.append(shift + scheme.start())
+    other = _OTHER_DATE.search(near) if b"?" in near else None
+    if other is not None:
+        starts.append(shift + other.start())
     armour = _ARMOUR.search(near) if b"-" in near else None
     if armour is not None:
         starts.append(shift + armour.start())

@@ -56,8 +56,11 @@ _NATIONAL: dict[bytes, tuple[re.Pattern[str] | None, bool]] = {
     b"00 00 00 00 00": (_starts("0[1-9]"), False),
     b"00.00.00.00.00": (_starts("0[1-9]"), False),
     b"00-00-00-00-00": (_starts("0[1-9]"), False),
-    b"0 000 000 00 00": (_starts("0[2-5]"), False),
-    b"0-000-000-00-00": (_starts("0[2-5]"), False),
+    b"0 000 000 00 00": (_starts("0[2-5]", "8[3-9]"), False),
+    b"0-000-000-00-00": (_starts("0[2-5]", "8[3-9]"), False),
+    b"0 000 000-00-00": (_starts("8[3-9]"), False),
+    b"000 0000 0000": (_starts("1[3-9]", "0[1-9]"), False),
+    b"000-0000-0000": (_starts("1[3-9]", "0[1-9]"), False),
     b"0 (000) 0000000": (_starts("0[2-9]"), False),
     b"0 (000) 000 0000": (_starts("0[2-9]"), False),
     b"0 (000) 000-0000": (_starts("0[2-9]", "1[2-9]"), False),
@@ -72,11 +75,12 @@ def is_national_shape(shape: bytes, digits: str) -> bool:
     rule = _NATIONAL.get(shape)
     if rule is not None:
         starts, american = rule
-        if american:
+        if american and (digits[0] != "0" or len(digits) != 10):
             if shape[:3] in _BY_AREA:
                 return is_brazilian(digits)
             return is_nanp(digits[1:] if digits[0] == "1" and len(digits) == 11 else digits)
-        return starts is None or starts.match(digits) is not None
+        if not american:
+            return starts is None or starts.match(digits) is not None
     if shape[:1] == b"(":
         return _is_area_shape(shape, digits)
     if digits[0] == "0" and 9 <= len(digits) <= 11 and digits[1] != "0":

@@ -56,7 +56,7 @@ KINDS: tuple[Kind, ...] = (
         labels=("aadhaar", "aadhar", "aadhaar number", "aadhar number", "aadhaar no", "uid", "uidai", "aadhaar card", "adhaar", "adhar",
                 "aadhar card", "\u0906\u0927\u093e\u0930",
                 "aadhaar card no", "aadhaar card number", "aadhar card no", "aadhar card number"),
-        strong=("0000 0000 0000", "0000-0000-0000", "0000:0000:0000", "0000.0000.0000"), counts=(12,),
+        soft=("0000 0000 0000", "0000-0000-0000", "0000:0000:0000", "0000.0000.0000"), counts=(12,),
     ),
     Kind(
         "IN_PAN", "Permanent account number", "IN", 3, "ABCPD1234Z", "Income Tax Department", check="in_pan",

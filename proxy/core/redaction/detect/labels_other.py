@@ -1,0 +1,93 @@
+"""Label words in other scripts than Latin: ``身份证号``, ``телефон``, ``هاتف``, ``เบอร์โทร``.
+
+Owns how they are looked for in the text itself, for the bytes of the automaton show question marks where they stand.
+Most such scripts set no blanks between words or glue small words to them, so a label counts wherever it stands; Greek
+and Cyrillic have words, and there a label begins one. Knows no kind's rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_WINDOW = 40
+"""Characters before a value in which a label is looked for."""
+_BEHIND = 24
+_SHORT_WORD = 3
+"""Of a label no longer than this the word has to end where it ends: ``тел``, ``инн``, ``κιν``."""
+_OPENERS = " (\uff08_"
+_IN_WORDS = "\u0370", "\u052f"
+"""First and last letter of Greek and Cyrillic."""
+
+
+class OtherLabels:
+    """The labels in other scripts, compiled once."""
+
+    def __init__(self, kinds: Mapping[str, frozenset[str]], decisive: frozenset[str]) -> None:
+        """Take label in lower case -> kinds it names, and the labels that may open a gate."""
+        self._kinds = dict(kinds)
+        self._scan = re.compile(_pattern(tuple(self._kinds)))
+        self._decisive = re.compile(_pattern(tuple(decisive)))
+
+    def before(self, text: str, start: int) -> tuple[frozenset[str], str] | None:
+        """Return what the last label before ``start`` names, and the text between both."""
+        window = text[max(0, start - _WINDOW) : start]
+        if window.isascii():
+            return None
+        lower = _lower(window)
+        best = None
+        at = 0
+        while found := self._scan.search(lower, at):
+            at = found.start() + 1
+            if _is_word(window, *found.span()):
+                at = found.end()
+                best = found
+        return None if best is None else (self._kinds[best[0]], window[best.end() :])
+
+    def behind(self, text: str, end: int) -> frozenset[str] | None:
+        """Return what a label right behind a value names."""
+        found = self._scan.match(_lower(text[end : end + _BEHIND].lstrip(_OPENERS)))
+        return self._kinds[found[0]] if found else None
+
+    def any_in(self, text: str) -> bool:
+        """True when a decisive label stands anywhere in the text."""
+        return self._decisive.search(_lower(text)) is not None
+
+
+def _lower(text: str) -> str:
+    """Return the text in lower case, character by character, with the joints of keys (``номер_телефона``) as blanks."""
+    lower = text.lower()
+    return (lower if len(lower) == len(text) else text).replace("_", " ")
+
+
+def _is_word(window: str, start: int, end: int) -> bool:
+    if not _IN_WORDS[0] <= window[start] <= _IN_WORDS[1]:
+        return True
+    if start and window[start - 1].isalpha() and not (window[start].isupper() and window[start - 1].islower()):
+        return False
+    return end - start > _SHORT_WORD or not window[end : end + 1].isalpha()
+
+
+def _pattern(words: tuple[str, ...]) -> str:
+    """Return a pattern of all words that reads each character of a text once, the longest word first."""
+    if not words:
+        return r"(?!)"
+    root: dict[str, dict] = {}  # type: ignore[type-arg]
+    for word in words:
+        node = root
+        for char in word:
+            node = node.setdefault(char, {})
+        node[""] = {}
+    return _branches(root)
+
+
+def _branches(node: dict[str, dict]) -> str:  # type: ignore[type-arg]
+    rest = [re.escape(char) + _branches(child) for char, child in node.items() if char]
+    if not rest:
+        return ""
+    if len(rest) == 1 and "" not in node:
+        return rest[0]
+    return "(?:" + "|".join(rest) + ")" + ("?" if "" in node else "")
+
+
+__all__ = ["OtherLabels"]
