@@ -18,7 +18,7 @@ from proxy.core.redaction.detect import Detector, build_detector
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data" / "pii"
 FILES = ("synthetic", "presidio_tests", "presidio_research", "secrets_gitleaks")
-OWN_FILES = ("adversarial",)
+OWN_FILES = ("adversarial", "personal")
 ORIGIN_FIVE = ("EMAIL", "PHONE", "CPF", "CNPJ", "CREDIT_CARD")
 SECRETS = ("API_KEY", "PASSWORD", "JWT", "PRIVATE_KEY", "URL_CREDENTIALS")
 

@@ -69,7 +69,7 @@ def render() -> str:
         f"\nSecrets (keys, passwords, JWTs, private keys, credentials in URLs), lenient F1: {short(subset_f1(result, SECRETS))}; best other: .795 (Kingfisher)."
     )
     lines.append(
-        f"\nOn {len(own_rows)} rows of other templates (shell, containers, code, logs, chat in eight languages; adversarial.jsonl): strict F1 "
+        f"\nOn {len(own_rows)} rows of other templates (shell, containers, code, logs, forms, tables, chat in twelve languages; adversarial.jsonl and personal.jsonl): strict F1 "
         f"{short(own['strict']['f1'])}, exposed {short(own['exposed'])}, hard negatives hit {short(own['hard_negatives']['rows_hit'])}. "
         "These were used to mend the tables, so read them as a floor that holds, not as a forecast."
     )

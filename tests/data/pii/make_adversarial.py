@@ -1,4 +1,4 @@
-"""Writes adversarial.jsonl: formats and languages the other files do not have, by hand-written templates.
+"""Writes adversarial.jsonl and personal.jsonl: formats and languages the other files do not have, by hand-written templates.
 
     python tests/data/pii/make_adversarial.py
 
@@ -27,13 +27,16 @@ from stdnum.fr import nir, siret
 from stdnum.iso7064 import mod_11_10
 from stdnum.gb import nhs
 from stdnum.it import codicefiscale
-from stdnum.mx import curp
+from stdnum.mx import curp, rfc
 from stdnum.nl import bsn
+from stdnum.no import fodselsnummer
 from stdnum.pl import pesel
 from stdnum.pt import nif as pt_nif
 
-OUT = Path(__file__).with_name("adversarial.jsonl")
-RNG = random.Random(7150)
+HERE = Path(__file__).parent
+FILES = (("adversarial", "adv", 7150), ("personal", "per", 7151))
+"""Name of the templates and of what is made of them, how its rows are called, seed: each file by itself."""
+RNG = random.Random()
 ALNUM = string.ascii_letters + string.digits
 SLOT = re.compile(r"(?<![$])\{([A-Z_]+)(?::([a-z0-9_]+))?\}")
 
@@ -73,7 +76,8 @@ def make_cnpj(form: str) -> str:
 def make_iban(form: str) -> str:
     country, body = RNG.choice((("DE", digits(18)), ("FR", digits(20) + digits(3)), ("PT", digits(21)), ("NL", "INGB" + digits(10))))
     number = country + stdnum_iban.calc_check_digits(country + "00" + body) + body
-    return number if form == "bare" else " ".join(number[i : i + 4] for i in range(0, len(number), 4))
+    gap = "  " if form == "wide" else " "
+    return number if form == "bare" else gap.join(number[i : i + 4] for i in range(0, len(number), 4))
 
 
 def make_phone(form: str) -> str:
@@ -108,6 +112,26 @@ def make_phone(form: str) -> str:
             return f"+31 6 {RNG.randint(1, 5)}{digits(7)}"
         case "pl":
             return f"+48 601 {digits(3)} {digits(3)}"
+        case "usbare":
+            return RNG.choice(("415", "212", "303")) + str(RNG.randint(230, 989)) + digits(4)
+        case "no":
+            return f"{RNG.randint(4, 9)}{digits(1)} {digits(2)} {digits(2)} {digits(2)}"
+        case "fi":
+            return f"040 {digits(7)}"
+        case "ie":
+            return f"08{RNG.randint(3, 9)} {digits(3)} {digits(4)}"
+        case "debare":
+            return f"015{RNG.randint(1, 9)}{digits(8)}"
+        case "esbare":
+            return f"6{digits(8)}"
+        case "ptbare":
+            return f"91{RNG.randint(1, 9)} {digits(3)} {digits(3)}"
+        case "brspoken":
+            return f"{RNG.choice(('11', '21', '85'))} 9 {RNG.randint(6000, 9999)} {digits(4)}"
+        case "e164":
+            return f"55119{RNG.randint(6000, 9999)}{digits(4)}"
+        case "plus":
+            return f"%2B49+%280%29+151+{digits(8)}"
         case "bare":
             return f"+5511 9{RNG.randint(6000, 9999)}{digits(4)}"
         case _:
@@ -125,6 +149,7 @@ def make_date(form: str) -> str:
     y, m, d = RNG.randint(1945, 2004), RNG.randint(1, 12), RNG.randint(13, 28)
     months = {
         "words": f"{d} March {y}", "ptwords": f"{d} de março de {y}", "eswords": f"{d} de agosto de {y}", "frwords": f"{d} février {y}",
+        "plus": f"{d}+febbraio+{y}",
     }  # fmt: skip
     if form in months:
         return months[form]
@@ -265,13 +290,67 @@ def make_ip(form: str) -> str:
     return address + "/24" * (form == "net")
 
 
+def make_pis(_: str) -> str:
+    body = "1" + digits(9)
+    check = 11 - sum(int(d) * w for d, w in zip(body, (3, 2, 9, 8, 7, 6, 5, 4, 3, 2), strict=True)) % 11
+    number = body + str(check % 11 % 10)
+    return f"{number[:3]}.{number[3:8]}.{number[8:10]}-{number[10]}"
+
+
+def make_pix(_: str) -> str:
+    raw = token(32, "0123456789abcdef")
+    return f"{raw[:8]}-{raw[8:12]}-4{raw[13:16]}-{RNG.choice('89ab')}{raw[17:20]}-{raw[20:]}"
+
+
+def make_rfc(form: str) -> str:
+    birth = f"{RNG.randint(50, 99)}0{RNG.randint(1, 9)}{RNG.randint(10, 28)}"
+    body = "".join(RNG.choices("BCDFG", k=1)) + "A" + "".join(RNG.choices("BCDFG", k=2))
+    number = body + birth + "T" + RNG.choice("123456789")
+    number += rfc.calc_check_digit(number)
+    return f"{number[:4]}-{number[4:10]}-{number[10:]}" if form == "dash" else number
+
+
+def make_fnr(_: str) -> str:
+    while True:
+        body = f"{RNG.randint(1, 28):02}{RNG.randint(1, 12):02}{RNG.randint(50, 99)}{RNG.randint(0, 499):03}"
+        first = fodselsnummer.calc_check_digit1(body)
+        second = fodselsnummer.calc_check_digit2(body + first)
+        if fodselsnummer.is_valid(body + first + second):
+            return body + first + second
+
+
+def make_hetu(_: str) -> str:
+    body = f"{RNG.randint(1, 28):02}{RNG.randint(1, 12):02}{RNG.randint(50, 99)}"
+    serial = f"{RNG.randint(2, 899):03}"
+    return f"{body}-{serial}{'0123456789ABCDEFHJKLMNPRSTUVWXY'[int(body + serial) % 31]}"
+
+
+def make_personnummer(form: str) -> str:
+    body = f"{RNG.randint(50, 99)}{RNG.randint(1, 12):02}{RNG.randint(1, 28):02}{digits(3)}"
+    number = body + luhn.calc_check_digit(body)
+    return f"{'' if form == 'ten' else '19'}{number[:6]}-{number[6:]}"
+
+
+def make_mbi(form: str) -> str:
+    letters = "ACDEFGHJKMNPQRTUVWXY"
+    made = [RNG.choice(letters if c == "A" else "0123456789") for c in "0A00A00AA00"]
+    made[0] = RNG.choice("123456789")
+    text = "".join(made)
+    return text if form == "bare" else f"{text[:4]}-{text[4:7]}-{text[7:]}"
+
+
 VALUES: dict[str, Callable[[str], str]] = {
     "CREDIT_CARD": card, "CPF": make_cpf, "CNPJ": make_cnpj, "IBAN": make_iban, "PHONE": make_phone, "EMAIL": make_email,
     "DATE_OF_BIRTH": make_date, "PASSWORD": make_password, "API_KEY": make_api_key, "JWT": make_jwt, "FR_NIR": make_nir,
     "DE_TAX_ID": make_de, "IT_FISCAL_CODE": make_it, "NL_BSN": make_bsn, "IN_AADHAAR": make_aadhaar, "PL_PESEL": make_pesel,
     "FR_SIRET": make_siret, "PT_NIF": make_pt, "ES_NIF": make_dni, "ES_NIE": make_nie, "IP_ADDRESS": make_ip,
     "UK_NHS": make_nhs, "CL_RUT": make_rut, "MX_CURP": make_curp, "UK_NINO": lambda _: f"AB {digits(2)} {digits(2)} {digits(2)} C",
-    "US_SSN": lambda _: f"{RNG.randint(101, 665)}-{RNG.randint(10, 99)}-{RNG.randint(1000, 9999)}",
+    "US_SSN": lambda form: ("{}{}{}" if form == "bare" else "{}-{}-{}").format(
+        RNG.randint(101, 665), RNG.randint(10, 99), RNG.randint(1000, 9999)
+    ),
+    "BR_PIS": make_pis, "BR_PIX_KEY": make_pix, "MX_RFC": make_rfc, "NO_FNR": make_fnr, "FI_HETU": make_hetu,
+    "SE_PERSONNUMMER": make_personnummer, "US_MBI": make_mbi, "US_PASSPORT": lambda _: RNG.choice("AC") + digits(8),
+    "CRYPTO_WALLET": lambda _: "0x" + token(40, "0123456789abcdef"),
     "MAC_ADDRESS": lambda _: ":".join(token(2, "0123456789abcdef") for _ in range(6)),
     "URL_CREDENTIALS": lambda _: f"{RNG.choice(('app', 'svc_reader', 'root'))}:{token(14)}",
     "PRIVATE_KEY": lambda _: "-----BEGIN EC PRIVATE KEY-----\n" + token(64) + "\n" + token(40) + "==\n-----END EC PRIVATE KEY-----",
@@ -309,10 +388,11 @@ def render(template: str) -> tuple[str, list[dict[str, object]]]:
     return text + template[done:], spans
 
 
-def main() -> None:
-    """Write the file."""
+def write(name: str, prefix: str, seed: int) -> None:
+    """Write one file."""
+    RNG.seed(seed)
     rows = []
-    sources = (Path(__file__).with_name("adversarial_templates.txt")).read_text(encoding="utf-8")
+    sources = (HERE / f"{name}_templates.txt").read_text(encoding="utf-8")
     for block in sources.split("\n%% ")[1:]:
         head, _, template = block.partition("\n")
         lang, where, times = head.split()
@@ -320,10 +400,17 @@ def main() -> None:
         for _ in range(int(times)):
             text, spans = render(template)
             rows.append({
-                "id": f"adv{len(rows):04}", "text": text, "spans": spans, "lang": lang, "slice": where, "hard_negative": not spans,
+                "id": f"{prefix}{len(rows):04}", "text": text, "spans": spans, "lang": lang, "slice": where, "hard_negative": not spans,
             })  # fmt: skip
-    OUT.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    print(len(rows), "rows,", sum(len(row["spans"]) for row in rows), "spans")  # type: ignore[arg-type]
+    out = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (HERE / f"{name}.jsonl").write_text(out, encoding="utf-8")
+    print(name, len(rows), "rows,", sum(len(row["spans"]) for row in rows), "spans")  # type: ignore[arg-type]
+
+
+def main() -> None:
+    """Write the files."""
+    for name, prefix, seed in FILES:
+        write(name, prefix, seed)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ WALLET = (
     rb"\b0x[0-9a-fA-F]{40}\b",
 )
 _COUNTRIES = b"|".join(sorted(c.encode() for c in IBAN_LENGTHS))
-IBAN = rb"\b(?i:" + _COUNTRIES + rb")[0-9]{2}(?:[ \-\xa0+]?[A-Za-z0-9]){7}"
+IBAN = rb"\b(?i:" + _COUNTRIES + rb")[0-9]{2}(?:[ \-\xa0+]? ?[A-Za-z0-9]){7}"
 VAT = (
     rb"\b(?:" + b"|".join(sorted(c.encode() for c in VAT_LENGTHS)) + rb")[ \-\xa0]?[A-Z0-9]{1,2}(?:[ .\-\xa0]?[0-9]){6}"
 )
@@ -43,6 +43,8 @@ _VAT_START = re.compile(VAT)
 _UUID_SIZE = 36
 _LEAST_WALLET = 11
 """Characters of the shortest form of a wallet's address: ``bc1`` and eight more."""
+_HEX = b"0123456789abcdef"
+"""Of these alone, and no capital among them, digests and short commits are made."""
 _PUNCTUATION = bytes(c for c in range(256) if not (chr(c).isascii() and chr(c).isalnum()))
 
 
@@ -119,6 +121,10 @@ class Accounts:
         if not (strong or soft or labelled) or _is_inside(ctx, start, end):
             return False
         plain = value.translate(None, _PUNCTUATION).upper().decode()
+        if strong or soft:
+            is_digest = not value.translate(None, _HEX) and ctx.label(start) is None
+            if is_digest:
+                return False
         several = len(strong) + len(soft) + len(labelled) > 1
         label = (ctx.label(start) or ctx.label_after(end)) if several or not strong else None
         named = label.kinds if label else frozenset()
@@ -134,6 +140,7 @@ class Accounts:
             if rule.check is not None and rule.check(plain):
                 ctx.add(start, end, rule.name, rule.priority, SOFT)
                 return True
+        ctx.orphans = ctx.orphans or bool(labelled)
         return False
 
     def _uuid(self, ctx: Context, start: int, end: int, value: bytes) -> None:
@@ -142,6 +149,8 @@ class Accounts:
         label = ctx.label(start) or ctx.label_after(end)
         if label is not None and "BR_PIX_KEY" in label.kinds:
             ctx.add(start, end, "BR_PIX_KEY", self._pix.priority, LABELLED)
+        else:
+            ctx.orphans = True
 
     def _alnum_cnpj(self, ctx: Context, start: int, end: int, value: bytes) -> bool:
         plain = value.translate(None, _PUNCTUATION).upper().decode()
@@ -161,6 +170,7 @@ class Accounts:
             if value.lower() == value or value[2:].upper() == value[2:]:
                 label = ctx.label(start) or ctx.label_after(end)
                 if label is None or "CRYPTO_WALLET" not in label.kinds:
+                    ctx.orphans = True
                     return False
         elif not (bech32(text) if text[:3].lower() in ("bc1", "tb1", "ltc") else base58check(text)):
             return False
@@ -195,8 +205,8 @@ class Accounts:
 
 @cache
 def _spaced(count: int, separators: bytes) -> re.Pattern[bytes]:
-    """Compile ``count`` letters and digits with at most one separator between two; lengths are those of the tables."""
-    return re.compile(rb"[A-Za-z0-9](?:[%b]?[A-Za-z0-9]){%d}" % (re.escape(separators), count - 1))
+    """Compile ``count`` letters and digits with at most one separator and a blank between two; lengths are those of the tables."""
+    return re.compile(rb"[A-Za-z0-9](?:[%b]? ?[A-Za-z0-9]){%d}" % (re.escape(separators), count - 1))
 
 
 def _take(data: bytes, start: int, count: int, separators: bytes) -> int:
@@ -210,4 +220,4 @@ def _is_inside(ctx: Context, start: int, end: int) -> bool:
     data = ctx.data
     if start > 1 and data[start - 1] in b"-./@\\+" and chr(data[start - 2]).isalnum() and data[start - 2] < 128:
         return data[start - 1] != 0x5C
-    return end + 1 < ctx.size and data[end] in b"-@/+." and chr(data[end + 1]).isalnum() and data[end + 1] < 128
+    return end + 1 < ctx.size and data[end] in b"-@/+.:" and chr(data[end + 1]).isalnum() and data[end + 1] < 128

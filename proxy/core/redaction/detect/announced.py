@@ -106,6 +106,8 @@ _HAS_WORD = re.compile(rb"[A-Za-z\xc0-\xff]{2}")
 _LETTER_AND_DIGIT = re.compile(rb"[A-Za-z][^0-9]*[0-9]|[0-9][^A-Za-z]*[A-Za-z]")
 _SCHEMED = re.compile(rb"[ \xa0]{1,2}([^\s\"'`<>,;=]{12,400}={0,2})")
 _ASSIGNED = re.compile(rb"[A-Za-z_\-]{2,30}=[^=]")
+_PAIR = re.compile(rb"\([\w., ]{1,60}\)=\(")
+"""What a database says of a key: ``Key (email)=(ana@example.com) already exists``."""
 _WHERE_SECRETS_ARE_FOR = frozenset((NEGATIVE, "IP_ADDRESS", "PHONE", "CREDIT_CARD", "EMAIL"))
 """Labels that also say what a secret opens: "password for the server:", "senha do cart\xe3o:"."""
 _OWNERS = frozenset(
@@ -119,7 +121,7 @@ _SAID = re.compile(
 _CLOSES = re.compile(rb"[A-Za-z \xc0-\xff]{0,16}\)")
 _LOOK_BACK = 170
 _IS_KEY = re.compile(rb"[\"']?[ \t]{0,4}(?:=(?!=)|:)")
-_HEADER_END = re.compile(rb"[A-Za-z0-9_\-]{0,24}[\"'`]? {0,2}(?:[,;|\t)\n\r]|$)")
+_HEADER_END = re.compile(rb"[A-Za-z0-9_\-]{0,24}[\"'`]? {0,2}(?:[,;|\t)\n\r]|</[a-zA-Z]|$)")
 _NEXT_FIELD = re.compile(rb",|[;&](?:$|[A-Za-z_][\w.\-]*=)")
 _HAS_FORM = re.compile(rb"eyJ[A-Za-z0-9_\-]{8,}\.eyJ")
 _TOKEN_CHARS = re.compile(rb"[A-Za-z0-9_\-.~+/=:%@#$!&*|^?()]+")
@@ -237,6 +239,8 @@ def _may_announce(ctx: Context, found: re.Match[bytes], start: int) -> bool:
 
 def _is_another_key(ctx: Context, found: re.Match[bytes], value: bytes) -> bool:
     """True when what stands where a value would is the next key (``[credentials]``, line break, ``client_secret =``)."""
+    if _PAIR.match(value):
+        return True
     if found["sep"].find(b"\n") >= 0 and found["value"][-1:] in b":=":
         return True
     if not ctx.local and _IS_NAME.fullmatch(value):  # a stream may not wait for the sign behind it

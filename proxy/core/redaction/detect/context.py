@@ -26,6 +26,17 @@ _ANSWERED = re.compile(
     rb"[^\n:=]{0,16}\?[^\n:=]{0,12}\r?\n(?:[\[(]?[0-9:./, \-]{4,20}[\])]?[ \-]{0,3})?[^\n:=0-9]{1,24}:[ \t]{0,2}(?:[A-Za-z\xc0-\xff',]{1,8} ){0,3}"
 )
 """A question that names a value, answered by the next speaker: ``your date of birth?``, line break, ``[09:13] Sam: ``."""
+_ATTRIBUTES = re.compile(
+    rb"[\w.\-]{0,24}(?:\s{1,8}[A-Za-z][\w:.\-]{0,30}=\\{0,3}(?:\"[^\"<>]{0,60}\"|'[^'<>]{0,60}'))+\s*/?>"
+)
+"""The rest of a tag whose name is the label: ``<ns:pis xsi:type="xsd:string">``."""
+_OF_VCARD = re.compile(
+    rb"(?i)(?:[;,](?:type=|value=)?\"?(?:voice|cell|work|home|fax|mobile|pref(?:=[0-9])?|msg|text|main|uri|internet|x-[a-z]{2,12})\"?){1,5}:"
+)
+"""What a business card says of a number before it: ``TEL;TYPE=CELL,VOICE:``."""
+_IS_EMPHASIS_BEFORE = re.compile(rb"(?:\A|[^A-Za-z0-9_])__?\Z")
+_IS_EMPHASIS_AFTER = re.compile(rb"__?(?![A-Za-z0-9_])")
+"""Underscores with which Markdown sets off a word: they are no part of it."""
 _UNDER_HEADING = b" \t\r\n:*#_|>=-"
 _VALUE_BETWEEN = re.compile(rb"[0-9]{4}")
 _ESCAPED = frozenset(b"nrtbf")
@@ -61,9 +72,12 @@ class Context:
     def label(self, start: int) -> Label | None:
         """Return the nearest label before ``start``, if it may belong to the value there."""
         found = self._labels.before(self.text, self.data, start)
-        if found is None or (found.distance and not _joins(found.gap)):
-            return None
-        return found
+        if found is None or not found.distance:
+            return found
+        gap = found.gap
+        if gap[-1:] == b">" and _ATTRIBUTES.fullmatch(gap):
+            return Label(found.kinds, 1, b">")
+        return found if _joins(gap) else None
 
     def is_called(self, start: int, kind: str) -> bool:
         """True when the nearest label before ``start`` names the kind."""
@@ -81,11 +95,15 @@ class Context:
         before = self.data[start - 1]
         if not _is_word(before):
             return False
+        if before == 0x5F:
+            return not _IS_EMPHASIS_BEFORE.search(self.data, max(0, start - 3), start)
         return not (before in _ESCAPED and start > 1 and self.data[start - 2] == 0x5C)
 
     def is_glued_right(self, end: int) -> bool:
         """True when a letter, digit or underscore stands right after."""
-        return end < self.size and _is_word(self.data[end])
+        if end >= self.size or not _is_word(self.data[end]):
+            return False
+        return self.data[end] != 0x5F or _IS_EMPHASIS_AFTER.match(self.data, end) is None
 
 
 def _is_word(char: int) -> bool:
@@ -94,7 +112,7 @@ def _is_word(char: int) -> bool:
 
 def _joins(gap: bytes) -> bool:
     """True when the text between a label and a value leaves no other value or key in between."""
-    if _ANSWERED.fullmatch(gap):
+    if _ANSWERED.fullmatch(gap) or _OF_VCARD.fullmatch(gap):
         return True
     for key in _ANOTHER_KEY.finditer(gap):
         if not _SAYS_NOTHING.fullmatch(key[1]):

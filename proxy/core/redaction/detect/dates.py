@@ -47,11 +47,11 @@ MONTH_NAME = _stem((*_MONTH_STEMS, *_MONTH_STEMS_BEHIND_DAYS))
 OTHER_MONTH = rb"\?{3,12}\.?"
 """A month in another script; which one is not looked up, for the word of birth before it is evidence enough."""
 DAY_FIRST = (
-    rb"\b[0-9]{1,2}(?:(?:st|nd|rd|th|\.|\xba|er)?[ \-/,]{1,2}(?:de |of |di |d')?(?:"
+    rb"\b[0-9]{1,2}(?:(?:st|nd|rd|th|\.|\xba|er)?[ +\-/,]{1,2}(?:de[ +]|of |di |d')?(?:"
     + MONTH_NAME
     + b"|"
     + OTHER_MONTH
-    + rb")[ \-/,]{1,2}(?:de |del |of )?| th(?:\xe1|a)ng [0-9]{1,2}(?:,| n(?:\?|a)m) )[0-9]{4}\b"
+    + rb")[ +\-/,]{1,2}(?:de[ +]|del |of )?| th(?:\xe1|a)ng [0-9]{1,2}(?:,| n(?:\?|a)m) )[0-9]{4}\b"
 )
 YEAR_FIRST = rb"\b[0-9]{4}\.? {1,2}" + MONTH_NAME + rb" {1,2}[0-9]{1,2}\b"
 MONTH_FIRST = rb"\b" + _MONTH_NAME + rb" {1,2}[0-9]{1,2}(?:st|nd|rd|th)?,? {1,2}[0-9]{4}\b"
@@ -63,18 +63,18 @@ SHORT = (
 CJK = rb"\b[0-9]{1,4} ?\? ?[0-9]{1,2} ?\? ?[0-9]{1,2} ?\?"
 
 BIRTH = (
-    rb"(?i:(?:\b|_)dob(?:\b|_)|\bd[._ ] ?o[._ ] ?b|birth|(?:\b|_)born|nascid|nasciment|\bnasc|nacimi|nacid|naissance|\bn[e\xe9]e?[ _]le\b|\bddn\b|geboren|geburt|(?:\b|_)geb\b"
+    rb"(?i:(?:\b|_)dob(?:\b|_)|\bd[._ ] ?o[._ ] ?b|birth|(?:\b|_)born|nascid|nasciment|(?:\b|_)nasc|[a-z]nasc\b|nacimi|nacid|naiss|\bn[e\xe9]e?[ _]le\b|\bddn\b|geboren|geburt|(?:\b|_)geb(?:\b|_|dat)"
     rb"|nascita|\bnat[oa][ _]il\b|geboorte|urodz|\bur[.:]|f[o\xf8\xf6]d(?:t|d|sels|else)|syntym|syntyn|do[\?g]um|dogum|narozen|sz[u\xfc]let|n\?scut|na\?ter|naster"
     rb"|[a-z]_?dob\b|aniversario|anivers\xe1rio|\bnaci\b|\bnasci\b|nasceu"
     rb"|\b(?:ke)?lahir|kapanganak|kaarawan|ipinanganak|zaliwa\b|\bng[a\xe0]y ?sinh|sinh ng[a\xe0]y|\bnam sinh|\bnar(?:o|\b)|\bro[dj]en|rojst|\bszul|gimimo|dzim|s[u\xfc]n(?:ni|dinud)|janm|janam"
     rb"|\bdogul|anadan ol|\bd[. ]{1,2}tarihi"
-    rb"|\bnaci\xf3|\bnacio\b|\bn[e\xe9] e le\b|\bng[a\xe0]y sinh|\bf(?:ec(?:ha)?)?[._ ]{0,2}nac\b|\bn[e\xe9]\(e\) le|\bdn[:=]|\bbday\b|foed(?:t|sels))"
+    rb"|\bnaci\xf3|\bnacio\b|\bn[e\xe9] e le\b|\bng[a\xe0]y sinh|\bf(?:ech?(?:a)?)?[._ ]{0,2}(?:de[._ ])?nac\b|\bn[e\xe9]\(e\) le|\bdn[:=]|\bbday\b|foed(?:t|sels))"
 )
 """Words that make the scan look at dates at all."""
 
 _NUMERIC = re.compile(rb"([0-9]{1,4})([-/. ]|\. )([0-9]{1,2})\2([0-9]{2,4})")
 _COMPACT = re.compile(rb"(?:19|20)[0-9]{6}")
-_LINK = re.compile(rb" (?:is|was|\xe9|es|est|ist|era) (?:[A-Za-z\xc0-\xff]{1,8} ){0,4}\Z")
+_LINK = re.compile(rb" (?:is|was|as|\xe9|es|est|ist|era) (?:[A-Za-z\xc0-\xff]{1,8} ){0,4}\Z")
 _ENDS_HERE = re.compile(
     rb"(?:(?P<number>\b[0-9]{1,4}([-/.])[0-9]{1,2}\2[0-9]{2,4})|(?P<named>" + DAY_FIRST + b"|" + MONTH_FIRST + rb"))\Z"
 )

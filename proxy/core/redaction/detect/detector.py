@@ -57,6 +57,7 @@ _RUN = re.compile(DIGIT_RUN)
 _SHORT = re.compile(dates.SHORT)
 _RUN_CHARS = b"0123456789 /()\xa0+"
 _WORD = re.compile(rb"[A-Za-z]+")
+_SIGNS_OF_TABLES = (b"\n", b"nsert", b"NSERT", b"<th", b"<TH")
 
 
 class Detector:
@@ -144,7 +145,7 @@ class Detector:
 
     def _tables(self, ctx: Context) -> None:
         """Search the cells of tables again, each under its header, which outweighs what was guessed without it."""
-        if ctx.data.find(b"\n") < 0 and ctx.data.find(b"nsert") < 0 and ctx.data.find(b"NSERT") < 0:
+        if not any([ctx.data.find(sign) >= 0 for sign in _SIGNS_OF_TABLES]):
             return
         for start, end, header in layout.cells(ctx.text, self._names_kind):
             shift = start - len(header) - 2

@@ -18,7 +18,7 @@ from proxy.core.redaction.detect.network import ipv4
 Handler = Callable[[Context, int, int], int]
 """(context, start, end of a candidate) -> where the scan goes on."""
 
-DIGIT_RUN = rb"(?:\+ ?|\( ?\+? ?)?[0-9](?:(?:[ .\-/:\xa0_+]|  |\) ?-?|[ .\xa0]?\()?[0-9]){6,}"
+DIGIT_RUN = rb"(?:\+ ?|\( ?\+? ?)?[0-9](?:(?:[ .\-/:\xa0_+]|  |\)(?:  ?|\+)?-?|[ .\xa0+]?\()?[0-9]){6,}"
 """Seven digits or more, at most one separator between two of them, brackets around an area code."""
 
 SHAPE = bytes(
@@ -35,6 +35,8 @@ _TRUNK = re.compile(rb"0[^0-9]{0,2}[1-9]")
 _MAX_GROUPS = 8
 _MAX_VALUE = 32
 _SEPARATORS = b" .-/:()_\xa0+"
+_YEARS = re.compile(rb"(?:19|20)[0-9]{2}[ \-/](?:19|20)[0-9]{2}")
+_OPERAND = re.compile(rb"(?:[0-9)\]]|(?<![A-Za-z\x80-\xff])[A-Za-z]) ?\Z")
 _EXTENSION = re.compile(rb"(?i) ?(?:x|ext\.?|extension|ramal) ?[0-9]{1,6}(?![0-9A-Za-z])")
 _DECIMAL = re.compile(rb"[0-9]{1,6}\.[0-9]{2,}")
 _ISBN = re.compile(rb"97[89][ -]?[0-9][0-9 \-]{8,13}")
@@ -103,6 +105,15 @@ class DigitRuns:
             if (ctx.birth or data[end : end + 2] == b" (") and not dates.report(ctx, start, start + 10):
                 ctx.orphans = True
             return end
+        opened = run.rfind(b"(")
+        if opened > 0 and run.find(b")", opened) < 0:  # "+44 7401 758210 (9 to 5)"
+            self(ctx, start, start + len(run[:opened].rstrip(_SEPARATORS)))
+            return start + opened + 1
+        return self._parted(ctx, start, end, run, shape, has_neighbour=has_neighbour)
+
+    def _parted(self, ctx: Context, start: int, end: int, run: bytes, shape: bytes, *, has_neighbour: bool) -> int:
+        """Judge a run after what belongs to its surroundings is cut away."""
+        data = ctx.data
         resume, stop = end, end
         is_passed_over = False
         if has_neighbour:
@@ -119,11 +130,14 @@ class DigitRuns:
         if stop - start != len(run):
             run = data[start:stop]
             shape = run.translate(SHAPE)
-        if shape.count(b"0") < 7 or ((run[0] == 0x39 or shape.find(b".") >= 0) and _is_benign(run, shape)):
+        if shape.count(b"0") < 7 or (
+            (run[0] == 0x39 or shape.find(b".") >= 0 or len(run) == 9) and _is_benign(run, shape)
+        ):
             return start + 1 if is_passed_over else resume
         # A form field writes blanks as plus signs; two blanks join groups only where a label stands before them.
         is_spaced = shape not in self._exact and (
-            shape.find(b"+", 1) > 0 or (shape.find(b"  ") >= 0 and ctx.label(start) is not None)
+            (shape.find(b"+", 1) > 0 and data[start - 1 : start] == b"=")
+            or (shape.find(b"  ") >= 0 and ctx.label(start) is not None)
         )
         if is_spaced and self._judge(ctx, start, stop, run, _spaced(shape), whole=True):
             return resume
@@ -152,6 +166,8 @@ class DigitRuns:
         if joined or ctx.is_glued_left(start):
             first = _GROUPS.search(data, start)
             following = _GROUPS.search(data, first.end(), end) if first else None
+            while joined and following is not None and data[following.start() - 1] == before == 0x2D:
+                following = _GROUPS.search(data, following.end(), end)  # "x-2013-01-22-22-04": all of it is one name
             if following is None:
                 return end, end
             start = following.start()
@@ -198,7 +214,8 @@ class DigitRuns:
         return self._phone_by_shape(ctx, start, end, shape, digits)
 
     def _by_label(self, ctx: Context, start: int, end: int, shape: bytes, digits: str, label: Label) -> bool:
-        for rule in (*self._labelled.get(shape, ()), *self._counted.get(len(digits), ())):
+        is_odd = shape[:1] == b"+" or shape.find(b":") >= 0  # a telephone number, or a time and the like: no identifier
+        for rule in (*self._labelled.get(shape, ()), *(() if is_odd else self._counted.get(len(digits), ()))):
             if rule.name in label.kinds and (rule.loose is None or rule.loose(digits)):
                 ctx.add(start, end, rule.name, rule.priority, LABELLED if rule.loose else WEAK)
                 return True
@@ -210,11 +227,13 @@ class DigitRuns:
         return False
 
     def _phone_by_shape(self, ctx: Context, start: int, end: int, shape: bytes, digits: str) -> bool:
-        if self._phone is None or not 7 <= len(digits) <= 15:
+        if self._phone is None or not 7 <= len(digits) <= 15 or shape.find(b":") >= 0 or shape.find(b"+", 1) > 1:
+            return False
+        if shape[0] == 0x2B and _is_operand(ctx.data, start, end):
             return False
         if shape[0] == 0x2B or shape[:2] in (b"(+", b"+ "):
             known, score = phones.is_international(digits), STRONG
-        elif digits[:2] == "00" and len(digits) > 9 and shape.strip(b"0"):
+        elif digits[:2] == "00" and shape[:2] == b"00" and len(digits) > 9 and shape.strip(b"0"):
             known, score = phones.is_international(digits[2:]), SOFT
         else:
             known, score = phones.is_national_shape(shape, digits), SOFT
@@ -291,7 +310,9 @@ def _spaced(shape: bytes) -> bytes:
 def _is_benign(run: bytes, shape: bytes) -> bool:
     """True for decimals and ISBN-13: runs that are none of our values."""
     if shape.strip(b"0.- "):
-        return False
+        return _YEARS.fullmatch(run) is not None
+    if _YEARS.fullmatch(run) is not None:
+        return True
     return _DECIMAL.fullmatch(run) is not None or (shape.count(b"0") == 13 and _ISBN.fullmatch(run) is not None)
 
 
@@ -319,6 +340,13 @@ def is_date_shape(run: bytes, shape: bytes) -> bool:
     if day in _YEAR_FIRST:
         return run[:2] in _CENTURIES and run[5:6] in b"01" and shape[10:] in _TIMES
     return day in _YEAR_LAST and run[6:8] in _CENTURIES and run[0:1] in b"0123" and shape[10:] in _TIMES
+
+
+def _is_operand(data: bytes, start: int, end: int) -> bool:
+    """True where the plus sign is that of a sum: ``3*x + 39062500``, ``+39062500*x``."""
+    if data[end : end + 1] in (b"*", b"^"):
+        return True
+    return data[start + 1 : start + 2] == b" " and _OPERAND.search(data, max(0, start - 4), start) is not None
 
 
 def _with_extension(ctx: Context, end: int) -> int:

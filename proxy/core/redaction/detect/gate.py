@@ -20,6 +20,7 @@ _HEX_ESCAPE = re.compile(rb"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a
 _MAX_HEX_ESCAPES = 2000
 _MAX_DEPTH = 4
 _INSERT = re.compile(rb"(?i)\binsert\s+into\b")
+_MARKED_HEADER = re.compile(rb"<(?:th|TH)\b")
 _DELIMITERS = b",;\t|"
 TOKENS_KEY = b'_tokens"'
 """The end of keys of almost every request that hold the word of a label and announce nothing; they would be weighed each time."""
@@ -191,8 +192,8 @@ def _opens(body: bytes, labels: LabelIndex, walk: Callable[[GateContext], None])
 
 
 def _has_table(data: bytes) -> bool:
-    """True when two lines that follow each other both hold a delimiter, or values are inserted."""
-    if _INSERT.search(data) is not None:
+    """True when two lines that follow each other both hold a delimiter, or values are inserted, or cells marked up."""
+    if _INSERT.search(data) is not None or _MARKED_HEADER.search(data) is not None:
         return True
     is_row = False
     for line in data.split(b"\n") if b"\n" in data else ():

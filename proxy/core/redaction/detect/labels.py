@@ -58,7 +58,7 @@ _HUMP = re.compile(rb"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 _FOLLOWS = re.compile(
-    rb" {0,2}[(\[\-\xa0]{0,2} ?(?:\(|(?:(?:is|as|are|e|es|\xe9|ist|est|\xe8|er|\xe4r|on|en|jest|to)(?![A-Za-z\xc0-\xff]) ?)?"
+    rb" {0,2}[(\[\-=>\xa0]{0,2} ?(?:\(|(?:(?:is|as|are|e|es|\xe9|ist|est|\xe8|er|\xe4r|on|en|jest|to)(?![A-Za-z\xc0-\xff]) ?)?"
     rb"(?:(?:my|the|your|his|her|our|mi|su|tu|meu|minha|o|a|seu|sua|mein|meine|die|der|mon|ma|son|sa|le|la|il|mio|mia|mijn|mitt|min"
     rb"|el|m\xf3j)(?![A-Za-z\xc0-\xff]) ?){0,2})"
 )
@@ -66,6 +66,7 @@ _FOLLOWS = re.compile(
 
 _OWN_VALUE = re.compile(rb"[ \"')]{0,3}[:=]|[^,;.)]{0,6}[0-9]")
 _WORDS = re.compile(rb"[a-z0-9]+")
+_GLUED_TAILS = frozenset((b"no", b"nr", b"id"))
 _MAX_LABEL_WORDS = 4
 _AFTER_WINDOW = 56
 _HEAD_CHARS = 32
@@ -97,9 +98,10 @@ class LabelIndex:
             key = _squeeze(normalise(label.translate(_LATIN_EXTENDED).encode("latin-1", "replace")))
             self._latin[key] = self._latin.get(key, frozenset()) | frozenset(kinds)
         self._other = OtherLabels(other, frozenset(label for label in other if other[label] - _NOT_DECISIVE))
+        self._glued = {key.replace(b" ", b""): kinds for key, kinds in self._latin.items() if _may_be_glued(key)}
         self._heads = frozenset(key.split(b" ")[0] for key in self._latin)
         """First words of labels: most words behind a value are none of them."""
-        backwards = sorted(self._latin, key=len, reverse=True)
+        backwards = sorted(self._latin, key=lambda key: (len(key.replace(b" ", b"")), len(key)), reverse=True)
         self._scan: Scan = _compile(backwards, engine)
         self._scan_positive: Scan = _compile([k for k in backwards if self._latin[k] - _NOT_DECISIVE], engine)
 
@@ -171,7 +173,11 @@ class LabelIndex:
 
     def _kinds(self, backwards: bytes) -> frozenset[str]:
         key = _squeeze(backwards[::-1].rstrip(b"0123456789"))
-        return self._latin.get(key) or self._latin.get(key.removesuffix(b"s")) or frozenset()
+        known = self._latin.get(key) or self._latin.get(key.removesuffix(b"s"))
+        if known:
+            return known
+        glued = key.replace(b" ", b"")
+        return self._glued.get(glued) or self._glued.get(glued.removesuffix(b"s")) or frozenset()
 
     def named_by(self, label: str) -> frozenset[str]:
         """Return the kinds a JSON key or column header names, empty when none."""
@@ -181,8 +187,14 @@ class LabelIndex:
 
 def _compile(keys: list[bytes], engine: str) -> Scan:
     """Compile normalised labels, longest first, to a scan over text read backwards."""
-    alternatives = b"|".join([key[::-1].replace(b" ", b" +") for key in keys])
+    alternatives = b"|".join([key[::-1].replace(b" ", b" *" if _may_be_glued(key) else b" +") for key in keys])
     return compile_union((rb"\b[0-9]{0,2}s?(?:" + alternatives + rb")\b",), engine)
+
+
+def _may_be_glued(key: bytes) -> bool:
+    """True for labels that keys and headers also write in one word: phonenumber, dateofbirth, taxid."""
+    letters = len(key.replace(b" ", b""))
+    return b" " in key and (letters > 6 or (letters > 4 and key.rsplit(b" ", 1)[1] in _GLUED_TAILS))
 
 
 def _with_dotted(words: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, Iterable[str]]]:

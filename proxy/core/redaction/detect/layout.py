@@ -1,4 +1,4 @@
-"""Tables in text: which cell stands under which header (CSV, TSV, Markdown, psql, aligned columns, SQL INSERT).
+"""Tables in text: which cell stands under which header (CSV, TSV, Markdown, psql, aligned columns, SQL INSERT, HTML).
 
 Owns the recognition of rows and columns. Knows no kind; whether a header means something is asked of the caller.
 """
@@ -22,6 +22,8 @@ _QUOTED_CELL = {
 }
 _ALIGNED_NAME = re.compile(r"[^\W\d_][\w.\-]{0,40}(?: [\w.\-]{1,20}){0,3}")
 """A header in columns set apart by blanks; there a name of several words has one blank between them."""
+_MARKED_ROW = re.compile(r"(?i)<tr\b[^<>]{0,200}>(.*?)(?=<tr\b|</tr|</table|</thead|\Z)", re.DOTALL)
+_MARKED_CELL = re.compile(r"(?i)<t([hd])\b[^<>]{0,200}>\s*(?:<[a-z][^<>]{0,80}>\s*)*([^<>]*)")
 _MAX_COLUMNS = 200
 _MAX_CELL = 48
 
@@ -32,6 +34,8 @@ def cells(text: str, is_named: Callable[[str], bool]) -> Iterator[Cell]:
         yield from _delimited(text, is_named)
     for statement in _INSERT.finditer(text):
         yield from _inserted(text, statement, is_named)
+    if "<th" in text or "<TH" in text:
+        yield from _marked_up(text, is_named)
 
 
 def _delimited(text: str, is_named: Callable[[str], bool]) -> Iterator[Cell]:
@@ -148,3 +152,17 @@ def _inserted(text: str, statement: re.Match[str], is_named: Callable[[str], boo
         if rest is None:
             return
         at = rest.end()
+
+
+def _marked_up(text: str, is_named: Callable[[str], bool]) -> Iterator[Cell]:
+    """Yield the cells of HTML tables whose first row holds their headers."""
+    headers: list[str] = []
+    for row in _MARKED_ROW.finditer(text):
+        found = list(_MARKED_CELL.finditer(text, *row.span(1)))
+        if len(found) > 1 and all([cell[1] in "hH" for cell in found]):
+            names = [cell[2].strip() for cell in found]
+            headers = [name if name and is_named(name) else "" for name in names]
+        elif len(found) == len(headers):
+            for header, cell in zip(headers, found, strict=True):
+                if header and cell[2].strip():
+                    yield cell.start(2), cell.start(2) + len(cell[2].rstrip()), header

@@ -93,12 +93,26 @@ MAC = (
 
 _V4 = re.compile(rb"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})(/(?:[12]?[0-9]|3[0-2])(?![0-9]))?")
 _VERSION_WORD = re.compile(
-    rb"(?i)(?:\b(?:version|vers?|v|release|rel|build|firmware|driver|revision|rev|chrome|safari|firefox|edge?|opera|webkit|python|java"
+    rb"(?i)(?:\b(?:version|vers?|v|release|rel|build|firmware|driver|revision|rev|guile|chrome|safari|firefox|edge?|opera|webkit|python|java"
     rb"|kernel|sdk|api|section|sec|chapter|clause|fig|oid|vers\xe3o|vers\xe3o)\.?|[A-Za-z]/)[ \t:=]{0,2}v?$"
+)
+_OIDS = frozenset(((2, 5, 4), (2, 5, 29), (1, 3, 6), (1, 2, 840)))
+_SAYS_VERSION = re.compile(rb"(?i)-[a-z]|\.v[0-9]| \(?(?:release|build|beta|alpha|rc)\b")
+"""What follows a version of four numbers and no address."""
+_CHANGES = re.compile(
+    rb"(?i)\b(?:(?:(?:up|down)grad\w{0,4}|bump\w{0,3})(?: [a-z][\w\-]{0,20}){0,3}?(?: (?:from|to|back to))?"
+    rb"|(?:updat\w{0,3}|patch\w{0,3}|roll\w{0,3})(?: [a-z][\w\-]{0,20}){0,2} (?:to|back to))"
+    rb"(?: v?[0-9][\w.\-]{0,20} (?:to|->|=>))? v?$"
+)
+"""What is raised from one version to another."""
+_OF_NETWORK = re.compile(
+    rb"(?i)\b(?:ips?|dns|records?|servers?|hosts?|address\w*|gateways?|routes?|nodes?|peers?|vms?|prox\w+|endpoints?|resolvers?|subnets?"
+    rb"|networks?|interfaces?|routers?|switch\w*|firewalls?|domains?|clients?|vpn|lan|wan)\b"
 )
 _WORD_COLON = re.compile(
     rb"(?:\?|(?<![A-Za-z0-9])(?:[A-Fa-f_]{0,12}[G-Zg-z_\x80-\xff][A-Za-z_\x80-\xff]*|[A-Fa-f]{5,12})):\Z"
 )
+_PRIVATE = frozenset((b"10", b"172", b"192"))
 _MAC = re.compile(
     rb"(?:[0-9A-Fa-f]{2}([:\-]))(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}"
 )
@@ -118,9 +132,16 @@ def ipv4(ctx: Context, start: int) -> int:
         return 0
     if ctx.is_glued_left(start) or ctx.is_glued_right(end) or (start and data[start - 1] in b".-+"):
         return end
-    if _is_no_host([int(o) for o in octets]) or _is_version(data[max(0, start - 16) : start]):
+    if _is_no_host([int(o) for o in octets]) or _is_version(data[max(0, start - 64) : start]):
         return end
     if all([len(o) == 1 for o in octets]) and not _is_called_address(ctx, start):
+        return end
+    if (
+        not ctx.local
+        and data[end : end + 1] in (b"-", b".", b" ")
+        and _SAYS_VERSION.match(data, end)
+        and octets[0] not in _PRIVATE
+    ):
         return end
     ctx.add(start, end, "IP_ADDRESS", 3, STRONG)
     return end
@@ -129,7 +150,11 @@ def ipv4(ctx: Context, start: int) -> int:
 def _is_version(lead: bytes) -> bool:
     """True when a word such as "version" or a product and a slash stand before."""
     bare = lead.rstrip(b" \t:=")
-    return bare[-1:] not in b"?!,;.)]" and _VERSION_WORD.search(lead) is not None
+    if bare[-1:] in b"?!,;.)]":
+        return False
+    if lead[-2:] in (b">=", b"<=", b"~=") or _VERSION_WORD.search(lead, max(0, len(lead) - 16)) is not None:
+        return True
+    return _CHANGES.search(lead) is not None and _OF_NETWORK.search(lead) is None
 
 
 def _is_called_address(ctx: Context, start: int) -> bool:
@@ -137,8 +162,10 @@ def _is_called_address(ctx: Context, start: int) -> bool:
 
 
 def _is_no_host(octets: list[int]) -> bool:
-    """Loopback, this host, and masks."""
-    return octets[0] in (0, 127) or (octets[0] == 255 and octets[1] in (0, 128, 192, 224, 240, 248, 252, 254, 255))
+    """Loopback, this host, masks, and the object identifiers of certificates."""
+    if octets[0] == 255:
+        return octets[1] in (0, 128, 192, 224, 240, 248, 252, 254, 255)
+    return octets[0] in (0, 127) or tuple(octets[:3]) in _OIDS
 
 
 def ipv6(ctx: Context, start: int, end: int) -> int:
@@ -158,6 +185,8 @@ def ipv6(ctx: Context, start: int, end: int) -> int:
     if data[end : end + 1] == b"." and data[end + 1 : end + 2].isdigit():
         return end
     body = data[start:end].split(b"/")[0].split(b"%")[0]
+    if len(body) < 6 and body.count(b":") < 4 and max([len(g) for g in body.split(b":")]) < 3:
+        return end  # the bounds of a slice
     wordlike = body[:2] != b"fe" and not any([0x30 <= c <= 0x39 for c in body])
     if wordlike or body in (b"::", b"::1") or not _is_v6(body):
         return end
@@ -192,7 +221,7 @@ def mac(ctx: Context, start: int, end: int) -> int:
     if (
         data[start - 1 : start] in (b":", b"-", b".")
         and start > 1
-        and data[start - 2 : start - 1].isalnum()
+        and (data[start - 2 : start - 1].isalnum() or data[start - 2 : start] == b"[.")
         and not _is_after_word(data, start)
     ):
         return end

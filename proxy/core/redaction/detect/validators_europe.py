@@ -190,6 +190,9 @@ def ro_cnp(value: str) -> bool:
     return value[0] in "123456789" and ymd(value[1:7]) and int(value[12]) == (1 if check == 10 else check)
 
 
+_IE_SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ+*"
+
+
 def _de_vat(number: str) -> bool:
     return number[0] != "0" and _mod_11_10(number)
 
@@ -295,6 +298,21 @@ def _gb_vat(number: str) -> bool:
     return weighted(number, (8, 7, 6, 5, 4, 3, 2, 10, 1)) % 97 in (0, 42, 55)
 
 
+def _ie_vat(number: str) -> bool:
+    """Seven digits, or (before 2013) a sign in the second place; the letter is that of the personal number."""
+    if number[:7].isdigit():
+        return ie_pps(number)
+    return len(number) == 8 and number[1] in _IE_SIGNS and ie_pps("0" + number[2:7] + number[0] + number[7])
+
+
+def _lt_vat(number: str) -> bool:
+    body = number[:-1]
+    total = sum([int(c) * (1 + i % 9) for i, c in enumerate(body)]) % 11
+    if total == 10:
+        total = sum([int(c) * (1 + (i + 2) % 9) for i, c in enumerate(body)]) % 11 % 10
+    return number[-2] == "1" and total == int(number[-1])
+
+
 def _any(number: str) -> bool:
     return not all_same(number)
 
@@ -302,8 +320,8 @@ def _any(number: str) -> bool:
 _VAT: dict[str, tuple[tuple[int, ...], Callable[[str], bool]]] = {
     "AT": ((9,), _at_vat), "BE": ((10,), _be_vat), "BG": ((9, 10), _any), "CY": ((9,), _any), "CZ": ((8, 9, 10), _cz_vat),
     "DE": ((9,), _de_vat), "DK": ((8,), _dk_vat), "EE": ((9,), _ee_vat), "EL": ((9,), _el_vat), "ES": ((9,), _es_vat),
-    "FI": ((8,), _fi_vat), "FR": ((11,), _fr_vat), "HR": ((11,), _mod_11_10), "HU": ((8,), _hu_vat), "IE": ((8, 9), _any),
-    "IT": ((11,), it_vat), "LT": ((9, 12), _any), "LU": ((8,), _lu_vat), "LV": ((11,), _any), "MT": ((8,), _mt_vat),
+    "FI": ((8,), _fi_vat), "FR": ((11,), _fr_vat), "HR": ((11,), _mod_11_10), "HU": ((8,), _hu_vat), "IE": ((8, 9), _ie_vat),
+    "IT": ((11,), it_vat), "LT": ((9, 12), _lt_vat), "LU": ((8,), _lu_vat), "LV": ((11,), _any), "MT": ((8,), _mt_vat),
     "NL": ((12,), _nl_vat), "PL": ((10,), _pl_vat), "PT": ((9,), pt_nif), "RO": ((8, 9, 10), _ro_vat), "SE": ((12,), _se_vat),
     "SI": ((8,), _si_vat), "SK": ((10,), _any), "XI": ((9,), _gb_vat), "GB": ((9,), _gb_vat),
 }  # fmt: skip

@@ -9,7 +9,8 @@ KINDS: tuple[Kind, ...] = (
         "US_SSN", "Social security number", "US", 5, "536-22-8726", "SSA, randomization rules", check="us_ssn_form", loose="us_ssn_labelled",
         labels=("ssn", "social security", "social security number", "social security no", "soc sec", "ss number", "social",
                 "ssn last", "ssn number", "numero de seguro social", "seguro social", "social security num", "ssa number",
-                "ss", "ss no", "soc sec no", "social sec"),
+                "ss", "ss no", "soc sec no", "social sec",
+                "soc security", "social sec no", "soc sec num",),
         strong=("000-00-0000",), soft=("000 00 0000", "000.00.0000"), counts=(9,),
     ),
     Kind(
@@ -35,7 +36,8 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "US_BANK_ROUTING", "Bank routing number (ABA)", "US", 4, "021000021", "ABA registrar", check="us_routing",
         labels=("routing", "routing number", "aba", "aba routing", "aba number", "routing no", "bank routing", "rtn",
-                "routing transit number", "transit number", "aba routing number", "wire routing", "ach routing"),
+                "routing transit number", "transit number", "aba routing number", "wire routing", "ach routing",
+                "aba no", "routing num", "bank routing no", "bank routing number", "aba rtn",),
         soft=("0000-0000-0",), counts=(9,),
     ),
     Kind(
@@ -46,7 +48,8 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "US_MBI", "Medicare beneficiary number", "US", 4, "1EG4-TE5-MK73", "CMS, MBI format", check="us_mbi",
         labels=("mbi", "medicare", "medicare number", "medicare id", "medicare beneficiary", "medicare beneficiary identifier",
-                "medicare beneficiary number"),
+                "medicare beneficiary number",
+                "medicare no", "medicare beneficiary no",),
         strong=("0AA0-AA0-AA00", "0A00-AA0-AA00", "0AA0-A00-AA00", "0A00-A00-AA00"),
         labelled=("0AA0AA0AA00", "0A00AA0AA00", "0AA0A00AA00", "0A00A00AA00",
                   "0AA0 AA0 AA00", "0A00 AA0 AA00", "0AA0 A00 AA00", "0A00 A00 AA00"),
@@ -54,7 +57,8 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "CA_SIN", "Social insurance number", "CA", 4, "130 692 544", "Service Canada", check="ca_sin",
         labels=("sin", "social insurance", "social insurance number", "nas", "numero d assurance sociale", "sin number",
-                "assurance sociale", "canadian sin", "numero assurance sociale"),
+                "assurance sociale", "canadian sin", "numero assurance sociale",
+                "social insurance no", "social ins no",),
         soft=("000-000-000",), counts=(9,),
     ),
     Kind(
@@ -65,7 +69,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "MX_RFC", "Taxpayer number", "MX", 3, "GODE561231GR8", "SAT", check="mx_rfc",
         labels=("rfc", "registro federal de contribuyentes", "clave rfc"),
-        labelled=tuple(f"{a}000000{b}" for a in ("AAA", "AAAA") for b in
+        labelled=tuple(f"{a}{dash}000000{dash}{b}" for dash in ("", "-") for a in ("AAA", "AAAA") for b in
                        ("AAA", "AA0", "A0A", "A00", "0AA", "0A0", "00A", "000")),
     ),
     Kind(

@@ -7,7 +7,8 @@ from proxy.core.redaction.detect.kinds import Kind
 KINDS: tuple[Kind, ...] = (
     Kind(
         "UK_NINO", "National insurance number", "GB", 3, "AB 12 34 56 C", "HMRC NIM39110", check="uk_nino",
-        labels=("nino", "national insurance", "national insurance number", "ni number", "ni no", "insurance number", "nat ins no"),
+        labels=("nino", "national insurance", "national insurance number", "ni number", "ni no", "insurance number", "nat ins no",
+                "nat insurance no", "nat insurance number", "national ins no", "n i number", "n i no",),
         strong=("AA 00 00 00 A", "AA000000A", "AA 000000 A", "AA 000000A", "AA-00-00-00-A", "AA-000000-A", "AA000000 A",
                 "AA00 00 00A", "AA 00 00 00A"),
     ),
@@ -19,7 +20,8 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "DE_TAX_ID", "Tax number of a person", "DE", 4, "86095742719", "BZSt", check="de_tax_id",
         labels=("steuer id", "steuerid", "steueridentifikationsnummer", "steuerliche identifikationsnummer", "idnr", "id nr",
-                "tax id", "steuernummer", "steuer identifikationsnummer", "identifikationsnummer", "steuer idnr", "tin"),
+                "tax id", "steuernummer", "steuer identifikationsnummer", "identifikationsnummer", "steuer idnr", "tin",
+                "steuerliche id", "steuer identnummer",),
         counts=(11,),
     ),
     Kind(
@@ -55,19 +57,22 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "PT_NIF", "Tax number", "PT", 4, "123456789", "Portaria 386/98", check="pt_nif",
         labels=("nif", "contribuinte", "numero de contribuinte", "numero fiscal", "numero de identificacao fiscal", "n contribuinte",
-                "n i f", "nipc"),
+                "n i f", "nipc",
+                "n de contribuinte", "no de contribuinte", "numero contribuinte", "identificacao fiscal",),
         counts=(9,),
     ),
     Kind(
         "NL_BSN", "Citizen service number", "NL", 4, "111222333", "RvIG", check="nl_bsn",
-        labels=("bsn", "burgerservicenummer", "sofinummer", "sofi nummer", "burger service nummer", "bsn nummer"),
+        labels=("bsn", "burgerservicenummer", "sofinummer", "sofi nummer", "burger service nummer", "bsn nummer",
+                "burgerservicenr", "bsn nr",),
         counts=(8, 9),
     ),
     Kind(
         "BE_NRN", "National register number", "BE", 3, "85.07.30-033.28", "Rijksregister", check="be_nrn",
         labels=("rijksregisternummer", "numero national", "numero de registre national", "nationaal nummer", "registre national",
                 "insz", "niss", "nrn", "rijksregister", "numero niss", "nationalregisternummer",
-                "rijksregisternr", "rijksregister nr", "n national", "no national", "n de registre national"),
+                "rijksregisternr", "rijksregister nr", "n national", "no national", "n de registre national",
+                "num national", "registre national no",),
         strong=("00.00.00-000.00", "00.00.00-000-00", "00.00.00 000-00", "00.00.00 000.00"), counts=(11,),
     ),
     Kind(
@@ -81,32 +86,38 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "PL_PESEL", "Population number", "PL", 4, "44051401458", "MSWiA", check="pl_pesel",
-        labels=("pesel", "numer pesel", "nr pesel"), counts=(11,),
+        labels=("pesel", "numer pesel", "nr pesel",
+                "peselu", "numeru pesel",), counts=(11,),
     ),
     Kind(
         "SE_PERSONNUMMER", "Personal identity number", "SE", 4, "19640823-3234", "Skatteverket", check="se_personnummer",
         labels=("personnummer", "pnr", "person nummer", "personnr", "samordningsnummer", "pers nr", "swedish id", "swedish id code",
                 "personal identity number", "personal identity code", "personal number", "swedish personal number",
-                "person number", "person nr"),
+                "person number", "person nr",
+                "personnumret", "personnummret",),
         strong=("00000000-0000",), soft=("000000-0000",), labelled=("000000+0000",), counts=(10, 12),
     ),
     Kind(
         "FI_HETU", "Personal identity code", "FI", 3, "131052-308T", "DVV", check="fi_hetu",
         labels=("hetu", "henkilotunnus", "henkilotunnukseni", "personal identity code", "sotu", "finnish id", "finnish id code",
                 "personbeteckning",
-                "hlotunnus"),
-        strong=("000000-000A", "000000A000A", "000000A0000"), soft=("000000+000A",), labelled=("000000-0000", "000000+0000"),
+                "hlotunnus",
+                "henkilotunnuksesi", "henkilotunnuksen", "henkilotunnuksensa", "henkilotunnusta", "hetuni", "hetusi",
+                "sosiaaliturvatunnus",),
+        strong=("000000-000A", "000000A000A", "000000A0000"), soft=("000000+000A", "000000-0000"), labelled=("000000-0000", "000000+0000"),
     ),
     Kind(
         "NO_FNR", "Birth number", "NO", 4, "15108695088", "Skatteetaten", check="no_fnr",
         labels=("fodselsnummer", "fnr", "fodselsnr", "personnummer", "d nummer", "birth number", "norwegian id",
-                "foedselsnummer", "foedselsnr", "fodsels og personnummer"),
+                "foedselsnummer", "foedselsnr", "fodsels og personnummer",
+                "fodselsnummeret", "fodselsnummeret mitt", "fodselsnummeret ditt", "personnummeret",),
         counts=(11,),
     ),
     Kind(
         "DK_CPR", "Civil registration number", "DK", 5, "211062-5629", "CPR-kontoret", check="dk_cpr",
-        labels=("cpr", "cpr nummer", "cpr nr", "cpr number", "personnummer", "cprnr"),
-        labelled=("000000-0000", "000000 0000"), counts=(10,),
+        labels=("cpr", "cpr nummer", "cpr nr", "cpr number", "personnummer", "cprnr",
+                "cpr nummeret", "personnummeret",),
+        counts=(10,),
     ),
     Kind(
         "CH_AHV", "Old-age insurance number", "CH", 3, "756.9217.0769.85", "ZAS", check="ch_ahv",

@@ -20,6 +20,7 @@ NEGATIVE_WORDS: tuple[str, ...] = (
     "n de commande", "no de commande", "codigo de barras", "code barre", "strichcode", "artikelnummer", "numero d ordine", "spedizione", "siparis no",
     "siparis", "kargo takip", "kargo takip no", "zamowienie", "numer zamowienia", "paczka", "colis", "envio", "pacote", "sendungsnummer", "numero de serie",
     "seriennummer", "订单号", "订单", "快递单号", "运单号", "注文番号", "伝票番号", "주문번호", "송장번호", "заказ", "трек", "счет", "счёт", "артикул",
+    "session", "download", "view", "visit", "visitor", "click", "subscriber", "impression",
     "index", "call id", "tool call id", "tool call", "tool calls", "max tokens", "tokens",
 )  # fmt: skip
 """Source: the hard negatives of redaction libraries' issue trackers and of everyday logs."""

@@ -73,7 +73,7 @@ def test_check_accepts_all_the_oracle_accepts(name: str, module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "country", ["at", "be", "de", "dk", "es", "fi", "fr", "it", "lu", "nl", "pl", "pt", "se", "hr"]
+    "country", ["at", "be", "de", "dk", "es", "fi", "fr", "it", "lu", "nl", "pl", "pt", "se", "hr", "ie"]
 )
 def test_vat_accepts_all_the_oracle_accepts(country: str) -> None:
     """VAT numbers of each country with a check of its own."""
@@ -81,7 +81,7 @@ def test_vat_accepts_all_the_oracle_accepts(country: str) -> None:
     seeds = {
         "at": "ATU13585627", "be": "BE0428759497", "de": "DE136695976", "dk": "DK13585628", "es": "ES54362315K", "fi": "FI20774740",
         "fr": "FR40303265045", "it": "IT00743110157", "lu": "LU15027442", "nl": "NL004495445B01", "pl": "PL8567346215",
-        "pt": "PT501964843", "se": "SE123456789701", "hr": "HR33392005961",
+        "pt": "PT501964843", "se": "SE123456789701", "hr": "HR33392005961", "ie": "IE6433435F",
     }  # fmt: skip
     numbers = [n for n in _numbers(seeds[country], 1200, oracle) if n[:2] == country.upper()]
 
