@@ -16,6 +16,7 @@ from proxy.core.budget.announced import nearness
 from proxy.flow.headers import PASSED
 from proxy.terms.http import AnswerHead, Crossing
 
+_bare: Final = object.__new__
 _MAX_SHAPES: Final = 8
 _MAX_SEEN: Final = 32
 """Heads that were met once; a shape is made when another of the same kind is met."""
@@ -107,18 +108,19 @@ class AnswerShape:
         if (len(values) > 1 or length is None) and not _are_plain(values):
             return None
         known, end = self._head, self._taken_bytes
-        head = AnswerHead(
-            known.status,
-            known.reason,
-            data[self._start : end - 4],
-            known.telling,
-            known.content_type,
-            length,
-            known.has_request_id,
-            values,
-            self.kept,
-            self._may_be_near,
-        )
+        # Filled in place, because calling the class costs as much as the rest.
+        head = _bare(AnswerHead)
+        head.status = known.status
+        head.reason = known.reason
+        head.lines = data[self._start : end - 4]
+        head.telling = known.telling
+        head.content_type = known.content_type
+        head.length = length
+        head.has_request_id = known.has_request_id
+        head.values = values
+        head.kept = self.kept
+        head.may_be_near = self._may_be_near
+        head._fields = None
         return head, end
 
     def _sizes(self, data: bytes) -> tuple[int, ...] | None:

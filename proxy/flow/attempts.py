@@ -39,6 +39,7 @@ from proxy.flow.translating import asks_usage, is_translated, translated_answer
 from proxy.flow.waiting import WaitingLines
 from proxy.terms.outcomes import OK, Fault, Outcome, Status
 
+_bare: Final = object.__new__
 # Looking a member up on its class costs more than the comparison it is for.
 _SUCCESS: Final = Status.SUCCESS
 _FALLBACK: Final = Status.FALLBACK
@@ -261,15 +262,16 @@ class Attempts:
         ends_s = now_s + timeouts.total_s
         if ends_s > deadline_s:  # noqa: PLR1730 - ``min`` costs more than the sum
             ends_s = deadline_s
-        return Call(
-            kind,
-            body,
-            timeouts,
-            ends_s,
-            self.collect_max_bytes if is_gathered or is_translated(exchange, deployment) else COLLECT_MAX_BYTES,
-            step.must_be_fresh,
-            request.is_stream and exchange.dialect is not OTHER,
-        )
+        is_large = is_gathered or is_translated(exchange, deployment)
+        call = _bare(Call)  # filled in place, as everything that every exchange makes
+        call.kind = kind
+        call.body = body
+        call.timeouts = timeouts
+        call.deadline_s = ends_s
+        call.collect_max_bytes = self.collect_max_bytes if is_large else COLLECT_MAX_BYTES
+        call.must_be_fresh = step.must_be_fresh
+        call.wants_events = request.is_stream and exchange.dialect is not OTHER
+        return call
 
     # --- what came of it --------------------------------------------------------------------------
 

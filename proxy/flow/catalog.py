@@ -95,6 +95,8 @@ class Route:
     """What is kept of the words; None: nothing."""
     shares: tuple[StepShare, ...] | None = None
     """Steps with several members; None: the chain is walked as it is."""
+    is_transparent: bool = False
+    """The chain has one link and no retries: what breaks is passed on as it broke."""
 
     def reads_documents(self, *, is_stream: bool) -> bool:
         """True when something besides redaction looks into the parsed request, or changes it."""
@@ -105,11 +107,6 @@ class Route:
     def reads_more_than_fits(self, *, is_stream: bool) -> bool:
         """True when something looks into the parsed request that does not do so for large ones in another process."""
         return (is_stream and self.plan.rescue is Rescue.RESUME) or any(share.is_sticky for share in self.shares or ())
-
-    @property
-    def is_transparent(self) -> bool:
-        """True when the chain has one link and no retries: what breaks is passed on as it broke."""
-        return len(self.deployments) == 1 and not self.plan.retries.same_target
 
 
 class Snapshot:
@@ -171,6 +168,7 @@ class Snapshot:
             passes_caller_key=passes,
             content=plan.audit.content,
             shares=tuple(shares) or None,
+            is_transparent=len(deployments) == 1 and not plan.retries.same_target,
         )
 
     @staticmethod
@@ -316,14 +314,10 @@ class Catalog:
         self.generation = 0
         self.trial: Trial | None = None
         """A canary beside the snapshot in force; None: every exchange uses that."""
-        self._snapshot: Snapshot | None = None
-
-    @property
-    def snapshot(self) -> Snapshot | None:
-        """The snapshot in force, or None before the first good one."""
-        return self._snapshot
+        self.snapshot: Snapshot | None = None
+        """The snapshot in force, set by ``accept`` alone; None before the first good one."""
 
     def accept(self, snapshot: Snapshot) -> None:
         """Put a snapshot in force for every exchange that begins from now on."""
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self.generation += 1

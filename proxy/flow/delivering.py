@@ -91,7 +91,7 @@ class Delivery:
                 exchange.facts.usage = read_usage_of(body)
                 return Failed(Outcome.ANSWER_BLOCKED)
             body = treated
-        return self._read(exchange, route, head, body, asked, is_readable=True)
+        return _read(exchange, route, head, body, asked, True)
 
     async def _whole(
         self, exchange: Exchange, route: Route, answer: Answer, asked: str | None, ended: Ended
@@ -118,7 +118,7 @@ class Delivery:
                     exchange.facts.usage = read_usage_of(body)
                     return Failed(Outcome.ANSWER_BLOCKED)
                 body = treated
-            found = self._read(exchange, route, head, body, asked, is_readable=is_readable)
+            found = _read(exchange, route, head, body, asked, is_readable)
         if isinstance(found, Failed):
             return found
         ended(OK)
@@ -128,26 +128,9 @@ class Delivery:
         self.send_whole(exchange, head, found, is_decoded=is_decoded)
         return None
 
-    @staticmethod
-    def _read(
-        exchange: Exchange, route: Route, head: AnswerHead, body: bytes, asked: str | None, *, is_readable: bool
-    ) -> bytes | Failed:
-        """Put the model's name back and take the usage out of an answer that is as the caller gets it."""
-        if asked is not None:
-            body = rename_model(body, asked)
-        if exchange.dialect is not OTHER:
-            facts = exchange.facts
-            if len(body) <= _USAGE_MAX_BYTES:
-                facts.usage = read_usage_of(body)
-            if facts.usage is None:
-                if _is_cut(exchange.dialect, head, body, is_readable=is_readable):
-                    return Failed(Outcome.TRUNCATED)
-                facts.usage = estimated_whole(exchange, body) if route.budgets else None
-        return _kept(exchange, body)
-
     def send_whole(self, exchange: Exchange, head: AnswerHead, body: bytes, *, is_decoded: bool = False) -> None:
         """Write an answer whose attempt is accounted for and whose row is written."""
-        block = self.upstream.mask(exchange.facts.provider, exchange.header_block(head, is_decoded=is_decoded))
+        block = self.upstream.mask(exchange.facts.provider, exchange.header_block(head, is_decoded))
         if exchange.inbound.head.method == "HEAD":
             exchange.responder.send_head(head.status, head.reason, block + _length_line(head))
         else:
@@ -211,9 +194,26 @@ class Delivery:
         facts.http_status = head.status
         facts.response_bytes = len(body)
         exchange.seal()
-        block = exchange.header_block(head, is_decoded=is_decoded)
+        block = exchange.header_block(head, is_decoded)
         block = self.upstream.mask(provider, block) + b"x-readygate-fault: provider\r\n"
         exchange.responder.send_whole(head.status, head.reason, block, body)
+
+
+def _read(
+    exchange: Exchange, route: Route, head: AnswerHead, body: bytes, asked: str | None, is_readable: bool
+) -> bytes | Failed:
+    """Put the model's name back and take the usage out of an answer that is as the caller gets it."""
+    if asked is not None:
+        body = rename_model(body, asked)
+    if exchange.dialect is not OTHER:
+        facts = exchange.facts
+        if len(body) <= _USAGE_MAX_BYTES:
+            facts.usage = read_usage_of(body)
+        if facts.usage is None:
+            if _is_cut(exchange.dialect, head, body, is_readable=is_readable):
+                return Failed(Outcome.TRUNCATED)
+            facts.usage = estimated_whole(exchange, body) if route.budgets else None
+    return _kept(exchange, body)
 
 
 def _kept(exchange: Exchange, body: bytes) -> bytes:

@@ -19,7 +19,7 @@ from proxy.flow.budgets import Denied, Granted, TooLarge
 from proxy.flow.outbox import Outbox
 from proxy.flow.ports import BodySource, Clock, Inbound, Responder, Witness
 from proxy.terms.exchange import AttemptFacts, attempt_of, facts_of
-from proxy.terms.http import AnswerHead
+from proxy.terms.http import EVENT_STREAM, AnswerHead
 from proxy.terms.outcomes import Fault, Outcome, Status
 
 if TYPE_CHECKING:
@@ -50,10 +50,9 @@ class Exchange:
     """The state of one exchange, from its head to its row."""
 
     __slots__ = (
-        "_clock",
         "_has_row",
-        "_is_begun",
         "_is_sealed",
+        "_now_s",
         "_outbox",
         "_witness",
         "arrived_s",
@@ -66,6 +65,7 @@ class Exchange:
         "granted",
         "hides_usage",
         "inbound",
+        "is_begun",
         "is_own_key",
         "marks",
         "may_go_on",
@@ -115,20 +115,18 @@ class Exchange:
         self.facts = facts_of(exchange_id, ts_ms, head.method, head.path[:2048])
         if type(inbound.body) is bytes:
             self.facts.request_bytes = len(inbound.body)
-        self._clock = clock
+        self._now_s = clock.monotonic_s
         self._outbox = outbox
         self._witness = witness
-        self._is_begun = False
+        self.is_begun = False
+        """The outbox holds this exchange's BEGIN."""
         self._has_row = True
         self._is_sealed = False
 
     def elapsed_ms(self) -> float:
         """Milliseconds since the head was complete."""
-        return (self._clock.monotonic_s() - self.arrived_s) * 1000.0
-
-    def mark_begun(self) -> None:
-        """The outbox holds this exchange's BEGIN."""
-        self._is_begun = True
+        now_s = self._now_s
+        return (now_s() - self.arrived_s) * 1000.0
 
     def forgo_row(self) -> None:
         """The outbox refused and has counted the exchange: a row after all would make that count wrong."""
@@ -175,12 +173,12 @@ class Exchange:
 
     # --- answers of a provider ----------------------------------------------------------------------
 
-    def header_block(self, head: AnswerHead, *, is_decoded: bool = False) -> bytes:
+    def header_block(self, head: AnswerHead, is_decoded: bool = False) -> bytes:
         """Return the header lines of an answer passed on: the provider's, then ours."""
         granted = self.granted
         is_governed = granted is not None and not self.observes
-        lines = header_lines.to_caller(head, is_decoded=is_decoded, is_governed=is_governed, is_own_key=self.is_own_key)
-        if head.is_event_stream:
+        lines = header_lines.to_caller(head, is_decoded, is_governed, self.is_own_key)
+        if head.content_type == EVENT_STREAM:
             lines += b"".join([line for name, line in _STREAM_HINTS if name not in head.fields])
         facts = self.facts
         now_ms = facts.latency_ms if self._is_sealed else self.elapsed_ms()
@@ -230,7 +228,7 @@ class Exchange:
             }
         if self.content is not None and self._has_row:
             self.content.seal(facts)
-        if self._is_begun:
+        if self.is_begun:
             self._outbox.end(facts)
         elif self._has_row:
             self._outbox.single(facts)

@@ -130,9 +130,7 @@ def _without_key(protocols: bytes) -> bytes:
     return b", ".join(name for name in names if not name.startswith(b"openai-insecure-api-key."))
 
 
-def to_caller(
-    head: AnswerHead, *, is_decoded: bool = False, is_governed: bool = False, is_own_key: bool = False
-) -> bytes:
+def to_caller(head: AnswerHead, is_decoded: bool = False, is_governed: bool = False, is_own_key: bool = False) -> bytes:
     """Return the provider's end-to-end header lines, each ending CRLF.
 
     Args:

@@ -153,7 +153,7 @@ class LiveDelivery:
         if self.is_fsync:
             await self.outbox.durable(exchange.facts.id)
         responder.bind(pipe)
-        block = self.upstream.mask(exchange.facts.provider, exchange.header_block(head, is_decoded=is_decoded))
+        block = self.upstream.mask(exchange.facts.provider, exchange.header_block(head, is_decoded))
         responder.start(head.status, head.reason, block, None)
         pipe.open(responder, keeps_prelude=exchange.may_go_on)
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from proxy.core.policy.model import Timeouts
 from proxy.core.routing.problems import Problem
@@ -16,6 +16,7 @@ from proxy.terms.exchange import ExchangeFacts
 from proxy.terms.http import AnswerHead, RequestHead
 from proxy.terms.outcomes import Outcome
 
+_bare: Final = object.__new__
 Offload = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs a function in a worker thread and awaits its result."""
 
@@ -93,6 +94,16 @@ class Answer:
     body: bytes | None = None
     live: LiveBody | None = None
     reused_connection: bool = False
+
+
+def answer_of(head: AnswerHead, body: bytes, reused_connection: bool) -> Answer:
+    """Return an answer that is here as a whole; the same as calling the class, filled in place."""
+    answer = _bare(Answer)
+    answer.head = head
+    answer.body = body
+    answer.live = None
+    answer.reused_connection = reused_connection
+    return answer
 
 
 @dataclass(slots=True)
@@ -253,6 +264,16 @@ class Inbound:
     arrived_s: float
     """Monotonic seconds when the head was complete."""
     peer: str = ""
+
+
+def inbound_of(head: RequestHead, body: bytes, arrived_s: float, peer: str) -> Inbound:
+    """Return a request that is here as a whole; the same as calling the class, filled in place."""
+    inbound = _bare(Inbound)
+    inbound.head = head
+    inbound.body = body
+    inbound.arrived_s = arrived_s
+    inbound.peer = peer
+    return inbound
 
 
 class Clock(Protocol):

@@ -21,6 +21,7 @@ from proxy.core.redaction.request import NOTHING, UNSCANNED_KIND
 from proxy.core.routing.problems import Code, Problem, problem, problem_of_fault
 from proxy.flow.access import may_ask
 from proxy.flow.attempts import Attempts
+from proxy.flow.booking import Plan
 from proxy.flow.callers import Caller, CallerBook
 from proxy.flow.catalog import Catalog, Route, Snapshot
 from proxy.flow.content import ContentDraft, ContentSpool
@@ -83,7 +84,8 @@ class Relay:
         if tail is not None:
             tail.is_sealed = lambda: exchange.is_sealed
         try:
-            refusal = await self._carry(exchange)
+            prepared = await self._prepare(exchange)
+            refusal = await self.attempts.walk(exchange, prepared) if isinstance(prepared, Plan) else prepared
             if refusal is not None:
                 self._refuse(exchange, refusal)
         except asyncio.CancelledError as exc:
@@ -114,8 +116,8 @@ class Relay:
         else:
             exchange.refuse(refusal)
 
-    async def _carry(self, exchange: Exchange) -> Problem | None:  # noqa: C901, PLR0912 - the order of the steps is the point
-        """Do everything up to the answer; return why not, or None when the caller was answered."""
+    async def _prepare(self, exchange: Exchange) -> Plan | Problem | None:  # noqa: C901, PLR0912 - the order of the steps is the point
+        """Do everything up to the first attempt; return what they share, why there are none, or None: answered already."""
         inbound, facts = exchange.inbound, exchange.facts
         head = inbound.head
         snapshot = self.catalog.snapshot
@@ -144,7 +146,7 @@ class Relay:
         if snapshot.asks_more:
             route = _route_for(snapshot, exchange, caller, request)
         else:
-            route = snapshot.route(caller.app, request.model, head.path[3:])
+            route = snapshot.route(caller.app, request.model, head.subpath)
         if isinstance(route, NoRoute):
             return _no_route(route, request.model)
         facts.route, facts.policy = route.plan.name, route.plan.policy
@@ -155,7 +157,7 @@ class Relay:
                 return denial
         if route.redactor is not None or route.content is not None:
             refusal = (
-                self._redact_at_once(exchange, route, request)
+                _redact_at_once(exchange, route, request)
                 if self._is_redacted_at_once(exchange, route, request)
                 else await self._redact(exchange, route, request)
             )
@@ -172,9 +174,8 @@ class Relay:
         if type(admission) is Refused and route.plan.audit.required:
             exchange.forgo_row()
             return problem(Code(admission.code))
-        exchange.mark_begun()
-        plan = plan_of(exchange, route, request)
-        return await self.attempts.walk(exchange, plan)
+        exchange.is_begun = True
+        return plan_of(exchange, route, request)
 
     async def _look_into(self, exchange: Exchange, route: Route, request: Request) -> None:
         """Parse a body that routing reads after all; one that is only to be fitted to a budget is fitted apart."""
@@ -240,15 +241,6 @@ class Relay:
             and request.body is exchange.inbound.body
             and (self.names is None or route.redactor is None or not route.redactor.name_kinds)
         )
-
-    @staticmethod
-    def _redact_at_once(exchange: Exchange, route: Route, request: Request) -> Problem | None:
-        """Do what ``_redact`` does, where nothing has to be waited for."""
-        redactor = route.redactor
-        if redactor is None:
-            return None
-        verdict = redactor.redact(request.body, exchange.dialect, request.document)
-        return None if verdict is NOTHING else _settle(exchange, route, request, verdict)
 
     async def _redact(self, exchange: Exchange, route: Route, request: Request) -> Problem | None:
         """Apply the policy's request rules; after this ``request.body`` is what may leave."""
@@ -351,7 +343,7 @@ def _route_for(snapshot: Snapshot, exchange: Exchange, caller: Caller, request: 
     """Return the route where it depends on more than app, path and model."""
     facts, head = exchange.facts, exchange.inbound.head
     subject = Subject(
-        caller.app, caller.key_name, facts.user, facts.model_asked, head.path[3:], head.fields, caller.groups
+        caller.app, caller.key_name, facts.user, facts.model_asked, head.subpath, head.fields, caller.groups
     )
     return snapshot.route_for(subject, request.model)
 
@@ -369,6 +361,15 @@ def _no_route(answer: NoRoute, model: str | None) -> Problem:
                 f"No route takes the model {(model or '')[:100]!r}. Known models: {known or 'none'}.",
                 param="model",
             )
+
+
+def _redact_at_once(exchange: Exchange, route: Route, request: Request) -> Problem | None:
+    """Do what ``Relay._redact`` does, where nothing has to be waited for."""
+    redactor = route.redactor
+    if redactor is None:
+        return None
+    verdict = redactor.redact(request.body, exchange.dialect, request.document)
+    return None if verdict is NOTHING else _settle(exchange, route, request, verdict)
 
 
 def _settle(exchange: Exchange, route: Route, request: Request, result: Verdict) -> Problem | None:

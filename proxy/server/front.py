@@ -62,10 +62,12 @@ class FrontProtocol(Reading, asyncio.Protocol):
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        self.last_read_s = self._door.now_s()
+        now_s = self._door.now_s
+        self.last_read_s = now_s()
         if self._is_between:
             self._is_between = False
-            self._take_next(data)
+            if self._known is None or not self._take_known(self._known, data):
+                self._read_first(data)
             return
         if self._tunnel is not None:
             self._tunnel.write(data)

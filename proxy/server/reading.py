@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import httptools
 
 from proxy.core.routing.problems import Code, Problem, problem
-from proxy.flow.ports import Inbound
+from proxy.flow.ports import Inbound, inbound_of
 from proxy.server import gate
 from proxy.server.body import BodyPipe
 from proxy.server.known_heads import KnownHead, learn
@@ -149,7 +149,7 @@ class Reading(Responding):
         head = self._head = known.head
         have = len(data) - start
         if have == length:
-            self._begin(Inbound(head, data[start:], self.last_read_s, self._peer))
+            self._begin(inbound_of(head, data[start:], self.last_read_s, self._peer))
         elif have < length:
             self.phase_since_s = self.last_read_s
             self._in_body = True

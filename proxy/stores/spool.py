@@ -125,7 +125,8 @@ class DiskSpool:
         self._seq = seq + 1
         frame = encode_frame(_END, seq, payload)
         begin = self._open.pop(exchange_id, None)
-        self._marks.pop(exchange_id, None)
+        if self._marks:
+            self._marks.pop(exchange_id, None)
         if begin is not None:
             self._reserved -= END_ROOM
         self._appended_rows += 1

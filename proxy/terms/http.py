@@ -26,6 +26,7 @@ HOP_BY_HOP = frozenset(
 )
 """Headers that belong to one hop (RFC 9110 section 7.6.1); never forwarded, either way."""
 
+EVENT_STREAM = b"text/event-stream"
 OUR_PREFIX = b"x-readygate-"
 """Our own headers: read by us, never forwarded to a provider, never accepted from one."""
 
@@ -35,7 +36,7 @@ class RequestHead:
     """The head of a caller's request after the strict gate let it through.
 
     ``target`` is the raw request target in origin form (path and query, as sent); ``path`` the part
-    before ``?`` decoded as ASCII. ``fields`` maps lower-case names to the last value seen.
+    before ``?`` decoded as ASCII, ``subpath`` what of it follows ``/v1``. ``fields`` maps lower-case names to the last value seen.
     """
 
     method: str
@@ -50,6 +51,10 @@ class RequestHead:
     is_websocket: bool = False
     memo: dict[object, object] = field(default_factory=dict)
     """What was worked out from this head before: a connection that sends the same head again shares it."""
+    subpath: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.subpath = self.path[3:]
 
     @property
     def has_body(self) -> bool:
@@ -146,4 +151,4 @@ class AnswerHead:
     @property
     def is_event_stream(self) -> bool:
         """True for ``text/event-stream``."""
-        return self.content_type == b"text/event-stream"
+        return self.content_type == EVENT_STREAM

@@ -14,7 +14,7 @@ from typing import cast
 import httptools
 
 from proxy.flow.answer_shapes import AnswerShapes
-from proxy.flow.ports import Answer, AttemptFailed, BodySink, Call
+from proxy.flow.ports import Answer, AttemptFailed, BodySink, Call, answer_of
 from proxy.terms.http import AnswerHead
 from proxy.terms.outcomes import OK, Outcome
 from proxy.upstream.live_answer import LiveAnswer
@@ -183,7 +183,8 @@ class UpstreamConnection(AnswerReading, asyncio.Protocol):
             self._is_unread = False
             whole = self._shapes.whole(data) if len(data) <= self._call.collect_max_bytes else None
             if whole is not None:
-                self._take_whole(*whole)
+                head, body = whole
+                self._take_whole(head, body)
                 return
         if self._in_body:
             self.last_activity_s = self._now_s()
@@ -212,13 +213,14 @@ class UpstreamConnection(AnswerReading, asyncio.Protocol):
 
     def _take_whole(self, head: AnswerHead, body: bytes) -> None:
         """Take an answer that came in one piece: no trace of it stays, and the connection is free."""
-        waiter, self._waiter = self._waiter, None
+        waiter, now_s = self._waiter, self._now_s
+        self._waiter = None
         self.is_busy = False
         self._call = NOTHING
-        self.idle_since_s = self._now_s()
+        self.idle_since_s = now_s()
         self._on_idle(self)
         if waiter is not None and not waiter.done():
-            waiter.set_result(Answer(head, body, None, self.uses > 1))
+            waiter.set_result(answer_of(head, body, self.uses > 1))
 
     def _complete(self) -> None:
         self._is_complete = True

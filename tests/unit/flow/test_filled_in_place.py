@@ -6,9 +6,9 @@ from proxy.core.dialect import Dialect
 from proxy.flow.attempt_result import Result, judged
 from proxy.flow.booking import Booking
 from proxy.flow.intake import Request, read_json
-from proxy.flow.ports import Answer
+from proxy.flow.ports import Answer, Inbound, answer_of, inbound_of
 from proxy.terms.exchange import AttemptFacts, ExchangeFacts, attempt_of, facts_of
-from proxy.terms.http import AnswerHead
+from proxy.terms.http import AnswerHead, RequestHead
 from proxy.terms.outcomes import OK
 
 
@@ -43,3 +43,11 @@ def test_a_judged_result_is_that_of_the_class() -> None:
     made, called = judged(OK, answer, booking), Result(OK, answer, booking)
 
     assert [getattr(called, name) for name in Result.__slots__] == [getattr(made, name) for name in Result.__slots__]
+
+
+def test_both_halves_of_an_exchange_filled_in_place_are_those_of_the_classes() -> None:
+    """What the caller sent and what the provider said."""
+    asked, said = RequestHead("POST", b"/v1/x", "/v1/x", [], {}), AnswerHead(200, b"OK", b"")
+
+    assert Inbound(asked, b"{}", 1.5, "127.0.0.1") == inbound_of(asked, b"{}", 1.5, "127.0.0.1")
+    assert Answer(said, b"{}", None, True) == answer_of(said, b"{}", True)
