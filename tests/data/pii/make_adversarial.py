@@ -157,6 +157,17 @@ def make_date(form: str) -> str:
 
 
 def make_password(form: str) -> str:
+    match form:
+        case "random":
+            return token(7) + RNG.choice("!#%*?") + token(6)
+        case "plain":
+            return token(11)
+        case "letters":
+            return RNG.choice("bcdfghjklmnpqrstvwxz") + "".join(RNG.choice(("kRt", "xBq", "wZd", "nLs")) for _ in range(3)) + RNG.choice("BCDFG")
+        case "hex":
+            return token(32, "0123456789abcdef")
+        case "words":
+            return "-".join(RNG.sample(("amber", "falcon", "lagoon", "cedar", "velvet", "maple", "otter", "quartz"), k=4))
     return RNG.choice(("Tr0ub4dor", "Sommer", "verde", "K0pfhoerer", "gatoNegro", "m1nh@", "caffe")) + RNG.choice(("!", "#", "@", "$")) + digits(3)
 
 
@@ -194,6 +205,9 @@ def make_api_key(form: str) -> str:
             return token(40, "0123456789abcdef")
         case "short":
             return token(20)
+        case "teams":
+            ids = [NOISE["uuid"]() for _ in range(3)]
+            return f"https://acme.webhook.office.com/webhookb2/{ids[0]}@{ids[1]}/IncomingWebhook/{NOISE['hex32']()}/{ids[2]}"
         case _:
             return token(32)
 
@@ -359,6 +373,8 @@ VALUES: dict[str, Callable[[str], str]] = {
 
 NOISE: dict[str, Callable[[], str]] = {
     "uuid": lambda: "-".join("".join(RNG.choices("0123456789abcdef", k=k)) for k in (8, 4, 4, 4, 12)),
+    "hex32": lambda: "".join(RNG.choices("0123456789abcdef", k=32)),
+    "b64key": lambda: base64.b64encode(RNG.randbytes(16)).decode(),
     "hex40": lambda: "".join(RNG.choices("0123456789abcdef", k=40)),
     "hex64": lambda: "".join(RNG.choices("0123456789abcdef", k=64)),
     "hex7": lambda: "".join(RNG.choices("0123456789abcdef", k=7)),

@@ -10,18 +10,19 @@ import re
 
 from proxy.core.redaction.detect.context import LABELLED, Context
 from proxy.core.redaction.detect.labels import NEGATIVE
+from proxy.core.redaction.detect.lookalikes import is_no_secret, is_words
 from proxy.core.redaction.detect.secrets import IssuerRules, has_entropy, is_placeholder, is_template
 
 _PASSWORDS = (
     "password passwd passphrase passcode passord pwd senha contrase\xf1a contrasena contrase?a clave mot_de_passe mdp passwort "
-    "kennwort wachtwoord has?o haslo l\xf6senord losenord salasana requirepass masterauth rootpw psk securestring parola_d'ordine ?ifre sifre parola adgangskode pword passwrd"
+    "kennwort wachtwoord has?o haslo l\xf6senord losenord salasana requirepass masterauth rootpw psk securestring identified_by parola_d'ordine ?ifre sifre parola adgangskode pword passwrd"
 )
 _TOKENS = (
     "api_key api_token apikey secret token credential authorization bearer access_key auth_key user_auth private_key encryption_key "
     "signing_key account_key master_key service_key shared_key secret_key secret_access_key x-api-key client_srt access_id accessid "
     "accesskey chave cl\xe9_api cl\xe9_d'api cle_api cle_d'api cl\xe9_secr\xe8te cle_secrete schl\xfcssel schluessel chiave jeton jeton_d'acc\xe8s "
     "jeton_d'acces jeton_d'api klucz_api klucz_dost?pu api_sleutel clave_api clave_de_api clave_secreta clave_de_acceso chave_de_api "
-    "chave_api chave_secreta chave_de_acesso token_de_acesso token_de_acceso token_de_api token_d'accesso token_d'acc\xe8s sumologic"
+    "chave_api chave_secreta chave_de_acesso token_de_acesso token_de_acceso token_de_api token_d'accesso token_d'acc\xe8s sumologic dockerconfigjson credenciales credenciais credenziali zugangsdaten identifiants jsessionid phpsessid connect.sid asp.net_sessionid"
 )
 STEMS: dict[bytes, bool] = {}
 """Label stem in lower case, words joined by underscores -> True for a password."""
@@ -35,15 +36,15 @@ def _stem_pattern(stem: bytes) -> bytes:
     parts = [re.escape(part) for part in stem.replace(b"-", b"_").split(b"_")]
     start = (
         rb"\b"
-        if stem in (b"clave", b"mdp", b"chave", b"parola", b"chiave", b"haslo", b"sifre", b"psk", b"rootpw")
+        if stem in (b"clave", b"mdp", b"chave", b"parola", b"chiave", b"haslo", b"sifre", b"psk", b"rootpw", b"pword")
         else b""
     )
     return start + rb"[ _.\-]?".join(parts)
 
 
 GENERIC_KEY = (
-    rb"[A-Za-z0-9]_(?:key|KEY|login|LOGIN)\b|[a-z](?:Key|Login)\b|[._](?:key|login|LOGIN)[\"']? ?[:=?]|[?&;]sig=|\b_auth ?=|[\"']auth\\{0,3}[\"'] ?:"
-    rb"|[A-Za-z0-9]-(?:key|Key|KEY)[\"']? ?:|(?:\b|_)(?:pass|pw|PASS|PW)[\"'\])*]{0,3}(?: ?(?:[:=>|]|->)|[\"'] )|_(?:pass|pw|PASS|PW)\b|[a-z]Pass\b"
+    rb"[A-Za-z0-9]_(?:key|KEY|login|LOGIN|pat|PAT)\b|[a-z](?:Key|Login)\b|[._](?:key|login|LOGIN)[\"']? ?[:=?]|[?&;](?:sig|key|appid)=|\b_auth ?=|[\"']auth\\{0,3}[\"'] ?:"
+    rb"|[A-Za-z0-9]-(?:key|Key|KEY)[\"']? ?:|(?:\b|_)(?:pass|pw|PASS|PW)[\"'\])*]{0,3}(?: ?(?:[:=>|]|->)|[\"'] )|_(?:pass|pw|PASS|PW)\b|-(?:pass|pw) [\"']|[a-z]Pass\b"
 )
 """Names that end in "key": HEROKU_KEY, lokiKey, sonar.login."""
 LABEL_STEM = rb"(?i:" + b"|".join(_stem_pattern(s) for s in sorted(STEMS, key=lambda s: (-len(s), s))) + rb")"
@@ -55,8 +56,9 @@ _VALUE_AT = re.compile(
     rb"(?P<sep>[\\\"'`\])*_]{0,8}[ \t\xa0]{0,8}(?:"
     rb"[\\\"']{0,3},?\s{1,24}[\\\"']{0,3}[vV]alue[\\\"']{0,3}[ \t]{0,2}[:=][ \t]{0,4}"
     rb"|(?:[\\\"']{1,3})?(?:,[\\\"']{1,3}|: ?\{ ?[\\\"']{1,3})[vV]alue[\\\"']{1,3} ?: ?"
-    rb"|\??: ?[A-Za-z_.\[\]<>|]{2,24} ?= ?(?=\\{0,4}[\"'`])"
-    rb"|(?:=>|->|:{1,3}=|\?=|[:=>]|- |# |\| (?=[^|\r\n]{4,200}\|)|,(?= ?[\\\"']))(?:\*\*|__|</[A-Za-z]{1,8}>)?[ \t\xa0]{0,8}(?:(?:\r?\n[ \t]{0,8}){1,2}(?:- )?)?"
+    rb"|\??: ?(?:&(?:'[a-z]{1,8} )?)?[A-Za-z_.\[\]<>|]{2,24} ?= ?(?=\\{0,4}[\"'`])"
+    rb"|[\"'] ?\{[^{}]{0,160}?\bdefault[ \t]{0,12}= ?(?=[\"'])| (?:\|\||\?\?|or) (?=[\"'])"
+    rb"|(?:=>|->|:{1,3}=|\?=|[:=>]|- |# |\| (?=[^|\r\n]{4,200}\|)|,(?=[ \t]{0,16}[\\\"']))(?:\*\*|__|</[A-Za-z]{1,8}>)?[ \t\xa0]{0,16}(?:(?:\r?\n[ \t]{0,8}){1,2}(?:- )?)?"
     rb"|</[A-Za-z]{1,12}>\s{0,8}<[A-Za-z]{1,12}[^<>]{0,32}>|\r?\n"
     rb"|(?: [A-Za-z]{1,12}){1,4} (?:to|is|as|para|zu|a|\xe9|es|ist|est|\xe8) "
     rb"|(?<![:=,;])[ \xa0]" + _VERB + rb"(?: ?:)?[ \xa0]{1,2}"
@@ -64,10 +66,10 @@ _VALUE_AT = re.compile(
     + _WORD
     + rb"(?: "
     + _WORD
-    + rb"){0,2})\*?[ \xa0]?(?:[:=]|->|=>)(?:\*\*|__|</[A-Za-z]{1,8}>)?[ \t\xa0]{1,8}"
-    rb"|[ \t\xa0]{1,2}(?:value=)?))"
+    + rb"){0,3})\*?[ \xa0]?(?:[:=]|->|=>)(?:\*\*|__|</[A-Za-z]{1,8}>)?[ \t\xa0]{1,8}"
+    rb"|[ \t]{1,2}[0579][ \t](?=[^\s:=]{6})|[ \t\xa0]{1,2}(?:value=)?))"
     rb"(?:[\[({] ?(?=\\{0,4}[\"'])|\[(?=[^\]\s]{6,80}\]))?"
-    rb"(?P<quote>\\{0,4}[\"'`]|[fFbBrRuU]{1,2}[\"']|\*\*|\xab[ \xa0]?)?"
+    rb"(?P<quote>[\"']\\{1,2}[\"']|\\{0,4}[\"'`]|[fFbBrRuU]{1,2}[\"']|\*\*|\xab[ \xa0]?)?"
     rb"(?P<scheme>(?i:(?:bearer|basic|token|key|apikey|digest)[ \xa0]{1,2}|x=))?"
     rb"(?P<value>[^\s\"'`<>=][^\s\"'`<>]{3,399})"
 )
@@ -86,7 +88,9 @@ _NO_SECRET_NAME = re.compile(
     rb"|authenticity|next|page|continuation)[ _.\-]?(?i:key|token|secret|api[ _.\-]?key)"
     rb"|(?i:(?:Name|_name|[_.\-]?url|[_.\-]path|[_.\-]type|Type|count"
     rb"|limit|length|tokeni[sz]\w*|file|format|policy|hint|reset|field|manager|ref|arn|hash"
-    rb"|version|expir\w*|provider|endpoint|less)s?$)"
+    rb"|version|expir\w*|provider|endpoint|less|callback|handler|label|placeholder|pattern|validat\w*|message|error|strength|mgr|hasher)s?$"
+    rb"|\.(?:txt|json|ya?ml|toml|ini|cfg|conf|md|html?|css|xml|csv|pyc?|[cm]?[jt]sx?|go|rs|rb|php|java|cc?|h|sh|pl|so|log)\W*$)"
+    rb"|(?i:websocket)|(?:Mgr|Hasher|Validat|Callback)[A-Z]"
 )
 """Names that hold the word of a secret and mean none: public keys, counts of tokens, where a secret lies."""
 _NO_SECRET_PHRASE = re.compile(
@@ -96,11 +100,18 @@ _NO_SECRET_PHRASE = re.compile(
     rb"|see|example|e\.g|page|section|chapter|step|issue|ticket)\b"
 )
 """Words between the name of a secret and a colon after which something else is told: "password last changed:"."""
-_CODE = re.compile(
-    rb"(?:[A-Za-z_]+(?:(?:\.|->|::)[A-Za-z_]+)+|os\.environ.*|process\.env.*|[A-Za-z_]\w*(?:\.\w+)*[(\[].*|[A-Z][A-Z_]+|https?://.*"
-    rb"|[A-Za-z_][\w.]*(?:Key|Token|Secret|Type|Provider|Manager|Config|Credential|Client|Handler|Factory|Option|Param|Error)s?"
-    rb"|function|return|string|String|null|None)[;,)]*"
+_SIGNED = re.compile(rb"[:=>|#,\n]|- ")
+_SIGN_OR_WORD = re.compile(_SIGNED.pattern + rb"|[A-Za-z\xe8\xe9]")
+_FIELD = re.compile(rb"[?&;][A-Za-z_.\-]{2,24}=\Z")
+"""A field of a query or of a connection string: what follows is a value whatever it is made of."""
+_HUMP = re.compile(rb"[a-z][A-Z]")
+_PASSPHRASE = re.compile(rb"[a-z]{3,12}(?:-[a-z]{3,12}){2,6}")
+_SAYS_WHAT = re.compile(
+    rb"pass|secret|token|key|your|example|sample|name|value|none|not|with|from|case|auto|gener|required|change|reset|default|form|input"
+    rb"|field|text|read|write|only|user|admin|current|new-|old-|prod|file|data|time|type|based|string|config|auth|login|account"
 )
+_ENDS_VALUE = (b"", b"\n", b"\r", b'"', b"'", b"`")
+_SHORT_STEM = 3
 _IS_NAME = re.compile(rb"[A-Za-z_.\-]+")
 _HAS_WORD = re.compile(rb"[A-Za-z\xc0-\xff]{2}")
 _LETTER_AND_DIGIT = re.compile(rb"[A-Za-z][^0-9]*[0-9]|[0-9][^A-Za-z]*[A-Za-z]")
@@ -113,13 +124,21 @@ _WHERE_SECRETS_ARE_FOR = frozenset((NEGATIVE, "IP_ADDRESS", "PHONE", "CREDIT_CAR
 _OWNERS = frozenset(
     b"my your his her our their meu minha seu sua mi su tu mein meine dein deine mon ma votre mio mia mijn".split()
 )
+_SAYS = frozenset(b"is as was that's it's \xe9 es ist est \xe8".split())
 _OWNER_CHARS = 24
 _SAID = re.compile(
-    rb"(?<![^\s\"'`(])(?P<value>[^\s\"'`<>()]{8,128})[\"'`]?(?:(?P<paren> \()| (?:is|as|was|\xe9|es|ist|est|\xe8) (?:(?:the|la|le|il|o|a|el) )?"
-    rb"[a-z]{2,6} (?:[A-Za-z]{1,10} )?)\Z"
+    rb"(?<![^\s\"'`(])(?P<value>[^\s\"'`<>()]{8,128})[\"'`]?(?:(?P<paren> \()|[,;.]? (?:-{1,2} |\? )?(?:(?:that |this |it )?(?:is|as|was)|(?:that|it)'?s|\xe9|es|ist|est|\xe8)"
+    rb" (?:(?:the|la|le|il|o|a|el) )?[a-z]{2,6} (?:[A-Za-z]{1,10} )?)\Z"
 )
 _CLOSES = re.compile(rb"[A-Za-z \xc0-\xff]{0,16}\)")
 _LOOK_BACK = 170
+_USER_BEFORE = re.compile(
+    rb"(?i)(?<![A-Za-z])(?:id|user|user ?name|login|account|acc|email|usuario|usu\xe1rio|benutzer|utilisateur|utente)\)? ?[/&|+,] ?\(?\Z"
+)
+_USER_CHARS = 20
+_PAIR_SIGNS = frozenset((b"/", b"&", b"|", b"+", b","))
+_PAIR_STEMS = frozenset(b"credential credenciales credenciais credenziali zugangsdaten identifiants".split())
+_USER_AND_SECRET = re.compile(rb"[\w.@\-]{2,40}(?: ?[/:|] ?|,| ?\()([^\s\"'`<>/|,()=]{6,64})")
 _IS_KEY = re.compile(rb"[\"']?[ \t]{0,4}(?:=(?!=)|:)")
 _HEADER_END = re.compile(rb"[A-Za-z0-9_\-]{0,24}[\"'`]? {0,2}(?:[,;|\t)\n\r]|</[a-zA-Z]|$)")
 _NEXT_FIELD = re.compile(rb",|[;&](?:$|[A-Za-z_][\w.\-]*=)")
@@ -145,7 +164,7 @@ class Announced:
 
     def __call__(self, ctx: Context, start: int, end: int, *, of_password: bool) -> int:
         """Judge what follows the label stem at [start, end); return where the scan goes on."""
-        if start < ctx.barren and not of_password:
+        if (start < ctx.barren and not of_password) or _is_inside(ctx.data, start, end):
             return end
         found = None if _PROSE.match(ctx.data, end) else _VALUE_AT.match(ctx.data, end, end + _REACH)
         if _HEADER_END.match(ctx.data, end):
@@ -155,36 +174,44 @@ class Announced:
         if found is None:
             return end
         value = _unquoted(found)
-        if len(value) < 6 or not _is_dense(value) or _is_another_key(ctx, found, value):
-            return self._schemed(ctx, start, end, found.end("value")) or end
         at = found.start("value")
-        lead = ctx.data[max(0, start - _REACH_BACK) : start]
-        name = lead[len(lead.rstrip(_NAME_BEFORE)) :] + ctx.data[start:end] + found["tail"]
-        if (
-            _NO_SECRET_NAME.search(name)
-            or (found["tail"][-2:].lower() == b"id" and len(found["tail"]) < 5)
-            or is_template(value)
-            or _CODE.fullmatch(value)
-            or not _may_announce(ctx, found, start)
-            or (_HAS_WORD.search(found["sep"]) and _names_another(ctx, end, at))
-        ):
+        stop = _second_of_pair(ctx, start, end, at)
+        if stop:
+            return stop
+        if len(value) < 6 or not _is_dense(value, found) or _is_another_key(ctx, found, value):
+            return self._schemed(ctx, start, end, found.end("value")) or end
+        name = _name_before(ctx.data, start) + ctx.data[start:end] + found["tail"]
+        if _means_no_secret(name, found["tail"], value) or not _may_announce(ctx, found, start):
+            return end
+        if _HAS_WORD.search(found["sep"]) and _names_another(ctx, end, at):
             return end
         if _HAS_FORM.match(value) or (value.count(b"-") == 4 and (_PIX.search(found[0], 0, 40) or _PIX.search(name))):
             return at
-        if not of_password and value.translate(None, _DIGITS) == value:
-            ctx.barren = at + len(value)
-            return self._schemed(ctx, start, end, found.end("value")) or end
-        explicit = bool(found["sep"].strip(b" \t\xa0")) or found["scheme"] is not None
-        stop = self._issuers(ctx, at)
-        if not stop and of_password and is_password(value, explicit=explicit):
-            ctx.add(at, at + len(value), "PASSWORD", 3, LABELLED)
-            stop = at + len(value)
-        if not stop and not of_password and is_token(value, explicit):
-            ctx.add(at, at + len(value), "API_KEY", 4, LABELLED, "LABELLED")
-            stop = at + len(value)
-        if not stop and not of_password and len(value) > _LONG:
-            ctx.barren = at + len(value)
+        stop = self._password(ctx, found, value) if of_password else self._token(ctx, found, value)
         return stop or self._schemed(ctx, start, end, found.end("value")) or end
+
+    def _password(self, ctx: Context, found: re.Match[bytes], value: bytes) -> int:
+        """Report what stands behind the name of a password; return its end, or 0."""
+        at = found.start("value")
+        stop = self._issuers(ctx, at)
+        if not stop and (value.isalpha() or is_password(value, explicit=_is_explicit(found))):
+            stop = at + len(value)
+            ctx.add(at, stop, "PASSWORD", 3, LABELLED)
+        return stop
+
+    def _token(self, ctx: Context, found: re.Match[bytes], value: bytes) -> int:
+        """Report what stands behind the name of a token or key; return its end, or 0."""
+        at = found.start("value")
+        if value.translate(None, _DIGITS) == value:
+            ctx.barren = at + len(value)
+            return 0
+        stop = self._issuers(ctx, at)
+        if not stop and is_token(value, _is_explicit(found)):
+            stop = at + len(value)
+            ctx.add(at, stop, "API_KEY", 4, LABELLED, "LABELLED")
+        if not stop and len(value) > _LONG:
+            ctx.barren = at + len(value)
+        return stop
 
     def _said_before(self, ctx: Context, start: int, end: int, *, of_password: bool) -> None:
         """Report the value of "… is my password" and "… (token)"."""
@@ -192,7 +219,7 @@ class Announced:
         if found is None or (found["paren"] and not _CLOSES.match(ctx.data, end)):
             return
         value: bytes = found["value"]
-        if is_template(value) or _CODE.fullmatch(value) or _HAS_FORM.match(value):
+        if is_template(value) or is_no_secret(value) or _HAS_FORM.match(value):
             return
         if of_password and len(value) < 65 and is_password(value, explicit=False):
             ctx.add(*found.span("value"), "PASSWORD", 3, LABELLED)
@@ -211,11 +238,57 @@ class Announced:
 
 
 def _is_owned(lead: bytes) -> bool:
-    """True where somebody's secret is named ("my password", "your new token"), or one in brackets: its value may stand before."""
+    """True where a secret is named ("my password", "is the new token"), or one in brackets: its value may stand before."""
     if lead[-1:] != b" ":
         return lead[-1:] == b"("
-    words = lead.split(b" ")
-    return words[-2] in _OWNERS or (len(words) > 2 and words[-3] in _OWNERS)
+    words = lead.split(b" ")[-4:-1]
+    return not _OWNERS.isdisjoint(words[-2:]) or not _SAYS.isdisjoint(words)
+
+
+def _is_inside(data: bytes, start: int, end: int) -> bool:
+    """True for three letters amid others, as keys and certificates hold them (``MSpwDp``), and for the command ``pwd``."""
+    if end - start != _SHORT_STEM or not start:
+        return False
+    stem, before, after = data[start:end], data[start - 1 : start], data[end : end + 1]
+    if not (stem.islower() or stem.isupper() or stem.istitle()):
+        return True
+    if before.isalpha() and after.isalpha() and not (stem.istitle() and before.islower()):
+        return True
+    return stem == b"pwd" and (before == b"`" or data[start - 2 : start] in (b"$(", b"& "))
+
+
+def _name_before(data: bytes, start: int) -> bytes:
+    """Return the part of a name before its stem; the letter of a written-out line break is none of it."""
+    lead = data[max(0, start - _REACH_BACK) : start]
+    size = len(lead.rstrip(_NAME_BEFORE))
+    return lead[size + 1 :] if lead[size - 1 : size] == b"\\" else lead[size:]
+
+
+def _is_explicit(found: re.Match[bytes]) -> bool:
+    """True when a sign, a word or a scheme stands between label and value, not quotes and blanks alone."""
+    return found["scheme"] is not None or _SIGN_OR_WORD.search(found["sep"]) is not None
+
+
+def _second_of_pair(ctx: Context, start: int, end: int, at: int) -> int:
+    """Report the password of ``id/pw: master/secret9`` and ``credentials: admin / secret9``; return its end, or 0."""
+    if ctx.data[start - 1 : start] in _PAIR_SIGNS:
+        if not _USER_BEFORE.search(ctx.data, max(0, start - _USER_CHARS), start):
+            return 0
+    elif ctx.data[start:end].lower() not in _PAIR_STEMS:
+        return 0
+    found = _USER_AND_SECRET.match(ctx.data, at)
+    if found is None or (ctx.local and found.start(1) - start > _LOCAL_REACH):
+        return 0
+    if is_template(found[1]) or is_no_secret(found[1]) or not is_password(found[1], explicit=True):
+        return 0
+    ctx.add(*found.span(1), "PASSWORD", 3, LABELLED)
+    return found.end()
+
+
+def _means_no_secret(name: bytes, tail: bytes, value: bytes) -> bool:
+    """True where the name means something else than a secret, or the value shows that it is none."""
+    is_id = tail[-2:].lower() == b"id" and len(tail) < 5
+    return is_id or _NO_SECRET_NAME.search(name) is not None or is_template(value) or is_no_secret(value)
 
 
 def _names_another(ctx: Context, end: int, at: int) -> bool:
@@ -248,9 +321,34 @@ def _is_another_key(ctx: Context, found: re.Match[bytes], value: bytes) -> bool:
     return not found["sep"].strip(b" \xa0") and _ASSIGNED.match(value) is not None
 
 
-def _is_dense(value: bytes) -> bool:
-    """True when the value is no plain word: a digit or a sign is in it."""
-    return not value.isalpha()
+def _is_dense(value: bytes, found: re.Match[bytes]) -> bool:
+    """True when the value is no word: a digit or a sign is in it, or its letters make none."""
+    if value.isalpha():
+        lead = found.string[max(0, found.start() - _REACH_BACK) : found.start("value")]
+        return _has_no_words(value) or (_FIELD.search(lead) is not None and _humps(value) > 1)
+    return not is_words(value) or _is_lone_passphrase(value, found)
+
+
+def _humps(value: bytes) -> int:
+    return len(_HUMP.findall(value))
+
+
+def _has_no_words(value: bytes) -> bool:
+    """True for eight letters and more in mixed case with too few vowels for any language: ``iLrRcISJtl``."""
+    size = len(value)
+    return size > 7 and _humps(value) > 1 and (size - len(value.translate(None, b"aeiouAEIOU"))) * 5 < size
+
+
+def is_passphrase(value: bytes) -> bool:
+    """True for three words and more joined by hyphens that say nothing of what they are: ``amber-falcon-lake``."""
+    return _PASSPHRASE.fullmatch(value) is not None and _SAYS_WHAT.search(value) is None
+
+
+def _is_lone_passphrase(value: bytes, found: re.Match[bytes]) -> bool:
+    """True for three words and more joined by hyphens where a value stands alone behind its sign."""
+    if not is_passphrase(value) or not _SIGNED.search(found["sep"]):
+        return False
+    return found.string[found.end("value") : found.end("value") + 1] in _ENDS_VALUE
 
 
 def is_password(value: bytes, *, explicit: bool) -> bool:
@@ -261,8 +359,11 @@ def is_password(value: bytes, *, explicit: bool) -> bool:
     letter = any([chr(c).isalpha() for c in value])
     sign = any([c in b"!@#$%^&*()_-+=[]{}|;:,.?/~" for c in value])
     mixed = _is_mixed(value)
+    if explicit and not digit:
+        telling = any([c in b"!@#$%^&*+=?~" for c in value])
+        return letter and ((telling and mixed) or _has_no_words(value) or is_passphrase(value))
     if explicit:
-        return (digit and (letter or sign)) or (sign and letter and mixed)
+        return letter or sign
     return digit and letter and (sign or mixed) and len(value) >= 7
 
 

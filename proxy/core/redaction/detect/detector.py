@@ -38,6 +38,8 @@ _LETTERS = re.compile(
     + commands.COMMAND
     + rb")|(?P<call>"
     + commands.CALL
+    + rb")|(?P<piped>"
+    + commands.PIPED
     + rb")"
 )
 _MIXED = re.compile(
@@ -75,7 +77,8 @@ class Detector:
         self._labels = LabelIndex(catalog.labels, engine)
         forms = (
             DIGIT_RUN, network.EMAIL_TAIL, network.EMAIL_PUNY, secrets.SOURCE, network.IPV4, *network.IPV6, *network.MAC,
-            commands.COMMAND, commands.CALL, LABEL_STEM, GENERIC_KEY, dates.BIRTH, dates.DAY_FIRST, dates.YEAR_FIRST, dates.MONTH_FIRST, dates.CJK, dates.SHORT,
+            commands.COMMAND, commands.CALL, commands.PIPED, LABEL_STEM, GENERIC_KEY, dates.BIRTH, dates.DAY_FIRST, dates.YEAR_FIRST, dates.MONTH_FIRST, dates.CJK,
+            dates.SHORT,
             accounts.UUID, accounts.IBAN, accounts.VAT, *accounts.CNPJ_ALNUM, *accounts.WALLET,
         )  # fmt: skip
         self._scan = compile_union((*forms, *secrets.union_patterns(), *accounts.shape_patterns(catalog)), engine)
@@ -233,7 +236,7 @@ class Detector:
             return self._announced(ctx, start, hidden.end(), of_password=is_password)
         if _GENERIC.match(data, start, end):
             name = data[start:end].rstrip(b"\"' :=?])*>|-")
-            return self._announced(ctx, start, start + len(name), of_password=name[-4:].lower().lstrip(b"_") in _PASS)
+            return self._announced(ctx, start, start + len(name), of_password=name[-4:].lower().lstrip(b"_-") in _PASS)
         if _BIRTH.match(data, start, end):
             ctx.birth = True
             dates.said_before(ctx, start)
@@ -255,6 +258,8 @@ class Detector:
                 return commands.command(ctx, start, end)
             case "call":
                 return commands.call(ctx, start, end)
+            case "piped":
+                return commands.piped(ctx, start, end)
             case _:
                 return network.ipv4(ctx, start) or end
 

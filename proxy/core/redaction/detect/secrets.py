@@ -19,8 +19,11 @@ _MORE_SECRET = re.compile(rb"(?:[^\x00-\x20/@\"'<>`\\?#&,;]{0,64}@){1,3}")
 """A secret may hold at signs of its own (``%40``): the last one before the path parts it from the host."""
 SOURCE = rb"@(?:tcp|unix)\("
 """The middle of a Go data source name: ``user:secret@tcp(host:port)/db``."""
+_BRACKETS = b"[]{}()"
 _SOURCE_USER = re.compile(rb"[A-Za-z0-9_.\-]{1,64}:[^\s\"'`@/]{3,128}\Z")
 
+_TELLING = 4
+"""Shorter prefixes are found behind a hyphen in random text itself."""
 _LEAST_FORM = 36
 """Characters of the shortest of ``FORMS``."""
 _FIRST_CHARACTERS = re.compile(rb"\A\[[^\]]+\]\{[0-9]+\}")
@@ -69,11 +72,12 @@ class IssuerRules:
         if ctx.is_glued_left(start) or (start > 1 and ctx.data[start - 1] == 0x2E and ctx.is_glued_left(start - 1)):
             return 0
         best, sub = 0, ""
+        least = _TELLING if start > 1 and ctx.data[start - 1] == 0x2D and ctx.is_glued_left(start - 1) else 0
         head = ctx.data[start : start + 3]
         rows = self._by_first.get
         for source, size, name, floor in (*rows(head, ()), *rows(head[:2], ()), *rows(head[:1], ())):
             found = _compiled(source).match(ctx.data, start)
-            if found and found.end() > best and _is_random(found[0], size, floor):
+            if found and size >= least and found.end() > best and _is_random(found[0], size, floor):
                 best, sub = found.end(), name
         if not best and ctx.size - start >= _LEAST_FORM:
             for pattern, name in self._forms:
@@ -192,7 +196,7 @@ def url_credentials(ctx: Context, start: int, end: int) -> int:
     end = more.end() if more else end
     first, last = start + 3, end - 1
     user, _, secret = ctx.data[first:last].partition(b":")
-    if is_template(user) or is_template(secret) or is_placeholder(secret) or len(secret) < 3:
+    if is_template(user) or is_template(secret.strip(_BRACKETS)) or is_placeholder(secret) or len(secret) < 3:
         return end
     if not start or not chr(ctx.data[start - 1]).isalpha():
         return end
