@@ -6,6 +6,7 @@ Owns the verb's input, output and exit code. What is found and done is ``core/re
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -18,6 +19,7 @@ from proxy.core.dialect import Dialect
 from proxy.core.policy.load import parse_policies
 from proxy.core.policy.model import RoutePlan
 from proxy.core.redaction.detect import KNOWN_KINDS, build_detector, kinds_of
+from proxy.core.redaction.jsonio import dumps, keeping_digits, loads
 from proxy.core.redaction.preview import Preview, Shown, preview
 from proxy.core.redaction.restore import AnswerRestorer
 from proxy.core.redaction.scan import TooDeep
@@ -79,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     own = tuple(own for own in plan.custom if plan.request.action_for(own.name) is not Action.OFF)
     try:
         result = preview(document, plan, build_detector(kinds_of(plan.request), own), os.urandom(32))
-    except TooDeep:
+    except (TooDeep, RecursionError):
         return _unusable("the document is nested too deeply to be read")
     _print(result, args, document, is_text=is_text)
     if args.check:
@@ -100,8 +102,8 @@ def _read(raw: bytes, kind: str) -> tuple[Any, bool]:
     """
     if kind != "text" and (kind == "json" or raw.lstrip()[:1] == b"{"):
         try:
-            return orjson.loads(raw), False
-        except orjson.JSONDecodeError as exc:
+            return keeping_digits(loads(raw), raw), False
+        except ValueError as exc:
             if kind == "json":
                 raise ValueError(f"not JSON: {exc}") from None
     try:
@@ -129,6 +131,8 @@ def _plan(args: argparse.Namespace) -> RedactionPlan | str:
 
 
 def _print(result: Preview, args: argparse.Namespace, document: Any, *, is_text: bool) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):  # half a surrogate pair is shown as its escape
+        sys.stdout.reconfigure(errors="backslashreplace")
     if args.format == "json":
         print(json.dumps(_plain(result, args, document, is_text=is_text), indent=2, ensure_ascii=False))
         return
@@ -152,13 +156,16 @@ def _out(result: Preview, *, is_text: bool) -> str:
     if is_text:
         text: str = result.document["messages"][0]["content"]
         return text
-    return orjson.dumps(result.document, option=orjson.OPT_INDENT_2).decode() + "\n"
+    try:
+        return orjson.dumps(result.document, option=orjson.OPT_INDENT_2).decode() + "\n"
+    except TypeError:  # half a surrogate pair, or more digits than a machine word holds
+        return json.dumps(result.document, indent=2) + "\n"
 
 
 def _round_trip(result: Preview, document: Any) -> str:
     if result.vault.is_empty:
         return "nothing to restore"
-    back = orjson.loads(AnswerRestorer(result.vault, Dialect.CHAT).whole(orjson.dumps(result.document)))
+    back = loads(AnswerRestorer(result.vault, Dialect.CHAT).whole(dumps(result.document)))
     return f"restored {len(result.vault)} placeholders: {'identical' if back == document else 'differs (a number comes back as text)'}"
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from proxy.core.budget.estimate import measure
 from proxy.core.dialect import OTHER, Dialect
 from proxy.core.dialect.modalities import modalities_of
-from proxy.core.redaction import AnswerRedactor, Redacted, RequestRedactor, Untouched, Vault, Verdict
+from proxy.core.redaction import AnswerRedactor, Redacted, RequestRedactor, Unreadable, Untouched, Vault, Verdict
 from proxy.core.redaction.form import redact_form
 from proxy.core.redaction.jsonio import loads
 from proxy.core.routing.problems import Problem
@@ -21,8 +21,8 @@ from proxy.flow.forms import Form, Shaped, in_form_from
 from proxy.flow.intake import Large, Request, parsed, read_json, with_model
 from proxy.flow.large_answers import AnswerJob, ReadAnswer, read_answer
 from proxy.flow.redactors import Redactors
-from proxy.flow.texts import unwrap, wrap
-from proxy.terms.errors import RedactionFault
+from proxy.flow.texts import hidden_bytes, is_wide_json, unwrap, wrap
+from proxy.terms.errors import ProxyError, RedactionFault
 from proxy.terms.redaction import RedactionPlan
 
 
@@ -93,7 +93,25 @@ def redact_body(
     """
     if dialect is not OTHER:
         return redactor.redact(body, dialect, document)
-    kind = content_type.lower()
+    try:
+        return _redact_other(redactor, plan, body, content_type, document)
+    except ProxyError:
+        raise
+    except Exception as exc:
+        if redactor.is_observing:
+            return Untouched(unscanned_bytes=len(body))
+        raise RedactionFault(f"taking a body apart failed: {type(exc).__name__}") from exc
+
+
+def _redact_other(
+    redactor: RequestRedactor, plan: RedactionPlan, body: bytes, content_type: bytes, document: Any
+) -> Verdict:
+    """The same for a body that is asked of no model."""
+    dialect, kind = OTHER, content_type.lower()
+    if is_wide_json(body):
+        if redactor.is_observing:
+            return Untouched(unscanned_bytes=len(body))
+        return Unreadable("JSON in another encoding than UTF-8")
     if b"json" in kind:
         return redactor.redact(body, dialect, document)
     if kind.startswith(b"multipart/form-data"):
@@ -111,6 +129,9 @@ def redact_body(
     verdict = redactor.redact(wrapped, dialect)
     if isinstance(verdict, Redacted):
         verdict = replace(verdict, body=unwrap(verdict.document), document=None)
+    hidden = hidden_bytes(body)
+    if hidden and isinstance(verdict, (Redacted, Untouched)):
+        verdict = replace(verdict, unscanned_bytes=verdict.unscanned_bytes + hidden)
     return verdict
 
 

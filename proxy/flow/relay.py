@@ -51,7 +51,7 @@ from proxy.flow.uploads import gather
 from proxy.terms.errors import ProxyError
 from proxy.terms.http import RequestHead
 from proxy.terms.outcomes import Outcome
-from proxy.terms.redaction import Action, Unscanned
+from proxy.terms.redaction import Unscanned
 
 if TYPE_CHECKING:
     from proxy.flow.names import Names
@@ -415,7 +415,7 @@ def _unscanned(exchange: Exchange, route: Route) -> Problem | None:
         facts.unscanned_bytes = len(body) if isinstance(body, bytes) else exchange.inbound.head.content_length or 1
     facts.notes.append("unscanned")
     plan = route.plan.redaction
-    if plan.unscanned is Unscanned.REFUSE and not plan.observe_only and plan.request.default is not Action.OBSERVE:
+    if plan.unscanned is Unscanned.REFUSE and not plan.observe_only:
         return problem(Code.UNSCANNED_CONTENT)
     return None
 

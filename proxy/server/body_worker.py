@@ -199,15 +199,26 @@ def _packed(rows: list[Row]) -> list[bytes]:
 
 def _hear(pipe: IO[bytes]) -> tuple[bytes, list[Row], bytes] | None:
     """Read one message; None at the end of the pipe. A body is read into its place, never copied."""
-    head = pipe.read(_HEAD.size)
-    if len(head) < _HEAD.size:
+    try:
+        size, count, more = _HEAD.unpack(_exactly(pipe, _HEAD.size))
+        told, rows = _exactly(pipe, size), list[Row]()
+        for _ in range(count):
+            rows += pickle.loads(_exactly(pipe, _SIZE.unpack(_exactly(pipe, _SIZE.size))[0]))  # noqa: S301 - see above
+        return told, rows, _exactly(pipe, more)
+    except EOFError:
         return None
-    size, count, more = _HEAD.unpack(head)
-    told, rows = pipe.read(size), list[Row]()
-    for _ in range(count):
-        rows += pickle.loads(pipe.read(_SIZE.unpack(pipe.read(_SIZE.size))[0]))  # noqa: S301 - see above
-    body = pipe.read(more)
-    return (told, rows, body) if len(body) == more else None
+
+
+def _exactly(pipe: IO[bytes], size: int) -> bytes:
+    """Read so many bytes.
+
+    Raises:
+        EOFError: The other end is gone in the middle of it.
+    """
+    data = pipe.read(size)
+    if len(data) < size:
+        raise EOFError
+    return data
 
 
 def _carried_over(far: _FarEnd, job: Job, body: bytes, vault: Vault | None) -> tuple[Result, bytes, list[Row]]:

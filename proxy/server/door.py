@@ -23,6 +23,12 @@ from proxy.terms.http import RequestHead
 
 SWEEP_EVERY_S = 1.0
 MAX_KNOWN_HOSTS = 64
+_TEXTUAL = (b"text/", b"application/x-www-form-urlencoded")
+_BYTES = (
+    b"multipart/", b"image/", b"audio/", b"video/", b"application/octet-stream", b"application/pdf", b"application/zip",
+    b"application/gzip",
+)  # fmt: skip
+"""Media types that are no text, whatever else is in them."""
 
 
 class ExchangeHandler(Protocol):
@@ -159,12 +165,10 @@ class DataDoor:
         lower = content_type.lower()
         if not lower:
             return head.content_length is None or head.content_length <= self.max_body_bytes
-        return (
-            b"json" in lower
-            or b"xml" in lower
-            or b"yaml" in lower
-            or lower.startswith((b"text/", b"application/x-www-form-urlencoded"))
-        )
+        if b"json" in lower or b"xml" in lower or b"yaml" in lower or lower.startswith(_TEXTUAL):
+            return True
+        # What nobody knows is looked at too where its size is announced; sound, pictures and files stream by.
+        return not lower.startswith(_BYTES) and (head.content_length or self.max_body_bytes + 1) <= self.max_body_bytes
 
     def preflight(self, head: RequestHead) -> Problem | None:
         """Ask flow whether the request would be refused for its head alone."""

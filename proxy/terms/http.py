@@ -122,6 +122,8 @@ class AnswerHead:
             telling = dict(_TELLING.findall(lines.lower()))
             length = telling.pop(b"content-length", None)
             has_request_id = telling.pop(b"x-request-id", None) is not None
+            if b"content-encoding" in telling and telling[b"content-encoding"].strip() in (b"", b"identity"):
+                del telling[b"content-encoding"]  # nothing was coded
             content_type = telling.get(b"content-type", b"").split(b";", 1)[0].strip()
         self.status = status
         self.reason = reason

@@ -6,6 +6,7 @@ Owns the plan of one route's answers, compiled once, and the way whole answers t
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -82,7 +83,7 @@ class AnswerRedactor:
             AnswerBlocked: Policy forbids what the answer holds.
             RedactionFault: The detector or the walk failed; the answer must not be trusted.
         """
-        if not self._detector.may_contain(body) and b"\\u" not in body:
+        if not self._detector.may_contain(body) and b"\\u" not in body and b"\\/" not in body:
             return body
         try:
             return self._redacted(body, marks)
@@ -92,6 +93,8 @@ class AnswerRedactor:
             raise RedactionFault(f"redacting an answer failed: {type(exc).__name__}") from exc
 
     def _redacted(self, body: bytes, marks: Marks) -> bytes:
+        if body.startswith(codecs.BOM_UTF8):
+            return codecs.BOM_UTF8 + self._redacted(body[len(codecs.BOM_UTF8) :], marks)
         try:
             holder = [keeping_digits(loads(body), body)]
         except ValueError:

@@ -169,7 +169,7 @@ def _read(part: Part, files: FileTypes) -> None:
         return
     media = kind[1].strip().lower() if kind is not None else b""
     name = (part.filename or "").lower()
-    is_lines = name.endswith(_LINES) or media in _LINE_TYPES
+    is_lines = name.endswith(_LINES) or media in _LINE_TYPES or _begins_lines(part)
     is_text = (
         part.filename is None or media.startswith(b"text/") or media == b"application/json" or name.endswith(_TEXTS)
     )
@@ -179,7 +179,17 @@ def _read(part: Part, files: FileTypes) -> None:
         part.lines = [_line(line) for line in part.content.split(b"\n")]
     else:
         part.text = part.content.decode("utf-8", "surrogateescape")
-    part.is_garbled = not _is_utf8(part.content)
+    part.is_garbled = not _is_utf8(part.content) or b"\0" in part.content  # as in UTF-16
+
+
+def _begins_lines(part: Part) -> bool:
+    """Tell whether a file's first line is a JSON object: bytes sent without a name are a batch all the same."""
+    if part.filename is None or part.content[:1] != b"{":
+        return False
+    try:
+        return isinstance(loads(part.content.split(b"\n", 1)[0]), dict)
+    except ValueError:
+        return False
 
 
 def _is_utf8(content: bytes) -> bool:

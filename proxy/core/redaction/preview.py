@@ -5,20 +5,21 @@ Owns the listing. The decision itself is ``RequestRedactor``'s; this only reads 
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from proxy.core.dialect import Dialect
 from proxy.core.redaction.actions import StandIns
 from proxy.core.redaction.detect.catalog import KIND_BY_NAME
-from proxy.core.redaction.jsonio import dumps
+from proxy.core.redaction.jsonio import dumps, loads
 from proxy.core.redaction.normal import Allowlist
 from proxy.core.redaction.request import Blocked, Redacted, RequestRedactor, Unreadable
 from proxy.core.redaction.scan import Detector, Scan
 from proxy.core.redaction.sites import Edit, Site
 from proxy.core.redaction.vault import Vault
 from proxy.terms.redaction import RedactionPlan
+
+Evidence = dict[tuple[int, int, str], tuple[float, str]]
 
 
 class Shown(NamedTuple):
@@ -59,15 +60,16 @@ def preview(document: Any, plan: RedactionPlan, detector: Detector, hash_key: by
     """
     redactor = RequestRedactor(plan, detector, hash_key=hash_key)
     body = dumps(document)
-    scan = Scan(detector, plan.request, Allowlist(plan.request))
-    scan.request([deepcopy(document)])
+    scan = Scan(detector, plan.request, Allowlist(plan.request), reads_words=bool(plan.custom))
+    scan.request([loads(body)])
     verdict = redactor.redact(body, Dialect.CHAT)
     vault = verdict.vault if isinstance(verdict, Redacted) else Vault()
     makes = StandIns(plan.request, vault, hash_key, are_stable=False)
     sees_only = plan.observe_only or isinstance(verdict, Blocked)
-    shown = [
-        _shown(site, edit, plan, detector, None if sees_only else makes) for site in scan.sites for edit in site.edits
-    ]
+    shown: list[Shown] = []
+    for site in scan.sites:
+        evidence = _evidence(site, detector)
+        shown += [_shown(site, edit, plan, evidence, None if sees_only else makes) for edit in site.edits]
     match verdict:
         case Blocked():
             refused = f"blocked: {', '.join(kind.lower() for kind in verdict.kinds)} at {', '.join(verdict.where)}"
@@ -79,11 +81,11 @@ def preview(document: Any, plan: RedactionPlan, detector: Detector, hash_key: by
     return Preview(left, tuple(shown), refused, vault)
 
 
-def _shown(site: Site, edit: Edit, plan: RedactionPlan, detector: Detector, makes: StandIns | None) -> Shown:
-    score, sub = _evidence(site, edit, detector)
+def _shown(site: Site, edit: Edit, plan: RedactionPlan, evidence: Evidence, makes: StandIns | None) -> Shown:
+    score, sub = evidence.get((edit.start, edit.end, edit.kind), (None, ""))
     return Shown(
         edit.kind,
-        ".".join(str(step) for step in site.path),
+        ".".join(str(step) for step in site.path) + (" (a key)" if site.is_key else ""),
         edit.start,
         edit.end,
         score,
@@ -94,13 +96,11 @@ def _shown(site: Site, edit: Edit, plan: RedactionPlan, detector: Detector, make
     )
 
 
-def _evidence(site: Site, edit: Edit, detector: Detector) -> tuple[float | None, str]:
-    """Search the text again for what the walk does not keep: confidence and issuer."""
+def _evidence(site: Site, detector: Detector) -> Evidence:
+    """Search a text again, once, for what the walk does not keep: confidence and issuer by span and type."""
     label = next((step for step in reversed(site.path) if isinstance(step, str)), "")
-    for found in (*detector.find(site.text), *detector.find_labelled(site.text, label)):
-        if (found.start, found.end, found.kind) == (edit.start, edit.end, edit.kind):
-            return found.score, found.sub
-    return None, ""
+    found = (*detector.find_labelled(site.text, label), *detector.find(site.text))
+    return {(one.start, one.end, one.kind): (one.score, one.sub) for one in found}
 
 
 def why(kind: str, score: float | None, sub: str = "") -> str:

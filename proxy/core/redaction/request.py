@@ -204,14 +204,21 @@ class RequestRedactor:
             document: The same body already parsed, to spare a second time; it is taken over and may be changed.
 
         Raises:
-            RedactionFault: A detector or the walk failed; nothing may leave.
+            RedactionFault: A detector or the walk failed; nothing may leave. Not where policy only observes: what could not
+                be looked at counts as unscanned there.
         """
         try:
             return self._decide(body, dialect, document)
         except ProxyError:
             raise
         except Exception as exc:
+            if self._observe_only:
+                return Untouched(unscanned_bytes=len(body))
             raise RedactionFault(f"redacting a request failed: {type(exc).__name__}") from exc
+
+    def _unreadable(self, body: bytes, reason: str) -> Verdict:
+        """Refuse a body that nobody could check; where policy only observes, count it instead."""
+        return Untouched(unscanned_bytes=len(body)) if self._observe_only else Unreadable(reason)
 
     def sightings(self, body: bytes) -> list[Sighting]:
         """Return what would be found in a JSON body and where, for people who ask why. Not for the request path.
@@ -247,9 +254,10 @@ class RequestRedactor:
         try:
             document = keeping_digits(loads(body) if document is None else document, body)
         except ValueError:
-            return Unreadable("the body is not valid JSON in UTF-8") if fired or is_escaped else Untouched()
+            why = "the body is not valid JSON in UTF-8"
+            return self._unreadable(body, why) if fired or is_escaped else Untouched()
         except RecursionError:
-            return Unreadable("the body is nested too deeply")
+            return self._unreadable(body, "the body is nested too deeply")
         is_suspect = fired or is_escaped
         holder = [document]
         try:
@@ -260,7 +268,7 @@ class RequestRedactor:
             if fired or has_opaque:
                 scan.request(holder)
         except (TooDeep, RecursionError):
-            return Unreadable("the body is nested too deeply")
+            return self._unreadable(body, "the body is nested too deeply")
         self._note_streak(scan)
         return self._act(body, dialect, holder, scan, is_suspect=is_suspect)
 

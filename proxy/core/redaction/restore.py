@@ -5,6 +5,7 @@ Owns the walk over an answer's strings. Does not know streams (``stream.py``) no
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable
 from typing import Any
@@ -52,6 +53,8 @@ class AnswerRestorer:
             raise RedactionFault(f"restoring an answer failed: {type(exc).__name__}") from exc
 
     def _restored(self, body: bytes) -> bytes:
+        if body.startswith(codecs.BOM_UTF8):  # not JSON by the book; as text its values would not be escaped
+            return codecs.BOM_UTF8 + self._restored(body[len(codecs.BOM_UTF8) :])
         try:
             document = keeping_digits(loads(body), body)
         except ValueError:

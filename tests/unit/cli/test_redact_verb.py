@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,30 @@ def test_what_cannot_be_read_gives_two(redact: Terminal, tmp_path: Path) -> None
     assert 2 == redact("", str(tmp_path / "away.txt"))[0]
     assert 2 == redact("{nope", "--as", "json")[0]
     assert 2 == redact("x", "-c", str(tmp_path / "config.yaml"))[0]
+
+
+def test_large_text_full_of_values_takes_no_longer_per_value(redact: Terminal) -> None:
+    """The text is searched once for all of its values, not once for each."""
+    begun_s = time.monotonic()
+    code, out, _ = redact("lorem ipsum ana5@example.com 12-3 " * 4000, "--explain")
+
+    assert (0, 4001) == (code, out.count("\nemail ") + 1)
+    assert time.monotonic() - begun_s < 15, "minutes, where each value searched the text again"
+
+
+def test_json_comes_out_with_its_digits_and_escapes(redact: Terminal) -> None:
+    """What no fast parser takes is shown all the same."""
+    text = '{"a": "ana@example.com \\ud83d", "b": 123456789012345678901234567890}'
+    _, out, _ = redact(text, "--restore")
+    shown, _, last = out.rstrip().rpartition("\n")
+
+    assert {"a": "[EMAIL-1] \ud83d", "b": 123456789012345678901234567890} == json.loads(shown)
+    assert "restored 1 placeholders: identical" == last
+    assert 2 == redact('{"a":' + "[" * 900 + "1" + "]" * 900 + "}")[0]
+
+
+def test_name_of_a_member_is_shown_as_one(redact: Terminal) -> None:
+    """An empty place tells nobody where to look."""
+    _, out, _ = redact('{"metadata": {"ana@example.com": 1}}', "--check")
+
+    assert "metadata (a key)" in out

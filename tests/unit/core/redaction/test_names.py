@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from proxy.core.redaction.names import Implausible, Question, WithNames, pieces, questions, read_answer, select
@@ -47,10 +47,16 @@ PROSE = st.lists(st.sampled_from(["Ana Silva", "Zoë", "😀", "word", "ação",
 )
 
 
+def _are_words(text: str, start: int, end: int) -> bool:
+    return end <= len(text) and text[max(0, start - 1) : start] in ("", " ") and text[end : end + 1] in ("", " ")
+
+
 @given(PROSE)
 @example("\U0001f600 \U0001f3f3\ufe0f\u200d\U0001f308 Ana Silva \U0001f600 word")
 def test_both_ways_of_counting_find_the_same(text: str) -> None:
-    """Where the service counts UTF-16 units, too."""
+    """Where the service counts UTF-16 units, too, unless what it says makes sense in characters as well."""
+    assume(not all(_are_words(text, row["start"], row["end"]) for row in in_utf16(text)) or text.isascii())
+
     assert read_answer(honest(text), text) == read_answer(in_utf16(text), text)
 
 

@@ -235,8 +235,9 @@ def test_fired_but_clean_body_stays_byte_for_byte(body: bytes) -> None:
     ],
 )
 def test_body_that_cannot_be_read_is_refused_when_the_gate_fired(body: bytes) -> None:
-    """Unread is unsent."""
+    """Unread is unsent; where policy only observes, it is counted."""
     assert isinstance(redactor().redact(body, Dialect.CHAT), Unreadable)
+    assert Untouched(unscanned_bytes=len(body)) == redactor(observe_only=True).redact(body, Dialect.CHAT)
 
 
 def test_escapes_hide_nothing() -> None:
@@ -409,6 +410,15 @@ def test_broken_detector_is_a_fault_without_the_value() -> None:
 
     assert "ana" not in str(caught.value)
     assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_broken_detector_stops_nobody_where_policy_only_observes() -> None:
+    """Nothing would have been changed, so there is nothing to protect by refusing."""
+    body = chat("ana@example.com")
+
+    assert Untouched(unscanned_bytes=len(body)) == redactor(detector=Broken(), observe_only=True).redact(
+        body, Dialect.CHAT
+    )
 
 
 def test_parsed_document_spares_the_second_parse() -> None:
