@@ -128,6 +128,8 @@ def make_phone(form: str) -> str:
             return f"91{RNG.randint(1, 9)} {digits(3)} {digits(3)}"
         case "brspoken":
             return f"{RNG.choice(('11', '21', '85'))} 9 {RNG.randint(6000, 9999)} {digits(4)}"
+        case "brtrunk":
+            return f"0{RNG.choice(('11', '21', '85'))} 9{RNG.randint(6000, 9999)}-{digits(4)}"
         case "e164":
             return f"55119{RNG.randint(6000, 9999)}{digits(4)}"
         case "plus":
@@ -311,6 +313,13 @@ def make_pis(_: str) -> str:
     return f"{number[:3]}.{number[3:8]}.{number[8:10]}-{number[10]}"
 
 
+def make_cns(_: str) -> str:
+    while True:
+        number = "7" + digits(14)
+        if sum(int(d) * w for d, w in zip(number, range(15, 0, -1), strict=True)) % 11 == 0:
+            return number
+
+
 def make_pix(_: str) -> str:
     raw = token(32, "0123456789abcdef")
     return f"{raw[:8]}-{raw[8:12]}-4{raw[13:16]}-{RNG.choice('89ab')}{raw[17:20]}-{raw[20:]}"
@@ -362,7 +371,7 @@ VALUES: dict[str, Callable[[str], str]] = {
     "US_SSN": lambda form: ("{}{}{}" if form == "bare" else "{}-{}-{}").format(
         RNG.randint(101, 665), RNG.randint(10, 99), RNG.randint(1000, 9999)
     ),
-    "BR_PIS": make_pis, "BR_PIX_KEY": make_pix, "MX_RFC": make_rfc, "NO_FNR": make_fnr, "FI_HETU": make_hetu,
+    "BR_CNS": make_cns, "BR_PIS": make_pis, "BR_PIX_KEY": make_pix, "MX_RFC": make_rfc, "NO_FNR": make_fnr, "FI_HETU": make_hetu,
     "SE_PERSONNUMMER": make_personnummer, "US_MBI": make_mbi, "US_PASSPORT": lambda _: RNG.choice("AC") + digits(8),
     "CRYPTO_WALLET": lambda _: "0x" + token(40, "0123456789abcdef"),
     "MAC_ADDRESS": lambda _: ":".join(token(2, "0123456789abcdef") for _ in range(6)),

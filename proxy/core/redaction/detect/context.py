@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 
-from proxy.core.redaction.detect.labels import Label, LabelIndex
+from proxy.core.redaction.detect.labels import NEGATIVE, Label, LabelIndex
 from proxy.terms.redaction import Finding
 
 STRONG, SOFT, LABELLED, WEAK = 0.95, 0.85, 0.9, 0.7
@@ -30,6 +30,16 @@ _ATTRIBUTES = re.compile(
     rb"[\w.\-]{0,24}(?:\s{1,8}[A-Za-z][\w:.\-]{0,30}=\\{0,3}(?:\"[^\"<>]{0,60}\"|'[^'<>]{0,60}'))+\s*/?>"
 )
 """The rest of a tag whose name is the label: ``<ns:pis xsi:type="xsd:string">``."""
+_ID_KEY = re.compile(rb"\\{0,3}[\"'], ?\\{0,3}[\"'](?:id|identifier|identificador)\\{0,3}[\"'] ?: ?\\{0,3}[\"']?")
+"""What stands between the name of a document and its number: ``{"type": "PIS", "id": "…"}``."""
+_NEGATIVE_ALONE = frozenset((NEGATIVE,))
+_KEY_TAIL = re.compile(rb"[\w\-]{0,24}[\\\"']{0,4}")
+_VALUE_KEY = re.compile(rb".{0,8}[\"'], ?\\?[\"']valor\\?[\"'] ?: ?\\?[\"']?", re.DOTALL)
+"""A key that names an amount, and here the value of what the key before it says: ``"campo": "cns", "valor": "…"``."""
+_LIST_GAP = re.compile(rb" ?/ ?|,? (?:e|and|y|et|und|ou|or|o|oder|en|of|och|og|&) |[\"'],\s{0,4}[\"']")
+_OPEN_LIST = re.compile(rb"(?:[:=] ?\[|(?i:\bin) ?\()\s{0,4}[\"'][^\[\]]*\Z")
+_MAX_LIST_GAP = 10
+_LIST_CHARS = 160
 _OF_VCARD = re.compile(
     rb"(?i)(?:[;,](?:type=|value=)?\"?(?:voice|cell|work|home|fax|mobile|pref(?:=[0-9])?|msg|text|main|uri|internet|x-[a-z]{2,12})\"?){1,5}:"
 )
@@ -75,9 +85,30 @@ class Context:
         if found is None or not found.distance:
             return found
         gap = found.gap
+        if found.kinds == _NEGATIVE_ALONE and _VALUE_KEY.fullmatch(
+            self.data, max(0, start - found.distance - 9), start
+        ):
+            stop = self.data.rfind(b",", 0, start)
+            named = self._labels.before(self.text, self.data, stop)
+            return named if named is not None and _KEY_TAIL.fullmatch(named.gap) else found
         if gap[-1:] == b">" and _ATTRIBUTES.fullmatch(gap):
             return Label(found.kinds, 1, b">")
-        return found if _joins(gap) else None
+        if _joins(gap):
+            return found
+        is_typed = gap[-6:].find(b":") >= 0 and _ID_KEY.fullmatch(gap) is not None and "PHONE" not in found.kinds
+        return found if is_typed else None
+
+    def listed(self, start: int) -> Label | None:
+        """Return a label where the value at ``start`` is one more of a list whose value before was found: "phones: A / B"."""
+        if self.local or not self.found:
+            return None
+        last = self.found[-1][3]
+        gap = self.data[last.end : start]
+        if not 0 < len(gap) < _MAX_LIST_GAP or _LIST_GAP.fullmatch(gap) is None:
+            return None
+        if gap.find(b",", 0, 2) > 0 and _OPEN_LIST.search(self.data, max(0, start - _LIST_CHARS), start) is None:
+            return None  # a row of a table, perhaps
+        return Label(frozenset((last.kind,)), 1, b" ")
 
     def is_called(self, start: int, kind: str) -> bool:
         """True when the nearest label before ``start`` names the kind."""

@@ -35,6 +35,7 @@ _TRUNK = re.compile(rb"0[^0-9]{0,2}[1-9]")
 _MAX_GROUPS = 8
 _MAX_VALUE = 32
 _SEPARATORS = b" .-/:()_\xa0+"
+_COORDINATES = frozenset((b"0000-00000", b"000000-0000000"))
 _YEARS = re.compile(rb"(?:19|20)[0-9]{2}[ \-/](?:19|20)[0-9]{2}")
 _OPERAND = re.compile(rb"(?:[0-9)\]]|(?<![A-Za-z\x80-\xff])[A-Za-z]) ?\Z")
 _EXTENSION = re.compile(rb"(?i) ?(?:x|ext\.?|extension|ramal) ?[0-9]{1,6}(?![0-9A-Za-z])")
@@ -198,6 +199,9 @@ class DigitRuns:
                 return False
         elif whole:
             ctx.orphans = True
+            listed = ctx.listed(start)
+            if listed is not None and self._by_label(ctx, start, end, shape, digits, listed):
+                return True
         return self._unlabelled(ctx, start, end, shape, digits)
 
     def _speaks_against(self, label: Label, digits: str) -> bool:
@@ -221,7 +225,13 @@ class DigitRuns:
                 return True
         if "DATE_OF_BIRTH" in label.kinds and dates.is_calendar_date(ctx.data[start:end]):
             return dates.report(ctx, start, end)
-        if self._phone and "PHONE" in label.kinds and phones.is_plausible(digits):
+        if (
+            self._phone
+            and "PHONE" in label.kinds
+            and shape.find(b":") < 0
+            and shape[:4] != b"0.0."
+            and phones.is_plausible(digits)
+        ):
             ctx.add(start, _with_extension(ctx, end), "PHONE", self._phone.priority, LABELLED)
             return True
         return False
@@ -230,6 +240,8 @@ class DigitRuns:
         if self._phone is None or not 7 <= len(digits) <= 15 or shape.find(b":") >= 0 or shape.find(b"+", 1) > 1:
             return False
         if shape[0] == 0x2B and _is_operand(ctx.data, start, end):
+            return False
+        if shape in _COORDINATES and ctx.data[start - 1 : start] == b"-":
             return False
         if shape[0] == 0x2B or shape[:2] in (b"(+", b"+ "):
             known, score = phones.is_international(digits), STRONG
@@ -260,7 +272,7 @@ class DigitRuns:
             first -= 1
         # Telephone formats are open, no table of shapes has them all: they begin with a sign or one trunk zero.
         free = i == 0 or run[first] in b"+("
-        is_trunk = not free and run[first] == 0x30 and _TRUNK.match(run, first) is not None
+        is_trunk = i == taken and not free and run[first] == 0x30 and _TRUNK.match(run, first) is not None
         opens = shape[first : groups[i][1] + 1] in self._openings or shape[first : groups[i][1]] in self._exact
         if not (free or is_trunk or opens):
             return -1

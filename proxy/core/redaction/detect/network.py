@@ -96,9 +96,11 @@ _VERSION_WORD = re.compile(
     rb"(?i)(?:\b(?:version|vers?|v|release|rel|build|firmware|driver|revision|rev|guile|chrome|safari|firefox|edge?|opera|webkit|python|java"
     rb"|kernel|sdk|api|section|sec|chapter|clause|fig|oid|vers\xe3o|vers\xe3o)\.?|[A-Za-z]/)[ \t:=]{0,2}v?$"
 )
-_OIDS = frozenset(((2, 5, 4), (2, 5, 29), (1, 3, 6), (1, 2, 840)))
+_OIDS = frozenset(((2, 5, 4), (2, 5, 29), (1, 3, 6), (1, 3, 101), (1, 2, 840)))
 _SAYS_VERSION = re.compile(rb"(?i)-[a-z]|\.v[0-9]| \(?(?:release|build|beta|alpha|rc)\b")
 """What follows a version of four numbers and no address."""
+_PATH_BEFORE = re.compile(rb"\.[0-9]+[ ,]\Z")
+_PATH_AFTER = re.compile(rb"[ ,]?-?[0-9]*\.[0-9]")
 _CHANGES = re.compile(
     rb"(?i)\b(?:(?:(?:up|down)grad\w{0,4}|bump\w{0,3})(?: [a-z][\w\-]{0,20}){0,3}?(?: (?:from|to|back to))?"
     rb"|(?:updat\w{0,3}|patch\w{0,3}|roll\w{0,3})(?: [a-z][\w\-]{0,20}){0,2} (?:to|back to))"
@@ -143,6 +145,8 @@ def ipv4(ctx: Context, start: int) -> int:
         and octets[0] not in _PRIVATE
     ):
         return end
+    if len(octets[0]) == 1 and _PATH_AFTER.match(data, end) and _PATH_BEFORE.search(data, max(0, start - 8), start):
+        return end  # of a drawing, whose numbers are not always set apart
     ctx.add(start, end, "IP_ADDRESS", 3, STRONG)
     return end
 

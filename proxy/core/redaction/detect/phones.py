@@ -61,6 +61,8 @@ _NATIONAL: dict[bytes, tuple[re.Pattern[str] | None, bool]] = {
     b"0 000 000-00-00": (_starts("8[3-9]"), False),
     b"000 0000 0000": (_starts("1[3-9]", "0[1-9]"), False),
     b"000-0000-0000": (_starts("1[3-9]", "0[1-9]"), False),
+    b"000 00000-0000": (_starts("0[1-9][1-9]9"), False),
+    b"000 0000-0000": (_starts("0[1-9][1-9]"), False),
     b"0 (000) 0000000": (_starts("0[2-9]"), False),
     b"0 (000) 000 0000": (_starts("0[2-9]"), False),
     b"0 (000) 000-0000": (_starts("0[2-9]", "1[2-9]"), False),

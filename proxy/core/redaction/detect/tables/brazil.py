@@ -8,7 +8,8 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "CPF", "Taxpayer number of a person", "BR", 5, "529.982.247-25",
         "Receita Federal, IN RFB 2172/2024", check="cpf",
-        labels=("cpf", "c p f", "cadastro de pessoa fisica", "cpf mf", "taxpayer id brazil"),
+        labels=("cpf", "c p f", "cadastro de pessoa fisica", "cpf mf", "taxpayer id brazil",
+                "chave pix", "pix key",),
         strong=("000.000.000-00", "000.000.000/00", "000000000-00", "000000000/00", "000-000-000-00", "000 000 000-00"),
         soft=("00000000000", "000 000 000 00", "000.000.00000", "000.000.000.00", "000.000.000 00"),
         counts=(11,),
@@ -16,7 +17,8 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "CNPJ", "Company number, numeric or alphanumeric", "BR", 5, "11.222.333/0001-81",
         "Receita Federal, IN RFB 2229/2024", check="cnpj",
-        labels=("cnpj", "c n p j", "cadastro nacional da pessoa juridica", "cnpj mf"),
+        labels=("cnpj", "c n p j", "cadastro nacional da pessoa juridica", "cnpj mf",
+                "chave pix", "pix key",),
         strong=("00.000.000/0000-00", "00000000/0000-00", "00.000.000-0000-00", "00 000 000/0000-00"),
         soft=("00000000000000", "00 000 000 0000 00", "00.000.000.0000.00", "00.000.000 0000 00", "00.000.000 0000-00"),
         counts=(14,),

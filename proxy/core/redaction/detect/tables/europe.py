@@ -110,7 +110,8 @@ KINDS: tuple[Kind, ...] = (
         "NO_FNR", "Birth number", "NO", 4, "15108695088", "Skatteetaten", check="no_fnr",
         labels=("fodselsnummer", "fnr", "fodselsnr", "personnummer", "d nummer", "birth number", "norwegian id",
                 "foedselsnummer", "foedselsnr", "fodsels og personnummer",
-                "fodselsnummeret", "fodselsnummeret mitt", "fodselsnummeret ditt", "personnummeret",),
+                "fodselsnummeret", "fodselsnummeret mitt", "fodselsnummeret ditt", "personnummeret",
+                "f nr",),
         counts=(11,),
     ),
     Kind(

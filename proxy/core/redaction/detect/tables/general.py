@@ -53,6 +53,7 @@ KINDS: tuple[Kind, ...] = (
             "fanges pa", "kontaktes pa", "træffes pa", "treffes pa", "ring pa", "ring til", "puhelinnumeroni",
             "puhelinnumerosi", "puhelimeni", "numeroni", "kannykka", "matkapuhelin", "matkapuhelinnumero", "puh", "numeroon",
             "nr telefon", "numar de telefon", "numarul de telefon",
+            "cel", "tel cel", "unter der nummer", "chave pix", "pix key",
         ),
     ),
     Kind(
@@ -77,8 +78,7 @@ KINDS: tuple[Kind, ...] = (
             "0000 0000 0000 0000 000", "0000-0000-0000-0000-000",
         ),
         soft=(
-            "0000000000000", "00000000000000", "000000000000000", "0000000000000000", "00000000000000000",
-            "000000000000000000", "0000000000000000000",
+            "00000000000000", "000000000000000", "0000000000000000", "0000000000000000000",
         ),
         counts=(12, 13, 14, 15, 16, 17, 18, 19),
     ),

@@ -11,7 +11,7 @@ NEGATIVE_WORDS: tuple[str, ...] = (
     "score", "amount", "total", "subtotal", "price", "valor", "quantity", "qty", "processo", "lei", "case", "job", "pid",
     "version", "serial", "serial number", "part number", "batch", "transaction", "transaction id", "txid",
     "receipt", "coupon", "po", "purchase order", "article", "item", "items", "product", "product id", "size", "bytes", "offset",
-    "port", "line", "page", "pages", "row", "count", "duration", "latency", "checksum", "hash", "sequence", "seq",
+    "line", "page", "pages", "row", "count", "duration", "latency", "checksum", "hash", "sequence", "seq",
     "vorgang", "vorgangsnummer", "aktenzeichen", "reference no", "reference number", "ref no", "case no", "case id", "case ref", "docket", "dossier",
     "expediente", "sprawa", "zaak", "zaaknummer", "dossiernummer", "kenmerk", "saksnummer", "arendenummer", "ticket no", "ticket number",
     "part no", "part nr", "p n", "mpn", "model", "model no", "drawing", "barcode", "bar code", "container", "article no", "item no", "zip", "zip code",
