@@ -39,6 +39,8 @@ _V4_UUID = re.compile(rb"(?i)[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]
 _CNPJ = re.compile(b"|".join(CNPJ_ALNUM))
 _WALLET = re.compile(b"|".join(WALLET))
 _IBAN_START = re.compile(rb"(?i:" + _COUNTRIES + rb")[0-9]{2}")
+_HASH = re.compile(rb"[0-9a-f]+")
+"""In small letters a number of hex digits alone is the name of a commit before it is anything else."""
 _VAT_START = re.compile(VAT)
 _UUID_SIZE = 36
 _LEAST_WALLET = 11
@@ -126,12 +128,15 @@ class Accounts:
             if is_digest:
                 return False
         several = len(strong) + len(soft) + len(labelled) > 1
-        label = (ctx.label(start) or ctx.label_after(end)) if several or not strong else None
+        is_hash = _HASH.fullmatch(value) is not None
+        label = (ctx.label(start) or ctx.label_after(end)) if several or is_hash or not strong else None
         named = label.kinds if label else frozenset()
         for rule in (*strong, *soft, *labelled) if named else ():
             if rule.name in named and (rule.loose is None or rule.loose(plain)):
                 ctx.add(start, end, rule.name, rule.priority, LABELLED if rule.loose else WEAK)
                 return True
+        if is_hash:
+            return False
         for rule in strong:
             if rule.check is None or rule.check(plain):
                 ctx.add(start, end, rule.name, rule.priority, STRONG)
@@ -184,7 +189,7 @@ class Accounts:
         stop = _take(data, start, length, b" -\xa0.+")
         if not stop or ctx.is_glued_right(stop) or ctx.is_glued_left(start):
             return 0
-        if not iban(data[start:stop].translate(None, _PUNCTUATION).upper().decode()):
+        if not iban(data[start:stop].translate(None, _PUNCTUATION).upper().decode()) or _is_of_words(data[start:stop]):
             return 0
         ctx.add(start, stop, "IBAN", 2, STRONG)
         return stop
@@ -213,6 +218,12 @@ def _take(data: bytes, start: int, count: int, separators: bytes) -> int:
     """Return the end of ``count`` letters and digits with at most one separator between two, or 0."""
     found = _spaced(count, separators).match(data, start)
     return 0 if found is None else found.end()
+
+
+def _is_of_words(value: bytes) -> bool:
+    """True for small letters in groups unlike those an account is written in: ``be16 and be32 types``."""
+    groups = re.split(rb"[ \-\xa0.+]", value)
+    return len(groups) > 1 and not value.isupper() and any([len(group) != 4 for group in groups[:-1]])
 
 
 def _is_inside(ctx: Context, start: int, end: int) -> bool:

@@ -38,6 +38,13 @@ _SEPARATORS = b" .-/:()_\xa0+"
 _COORDINATES = frozenset((b"0000-00000", b"000000-0000000"))
 _YEARS = re.compile(rb"(?:19|20)[0-9]{2}[ \-/](?:19|20)[0-9]{2}")
 _OPERAND = re.compile(rb"(?:[0-9)\]]|(?<![A-Za-z\x80-\xff])[A-Za-z]) ?\Z")
+_JOINTS = b"-./:_"
+_HEX_GROUP = re.compile(
+    rb"(?<![0-9A-Za-z])(?![A-Z]{2}[0-9]{2}[ \n])((?=[0-9]*[A-Fa-f])(?=[A-Fa-f]*[0-9])[0-9A-Fa-f]{2,5})[ \n]\Z"
+)
+"""A group of hex digits, right before a number, that shows it to be one of a dump; not the beginning of an account's."""
+_COORDINATES = re.compile(rb"\+[0-9]{4}(?:[0-9]{2})?[+\-][0-9]{5}(?:[0-9]{2})?")
+"""A place as ISO 6709 and the tables of time zones write it."""
 _EXTENSION = re.compile(rb"(?i) ?(?:x|ext\.?|extension|ramal) ?[0-9]{1,6}(?![0-9A-Za-z])")
 _DECIMAL = re.compile(rb"[0-9]{1,6}\.[0-9]{2,}")
 _ISBN = re.compile(rb"97[89][ -]?[0-9][0-9 \-]{8,13}")
@@ -99,8 +106,8 @@ class DigitRuns:
         self, ctx: Context, start: int, end: int, run: bytes, shape: bytes, *, has_neighbour: bool
     ) -> int:
         """Judge a run that may be a date, hold one, or be glued to something."""
-        if run[0] == 0x28 and b")" not in run:
-            return start + 1  # an opening bracket that is not the number's own
+        if (run[0] == 0x28 and b")" not in run) or (run[0] == 0x2B and _COORDINATES.fullmatch(run)):
+            return start + 1 if run[0] == 0x28 else end  # an opening bracket that is not the number's own; a place
         data = ctx.data
         if is_date_shape(run, shape):
             if (ctx.birth or data[end : end + 2] == b" (") and not dates.report(ctx, start, start + 10):
@@ -167,7 +174,7 @@ class DigitRuns:
         if joined or ctx.is_glued_left(start):
             first = _GROUPS.search(data, start)
             following = _GROUPS.search(data, first.end(), end) if first else None
-            while joined and following is not None and data[following.start() - 1] == before == 0x2D:
+            while following is not None and data[following.start() - 1] in _JOINTS:
                 following = _GROUPS.search(data, following.end(), end)  # "x-2013-01-22-22-04": all of it is one name
             if following is None:
                 return end, end
@@ -184,6 +191,8 @@ class DigitRuns:
             label = ctx.label(start) or ctx.label_after(end)
             if label is not None and self._by_label(ctx, start, end, shape, digits, label):
                 return True
+        if _is_of_more(ctx, start, end, shape):
+            return False
         for rule in self._strong.get(shape, ()):
             if rule.check is None or rule.check(digits):
                 ctx.add(start, end, rule.name, rule.priority, STRONG)
@@ -359,6 +368,18 @@ def _is_operand(data: bytes, start: int, end: int) -> bool:
     if data[end : end + 1] in (b"*", b"^"):
         return True
     return data[start + 1 : start + 2] == b" " and _OPERAND.search(data, max(0, start - 4), start) is not None
+
+
+def _is_of_more(ctx: Context, start: int, end: int, shape: bytes) -> bool:
+    """True for groups of digits in a hex dump, in a longer dotted row, or in a formula."""
+    data = ctx.data
+    if data[end : end + 1] == b"*" and not ctx.local and data[end + 1 : end + 2].isalnum():
+        return shape.isdigit()
+    blank = shape.find(b" ")
+    if blank > 0:
+        found = _HEX_GROUP.search(data, max(0, start - blank - 2), start)
+        return found is not None and found.end(1) - found.start(1) == blank
+    return bool(start) and data[start - 1] == 0x2E and shape.find(b".") >= 0
 
 
 def _with_extension(ctx: Context, end: int) -> int:

@@ -115,6 +115,13 @@ _WORD_COLON = re.compile(
     rb"(?:\?|(?<![A-Za-z0-9])(?:[A-Fa-f_]{0,12}[G-Zg-z_\x80-\xff][A-Za-z_\x80-\xff]*|[A-Fa-f]{5,12})):\Z"
 )
 _PRIVATE = frozenset((b"10", b"172", b"192"))
+_FEW_GROUPS = re.compile(
+    rb"(?!(?i:[23][0-9a-f]{3}|f[cdef][0-9a-f]{2}|64:ff9b|100:|::ffff:))[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{1,4})?::(?:[0-9A-Fa-f]{1,4})?"
+)
+"""Too little of an address that is in no network in use: a slice, a namespace, a field of a password file."""
+_NUMBER_BEFORE = re.compile(rb"(?:\A|[ \n])-?[0-9]*\.[0-9][0-9.\-]*[ \n]\Z")
+_NUMBER_BEHIND = re.compile(rb"[ \n]-?[0-9]*\.[0-9][0-9.\-]*(?:[ \n]|\Z)")
+_QUAD = re.compile(rb"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _MAC = re.compile(
     rb"(?:[0-9A-Fa-f]{2}([:\-]))(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}"
 )
@@ -136,7 +143,8 @@ def ipv4(ctx: Context, start: int) -> int:
         return end
     if _is_no_host([int(o) for o in octets]) or _is_version(data[max(0, start - 64) : start]):
         return end
-    if all([len(o) == 1 for o in octets]) and not _is_called_address(ctx, start):
+    is_weak = all([len(o) == 1 for o in octets]) or (not ctx.local and _is_among_numbers(data, start, end))
+    if is_weak and not _is_called_address(ctx, start):
         return end
     if (
         not ctx.local
@@ -149,6 +157,15 @@ def ipv4(ctx: Context, start: int) -> int:
         return end  # of a drawing, whose numbers are not always set apart
     ctx.add(start, end, "IP_ADDRESS", 3, STRONG)
     return end
+
+
+def _is_among_numbers(data: bytes, start: int, end: int) -> bool:
+    """True between two numbers that are no addresses: the path of a drawing runs them together (``1.52-.87 3.51.98.32 2.03``)."""
+    before = _NUMBER_BEFORE.search(data, max(0, start - 18), start)
+    behind = _NUMBER_BEHIND.match(data, end, end + 18) if before else None
+    if before is None or behind is None:
+        return False
+    return not (_QUAD.search(before[0]) or _QUAD.search(behind[0]))
 
 
 def _is_version(lead: bytes) -> bool:
@@ -191,6 +208,8 @@ def ipv6(ctx: Context, start: int, end: int) -> int:
     body = data[start:end].split(b"/")[0].split(b"%")[0]
     if len(body) < 6 and body.count(b":") < 4 and max([len(g) for g in body.split(b":")]) < 3:
         return end  # the bounds of a slice
+    if _FEW_GROUPS.fullmatch(body) and slash < 0 and not ctx.is_called(start, "IP_ADDRESS"):
+        return end
     wordlike = body[:2] != b"fe" and not any([0x30 <= c <= 0x39 for c in body])
     if wordlike or body in (b"::", b"::1") or not _is_v6(body):
         return end
@@ -232,7 +251,8 @@ def mac(ctx: Context, start: int, end: int) -> int:
     if data[end : end + 1] in (b":", b"-", b".") and data[end + 1 : end + 2].isalnum():
         return end
     digits = value.replace(b":", b"").replace(b"-", b"").replace(b".", b"").lower()
-    if len(set(digits)) == 1 or (value[4:5] == b"." and digits.isdigit()):
+    is_dotted = value[4:5] == b"."
+    if len(set(digits)) == 1 or (is_dotted and (digits.isdigit() or data[start - 1 : start] == b".")):
         return end
     ctx.add(start, end, "MAC_ADDRESS", 2, STRONG)
     return end

@@ -115,6 +115,6 @@ NEGATIVE_WORDS: tuple[str, ...] = (
     "παραγγελία", "παραγγελίας", "τιμολόγιο", "τιμολογίου", "αποστολής", "הזמנה", "חשבונית", "משלוח", "رقم الطلب", "الطلب", "طلب", "فاتورة", "الفاتورة", "الشحنة", "شحنة", "سفارش", "ऑर्डर", "आर्डर", "चालान", "इनवॉइस",
     "คำสั่งซื้อ", "ใบแจ้งหนี้", "พัสดุ", "เลขพัสดุ", "รหัสสินค้า", "ma don hang", "don hang", "ma van don", "hoa don", "so hoa don", "nomor pesanan", "no pesanan", "pesanan", "nomor resi", "no resi", "resi", "faktur", "nombor pesanan",
     "objednavka", "objednavky", "cislo objednavky", "faktura", "faktury", "cislo faktury", "rendeles", "rendelesszam", "szamlaszam sorszama", "szamla sorszama", "numar comanda", "comanda", "factura nr", "nr comanda", "colet", "narudzba", "racun br",
-    "meeting id", "confirmation", "confirmation no", "confirmation number", "policy no", "policy number", "claim", "claim no", "claim number", "lot no", "batch no", "run", "chunk id",
+    "meeting id", "confirmation", "confirmation no", "confirmation number", "policy no", "policy number", "claim", "claim no", "claim number", "lot no", "batch no", "run", "chunk id", "rng", "default rng", "random state", "randint",
 )  # fmt: skip
 """What announces a number that is no personal value, in the same languages."""

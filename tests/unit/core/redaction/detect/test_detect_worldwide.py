@@ -99,6 +99,56 @@ def test_number_of_everyday_life_in_another_script_is_left_alone(text: str) -> N
         assert [] == detector.find(text)
 
 
+TECHNICAL = (
+    "x**2 + 499328555*uk_54 - 4828147466240000*t**12",
+    'snapshot "docdb-2019-05-28-15-24-52"',
+    '"EndTime": "2023-06-19T04:00:49.248000+00:00"',
+    "51 Franklin Street, Boston, MA 02110-1301 USA",
+    "6f 00 81 00 72 00 81 00 6c 00",
+    "000000c: 616e 7561 6c20 7061 6765 2066  anual page",
+    "52A0 529F 5305 5306 5317 531D",
+    "00E9 ; [.2007.0021.0002] # LATIN SMALL",
+    "0068 ; [.0000.002D.0002] # LATIN SMALL",
+    "IEEE 754-2008, IEC 80000-13 and IEEE 802.15.4",
+    "netlink: allow be16 and be32 types in all",
+    "al2023-ami-ecs-hvm-2023.0.20251111-kernel-6.1",
+    "merge cacae4329f into main",
+    "SS\t+0451+03137\tAfrica/Juba",
+    "p[5::-2], y[::10], 163::, 800::800, alice:x:1000:1000::/home",
+    "l1.52-.87 2.83-2.12 3.51.98.32 2.03.5 3.11z",
+    'ObjectIdentifier("2.5.29.24")',
+)
+
+
+@pytest.mark.parametrize("text", TECHNICAL)
+def test_number_of_programs_dumps_and_standards_is_left_alone(text: str) -> None:
+    """Read in libraries, manuals and tables, where nothing of this kind is personal."""
+    for detector in (DETECTOR, FALLBACK):
+        assert [] == detector.find(text)
+
+
+BESIDE = (
+    ("tel + 55 11 98765-4321", "PHONE", "+ 55 11 98765-4321"),
+    ("mac 0011.22ff.0002", "MAC_ADDRESS", "0011.22ff.0002"),
+    ("VAT IE6433435F", "EU_VAT", "IE6433435F"),
+    ("PAN: abcpd1234z", "IN_PAN", "abcpd1234z"),
+    ("pan cacae4329f", "IN_PAN", "cacae4329f"),
+    ("via fe80::1 dev eth0", "IP_ADDRESS", "fe80::1"),
+    ("listen on 2001:db8::1.", "IP_ADDRESS", "2001:db8::1"),
+    ("4111 1111 1111 1111 8ae2 and more", "CREDIT_CARD", "4111 1111 1111 1111"),
+    ("DE12 4111 1111 1111 1111", "CREDIT_CARD", "4111 1111 1111 1111"),
+    ("**4111111111111111**", "CREDIT_CARD", "4111111111111111"),
+    ("de89 3704 0044 0532 0130 00", "IBAN", "de89 3704 0044 0532 0130 00"),
+)
+
+
+@pytest.mark.parametrize(("text", "kind", "value"), BESIDE, ids=[value for _, _, value in BESIDE])
+def test_value_that_only_resembles_such_a_number_is_still_found(text: str, kind: str, value: str) -> None:
+    """What keeps the false ones out must not cost a true one."""
+    for detector in (DETECTOR, FALLBACK):
+        assert [(kind, value)] == [(f.kind, text[f.start : f.end]) for f in detector.find(text)]
+
+
 TABLE = (
     ("", "name", "tax file number", "dob"),
     ("0", "Ann", "268 917 155", "1973-05-30"),
