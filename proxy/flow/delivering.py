@@ -15,7 +15,7 @@ from typing import Final
 
 import orjson
 
-from proxy.core.dialect import CHAT, OTHER, Dialect, read_usage_of
+from proxy.core.dialect import CHAT, EMBEDDINGS, OTHER, Dialect, read_usage_of
 from proxy.core.redaction import AnswerRedactor, AnswerRestorer
 from proxy.core.routing.classify import is_document
 from proxy.flow.apart import is_read_apart, read_apart
@@ -219,7 +219,7 @@ def _read(
 def _kept(exchange: Exchange, body: bytes) -> bytes:
     """Note what goes to the caller, and keep it where policy keeps content; vectors are none."""
     exchange.facts.response_bytes = len(body)
-    if exchange.content is not None and exchange.dialect is not Dialect.EMBEDDINGS:
+    if exchange.content is not None and exchange.dialect is not EMBEDDINGS:
         exchange.content.take_answer(body)
     return body
 

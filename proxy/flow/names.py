@@ -58,7 +58,7 @@ class Names:
         self._breaker = Breaker()
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._calls_now = 0
-        self._memory = FindingMemory(_MAX_ENTRIES)
+        self._memory = FindingMemory[list[Finding]](_MAX_ENTRIES)
         self.calls = self.failures = self.passed = self.refused = self.remembered = 0
         self.seconds = 0.0
         """What requests have waited for the service, together."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from proxy.core.dialect import Dialect
-from proxy.core.redaction import AnswerRedactor, AnswerRestorer, StreamObserver, StreamRestorer, Vault
+from proxy.core.dialect import EMBEDDINGS
+from proxy.core.redaction import AnswerRedactor, StreamObserver, StreamRestorer, Vault
+from proxy.core.redaction.restore import put_back
 from proxy.flow.catalog import Route
 from proxy.flow.exchange import Exchange
 from proxy.flow.intake import ModelRenamer, takes_long
@@ -63,7 +64,7 @@ def treat_at_once(exchange: Exchange, answers: AnswerRedactor | None, body: byte
     vault = exchange.vault
     if vault is not None and vault.is_empty:
         vault = None
-    if exchange.dialect is Dialect.EMBEDDINGS or (answers is None and vault is None):
+    if exchange.dialect is EMBEDDINGS or (answers is None and vault is None):
         return body
     try:
         return _treated(exchange, answers, vault, body)
@@ -83,7 +84,7 @@ def _treated(exchange: Exchange, answers: AnswerRedactor | None, vault: Vault | 
             exchange.facts.notes.append(UNREAD)
     if exchange.content is not None:
         exchange.content.take_redacted(body)
-    return body if vault is None else AnswerRestorer(vault, exchange.dialect).whole(body)
+    return body if vault is None else put_back(vault, body)
 
 
 def redact_error(exchange: Exchange, answers: AnswerRedactor, body: bytes) -> bytes:

@@ -4,8 +4,18 @@ Owns the shapes of the public endpoints; unknown fields are nobody's business he
 policy, placeholders or transport. Called by ``flow`` and ``core/redaction``.
 """
 
-from proxy.core.dialect.names import CHAT, OTHER, Dialect, dialect_of
+from proxy.core.dialect.names import CHAT, EMBEDDINGS, OTHER, Dialect, dialect_of
 from proxy.core.dialect.usage import error_in_body, read_usage, read_usage_of
 from proxy.core.dialect.watch import StreamWatch
 
-__all__ = ["CHAT", "OTHER", "Dialect", "StreamWatch", "dialect_of", "error_in_body", "read_usage", "read_usage_of"]
+__all__ = [
+    "CHAT",
+    "EMBEDDINGS",
+    "OTHER",
+    "Dialect",
+    "StreamWatch",
+    "dialect_of",
+    "error_in_body",
+    "read_usage",
+    "read_usage_of",
+]

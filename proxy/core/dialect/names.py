@@ -20,6 +20,7 @@ class Dialect(StrEnum):
 
 
 CHAT: Final = Dialect.CHAT
+EMBEDDINGS: Final = Dialect.EMBEDDINGS
 OTHER: Final = Dialect.OTHER
 """By names of their own, as ``terms.outcomes.OK`` is: every exchange asks for these a dozen times."""
 

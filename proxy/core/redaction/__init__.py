@@ -5,10 +5,10 @@ policy files, sockets or who calls. Called by ``flow``; compiled per route at a 
 """
 
 from proxy.core.redaction.answer import AnswerRedactor, StreamObserver
+from proxy.core.redaction.detectors import Detector
 from proxy.core.redaction.marks import Marks
 from proxy.core.redaction.request import Blocked, Redacted, RequestRedactor, Unreadable, Untouched, Verdict
 from proxy.core.redaction.restore import AnswerRestorer
-from proxy.core.redaction.scan import Detector
 from proxy.core.redaction.stream import StreamRestorer
 from proxy.core.redaction.vault import Vault
 

@@ -10,7 +10,8 @@ import hmac
 import re
 
 from proxy.core.redaction.normal import normal_form
-from proxy.core.redaction.vault import Vault, tag_name
+from proxy.core.redaction.tags import tag_name
+from proxy.core.redaction.vault import Vault
 from proxy.terms.redaction import Action, DirectionPlan
 
 _VISIBLE = 4

@@ -91,12 +91,21 @@ TOP_KNOWN = frozenset({
 PERSONS = frozenset({"user", "safety_identifier", "name"})
 """Members that say who somebody is; a number is read there too."""
 
+NUMBERED = CONTENT | PERSONS
+"""Members under which a number is read, too."""
+
 MEMBERS = CONTENT | ENUM_WORDS | ENUMS | IDS | OPAQUE | FREE | TOP_KNOWN
 """Names that need no reading themselves."""
 
 
 @lru_cache(maxsize=256)
-def order_of(keys: tuple[str, ...]) -> tuple[tuple[str, str, bool], ...]:
-    """Return a request's members, all of the protocol, in the order they are read: name, label, and if read when short."""
+def order_of(keys: tuple[str, ...]) -> tuple[tuple[str, str, bool, bool], ...]:
+    """Return a request's members, all of the protocol, in the order they are read.
+
+    Each with its label, and whether it is read when it is short, and when it is a number.
+    """
     first = [key for key in TOP_ORDER if key in keys]
-    return (*((key, "", True) for key in first), *((key, key, key != "model") for key in keys if key not in TOP_ORDER))
+    return (
+        *((key, "", True, key in NUMBERED) for key in first),
+        *((key, key, key != "model", key in NUMBERED) for key in keys if key not in TOP_ORDER),
+    )

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from proxy.core.redaction.actions import StandIns, is_own_mark
+from proxy.core.redaction.detectors import Detector
 from proxy.core.redaction.jsonio import without_lone_surrogates
 from proxy.core.redaction.normal import Allowlist
-from proxy.core.redaction.scan import Detector
 from proxy.terms.errors import AnswerBlocked
 from proxy.terms.redaction import Action, DirectionPlan, Finding, StreamMode
 

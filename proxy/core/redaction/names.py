@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from proxy.core.redaction.detect.catalog import KIND_BY_NAME
 from proxy.core.redaction.detect.context import resolve
-from proxy.core.redaction.scan import Detector
+from proxy.core.redaction.detectors import Detector
 from proxy.terms.redaction import Finding
 
 KIND_OF: Final = {

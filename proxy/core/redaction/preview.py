@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from proxy.core.dialect import Dialect
 from proxy.core.redaction.actions import StandIns
 from proxy.core.redaction.detect.catalog import KIND_BY_NAME
+from proxy.core.redaction.detectors import Detector
 from proxy.core.redaction.jsonio import dumps, loads
 from proxy.core.redaction.normal import Allowlist
 from proxy.core.redaction.request import Blocked, Redacted, RequestRedactor, Unreadable
-from proxy.core.redaction.scan import Detector, Scan
+from proxy.core.redaction.scan import Scan
 from proxy.core.redaction.sites import Edit, Site
 from proxy.core.redaction.vault import Vault
 from proxy.terms.redaction import RedactionPlan

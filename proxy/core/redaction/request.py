@@ -14,19 +14,20 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from proxy.core.dialect import Dialect
+from proxy.core.dialect import EMBEDDINGS, Dialect
 from proxy.core.redaction import fields
 from proxy.core.redaction.actions import StandIns
+from proxy.core.redaction.detectors import Blind, Detector
 from proxy.core.redaction.edits import Renames, apply_edits
 from proxy.core.redaction.jsonio import dumps, keeping_digits, loads
 from proxy.core.redaction.names import NAME_KINDS, Collector, Found, WithNames
 from proxy.core.redaction.normal import Allowlist, takes_everything
-from proxy.core.redaction.scan import Detector, Scan, TooDeep
+from proxy.core.redaction.scan import Scan, TooDeep
 from proxy.core.redaction.seen import Remembering
 from proxy.core.redaction.sites import Site, count_kinds, distinct
 from proxy.core.redaction.vault import Vault, folded_tags
 from proxy.terms.errors import ProxyError, RedactionFault
-from proxy.terms.redaction import Action, DirectionPlan, Finding, Placeholders, RedactionPlan, Unscanned
+from proxy.terms.redaction import Action, DirectionPlan, Placeholders, RedactionPlan, Unscanned
 
 UNSCANNED_KIND = "UNSCANNED"
 """What ``Blocked.kinds`` says when the policy refuses content that cannot be read."""
@@ -97,22 +98,6 @@ class Sighting(NamedTuple):
     action: Action
 
 
-class Blind:
-    """Finds nothing: for walks that only count what cannot be read."""
-
-    def find(self, text: str) -> list[Finding]:
-        return []
-
-    def find_labelled(self, text: str, label: str) -> list[Finding]:
-        return []
-
-    def may_contain(self, raw: bytes) -> bool:
-        return False
-
-    def is_silent(self, raw: bytes) -> bool:
-        return False
-
-
 class RequestRedactor:
     """The request side of one route's redaction plan, compiled once."""
 
@@ -122,6 +107,7 @@ class RequestRedactor:
         "_detector",
         "_hash_key",
         "_is_active",
+        "_memory",
         "_observe_only",
         "_plan",
         "_reads_words",
@@ -153,7 +139,8 @@ class RequestRedactor:
         self._replaces_all = not self._actions & {Action.BLOCK, Action.OBSERVE, Action.OFF}
         self._restores_all = self._actions == {Action.RESTORE}
         self._plan: DirectionPlan = plan.request
-        self._detector: Detector = Remembering(detector)
+        self._memory: Remembering | None = Remembering(detector)
+        self._detector: Detector = self._memory
         self.name_kinds = frozenset(
             kind for kind in NAME_KINDS & plan.request.actions.keys() if plan.request.action_for(kind) is not Action.OFF
         )
@@ -186,13 +173,14 @@ class RequestRedactor:
     def collecting(self, texts: Collector) -> RequestRedactor:
         """Return a redactor that changes nothing and shows every text of the walk to ``texts``."""
         other = copy.copy(self)
-        other._detector, other._observe_only, other._is_active, other._streak = texts, True, True, 0
+        other._detector, other._memory = texts, None
+        other._observe_only, other._is_active, other._streak = True, True, 0
         return other
 
     def with_names(self, found: Found) -> RequestRedactor:
         """Return a redactor for this one request, which acts on what a names service has found in its texts, too."""
         other = copy.copy(self)
-        other._detector, other._streak = WithNames(self._detector, found, self.name_kinds), 0
+        other._detector, other._memory, other._streak = WithNames(self._detector, found, self.name_kinds), None, 0
         return other
 
     def redact(self, body: bytes, dialect: Dialect, document: Any = None) -> Verdict:
@@ -291,12 +279,14 @@ class RequestRedactor:
     def _note_streak(self, scan: Scan) -> None:
         """Learn from a walk whether to expect values in the next request; a race of threads only costs time."""
         if scan.sites:
-            self._streak = min(_STREAK, self._streak + 1)
+            if self._streak < _STREAK:
+                self._streak += 1
         elif self._streak:
             self._streak -= 1
 
     def _scan(self, detector: Detector) -> Scan:
-        return Scan(detector, self._plan, self._allow, reads_words=self._reads_words, takes_all=self._takes_all)
+        memory = self._memory if detector is self._detector else None
+        return Scan(detector, self._plan, self._allow, self._reads_words, self._takes_all, memory)
 
     def may_contain(self, raw: bytes) -> bool:
         """Tell whether policy could find anything in these bytes; False is a promise."""
@@ -305,14 +295,14 @@ class RequestRedactor:
     def _act(self, body: bytes, dialect: Dialect, holder: list[Any], scan: Scan, *, is_suspect: bool) -> Verdict:
         if self._observe_only:
             return Untouched(distinct(scan.sites), holder[0], scan.unscanned_bytes)
-        if scan.sites and dialect is not Dialect.EMBEDDINGS and self._restores(scan):
+        if scan.sites and dialect is not EMBEDDINGS and self._restores(scan):
             return self._restorable(holder, scan)
         findings = distinct(scan.sites)
         blocked = self._blocked(scan, findings)
         if blocked is not None:
             return blocked
         vault = self._vault_for(scan)
-        makes = StandIns(self._plan, vault, self._hash_key, are_stable=dialect is Dialect.EMBEDDINGS)
+        makes = StandIns(self._plan, vault, self._hash_key, are_stable=dialect is EMBEDDINGS)
         sanitized: dict[tuple[str, str], None] = {}
 
         def settled(kind: str, value: str) -> str | None:
@@ -346,23 +336,23 @@ class RequestRedactor:
         """Return a vault whose placeholders stand nowhere in the request."""
         if scan.bracketed and Action.RESTORE in self._actions:
             return Vault((tag for text in scan.bracketed for tag in folded_tags(text)), self._tag_key)
-        return Vault(key=self._tag_key)
+        return Vault((), self._tag_key)
 
     def _restorable(self, holder: list[Any], scan: Scan) -> Redacted:
         """Put every finding into the vault and its placeholder into the document."""
         vault = self._vault_for(scan)
-        keys: list[Site] = []
-        renames = Renames()
+        renames: Renames | None = None
         for site in scan.sites:
             if site.findings is not None:
                 site.parent[site.key] = vault.put_away(site.text, site.findings)
-            elif site.is_key:
-                keys.append(site)
             else:
-                apply_edits(site, vault.tag, renames)
-        if keys:  # last, because the other sites know their places by the old names
-            for site in keys:
-                apply_edits(site, vault.tag, renames)
+                renames = renames or Renames()
+                if not site.is_key:
+                    apply_edits(site, vault.tag, renames)
+        if renames is not None:  # keys last, because the other sites know their places by the old names
+            for site in scan.sites:
+                if site.is_key:
+                    apply_edits(site, vault.tag, renames)
             renames.carry_out()
         counts = vault.counts()
         return Redacted(dumps(holder[0]), holder[0], vault, counts, counts, scan.unscanned_bytes)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from proxy.core.dialect import Dialect
+from proxy.core.dialect import EMBEDDINGS, Dialect
 from proxy.core.redaction.jsonio import dumps, keeping_digits, loads
 from proxy.core.redaction.lane import Treatment
 from proxy.core.redaction.vault import Vault
@@ -42,25 +42,29 @@ class AnswerRestorer:
         Raises:
             RedactionFault: Something in here failed; the answer must not be trusted.
         """
-        if self._vault.is_empty or self._dialect is Dialect.EMBEDDINGS:
-            return body
-        try:
-            spliced = self._vault.splice(body)
-            if spliced is body or (spliced is None and not may_hold_tag_bytes(body)):
-                return body
-            return self._restored(body) if spliced is None or _has_company(body) else spliced
-        except Exception as exc:
-            raise RedactionFault(f"restoring an answer failed: {type(exc).__name__}") from exc
+        return body if self._vault.is_empty or self._dialect is EMBEDDINGS else put_back(self._vault, body)
 
-    def _restored(self, body: bytes) -> bytes:
-        if body.startswith(codecs.BOM_UTF8):  # not JSON by the book; as text its values would not be escaped
-            return codecs.BOM_UTF8 + self._restored(body[len(codecs.BOM_UTF8) :])
-        try:
-            document = keeping_digits(loads(body), body)
-        except ValueError:
-            return restore_plain(Treatment(self._vault), body)
-        restored, changed = restore_document(Treatment(self._vault), document)
-        return dumps(restored) if changed else body
+
+def put_back(vault: Vault, body: bytes) -> bytes:
+    """Do what ``AnswerRestorer.whole`` does, where the answer is no embedding and the vault is not empty."""
+    try:
+        spliced = vault.splice(body, _has_company)
+        if spliced is None:
+            return _restored(vault, body) if may_hold_tag_bytes(body) else body
+        return spliced
+    except Exception as exc:
+        raise RedactionFault(f"restoring an answer failed: {type(exc).__name__}") from exc
+
+
+def _restored(vault: Vault, body: bytes) -> bytes:
+    if body.startswith(codecs.BOM_UTF8):  # not JSON by the book; as text its values would not be escaped
+        return codecs.BOM_UTF8 + _restored(vault, body[len(codecs.BOM_UTF8) :])
+    try:
+        document = keeping_digits(loads(body), body)
+    except ValueError:
+        return restore_plain(Treatment(vault), body)
+    restored, changed = restore_document(Treatment(vault), document)
+    return dumps(restored) if changed else body
 
 
 def _has_company(body: bytes) -> bool:

@@ -7,18 +7,21 @@ know actions or placeholders.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from proxy.core.redaction import fields
 from proxy.core.redaction.actions import is_own_mark
 from proxy.core.redaction.dataurl import is_base64, without_data
+from proxy.core.redaction.detectors import Detector
 from proxy.core.redaction.fields import NAMES, is_name
 from proxy.core.redaction.jsonio import without_lone_surrogates
 from proxy.core.redaction.jsontext import JsonLeaf, is_json_text, leaves
 from proxy.core.redaction.normal import Allowlist, takes_everything
 from proxy.core.redaction.seams import Piece, seams
+from proxy.core.redaction.seen import JSON_STARTS, FindingMemory, Remembering, is_ordinary
 from proxy.core.redaction.sites import Edit, Site
+from proxy.core.redaction.tags import Spans
 from proxy.terms.redaction import Action, DirectionPlan, Finding
 
 MAX_DEPTH = 192
@@ -34,39 +37,19 @@ _MIN_SECRET = 16
 """Fewer characters under a name of the protocol are no secret."""
 _HAS_SIGN = re.compile(r"[0-9@]|[^\x00-\x7f]")
 _UNICODE_ESCAPE = re.compile(r"\\+u00[2-7][0-9a-fA-F]")
-_JSON_STARTS = frozenset({"{", "[", " ", "\n"})
 _CONTENT, _FREE, _ENUM_WORDS, _OPAQUE_TYPES = fields.CONTENT, fields.FREE, fields.ENUM_WORDS, fields.OPAQUE_TYPES
 _MEMBERS = fields.MEMBERS
 _ITEM_LISTS = frozenset({"messages", "tools", "input", "output", "choices", "data"})
 """Lists whose members are apart for the model too."""
 _TOP_ORDER, _TOP_KNOWN = fields.TOP_ORDER, fields.TOP_KNOWN
-_NUMBERED = fields.CONTENT | fields.PERSONS
-"""Members under which a number is read, too."""
-_SCALARS = (int, float, bool, type(None))
+_NUMBERED = fields.NUMBERED
+_SCALARS = (int, bool, type(None))
 _ROLES = ("user", "assistant", "system", "developer", "tool", "function")
 
 
+_KEY_OF: Final = FindingMemory.key_of
+_NOTHING_KNOWN: Final[Mapping[int | bytes, Spans]] = {}
 _new = tuple.__new__  # makes a named tuple in half the time of its own constructor
-
-
-class Detector(Protocol):
-    """What looks for values; ``proxy.core.redaction.detect.build_detector`` makes the real one."""
-
-    def find(self, text: str) -> list[Finding]:
-        """Return disjoint findings in order of their start."""
-        ...
-
-    def find_labelled(self, text: str, label: str) -> list[Finding]:
-        """The same for a text that stands under a name (a JSON key, a column)."""
-        ...
-
-    def may_contain(self, raw: bytes) -> bool:
-        """Tell whether anything could be found in these bytes; False is a promise."""
-        ...
-
-    def is_silent(self, raw: bytes) -> bool:
-        """Tell of a body sooner; True promises that nothing can be found in it, and nothing is hidden or unreadable."""
-        ...
 
 
 class TooDeep(Exception):
@@ -79,9 +62,11 @@ class Scan:
     __slots__ = (
         "_allow",
         "_detector",
+        "_memory",
         "_path",
         "_plan",
         "_reads_words",
+        "_remembered",
         "_takes_all",
         "bracketed",
         "loses_digits",
@@ -95,9 +80,9 @@ class Scan:
         detector: Detector,
         plan: DirectionPlan,
         allow: Allowlist,
-        *,
         reads_words: bool = False,
         takes_all: bool | None = None,
+        memory: Remembering | None = None,
     ) -> None:
         """Begin at the top of a document.
 
@@ -107,8 +92,11 @@ class Scan:
             allow: What is nobody's business.
             reads_words: Names without any digit or @ are read too, because some type looks for words.
             takes_all: What ``takes_everything`` says of plan and allowlist, when it is known.
+            memory: The detector, where it is one that remembers.
         """
         self._detector = detector
+        self._memory = memory
+        self._remembered = _NOTHING_KNOWN if memory is None else memory.memory.newest
         self._reads_words = reads_words
         self._plan = plan
         self._allow = allow
@@ -172,31 +160,36 @@ class Scan:
 
     def _known(self, document: dict[str, Any]) -> None:
         """Walk a request all of whose members are of the protocol."""
-        for key, label, is_read in fields.order_of(tuple(document)):
+        for key, label, is_read, is_numbered in fields.order_of(tuple(document)):
             value = document[key]
             kind = type(value)
-            if kind is str:
+            if kind is list and key == "messages":
+                self._messages(value)
+            elif kind is str:
                 if is_read or len(value) >= _MIN_SECRET:
                     self._string(document, key, value, label, False)
-            elif kind is list and key == "messages":
-                self._messages(value)
-            elif kind not in _SCALARS or key in _NUMBERED or not -_MAX_EXACT < (value or 0) < _MAX_EXACT:
+            elif kind is float:
+                if is_numbered or not -_MAX_EXACT < value < _MAX_EXACT:
+                    self._value(document, key, value, key, False)
+            elif is_numbered or kind not in _SCALARS:
                 self._value(document, key, value, key, False)
 
     def _messages(self, messages: list[Any]) -> None:
         """Walk a conversation, most of which is messages of one role and one text."""
-        path = self._path
-        path += ("messages", 0)
+        path, known = self._path, self._remembered
+        path.append("messages")
         for at, message in enumerate(messages):
-            path[1] = at
             text = message.get("content") if type(message) is dict and len(message) == 2 else None
             if type(text) is str and message.get("role") in _ROLES:
-                self._string(message, "content", text, "content", False)
-            else:
-                path.pop()
-                self._value(messages, at, message, "messages", False)
+                findings = known.get(_KEY_OF(text))
+                if findings is not None and not findings and findings.is_ordinary:
+                    continue  # a text that came before, with nothing in it
                 path.append(at)
-        del path[:2]
+                self._string(message, "content", text, "content", False)
+                path.pop()
+            else:
+                self._value(messages, at, message, "messages", False)
+        path.pop()
 
     def _value(self, parent: Any, key: Any, value: Any, label: str, is_free: bool) -> None:
         kind = type(value)
@@ -287,19 +280,12 @@ class Scan:
                 self.sites.append(Site(parent, key, text, (*self._path, key), [whole]))
 
     def _string(self, parent: Any, key: Any, text: str, label: str, is_free: bool) -> None:
-        if (
-            (label in _CONTENT or not label)
-            and text.isascii()
-            and "[" not in text
-            and "\\" not in text
-            and text[:1] not in _JSON_STARTS
-            and (";" not in text or ";base64," not in text)
-        ):
-            findings = self._detector.find(text)
-            if findings:
-                findings = findings if self._takes_all else self._kept(text, findings)
-                self._note(parent, key, text, findings)
-            return
+        if label in _CONTENT or not label:
+            findings = self._ordinary(text)
+            if findings is not None:
+                if findings:
+                    self._note(parent, key, text, findings if self._takes_all else self._kept(text, findings))
+                return
         if not is_free and label in NAMES and (label != "model" or not self._path) and is_name(label, text):
             if len(text) >= _MIN_SECRET:
                 self._secret(parent, key, text)
@@ -315,12 +301,21 @@ class Scan:
         if _may_be_tag(text):
             self.bracketed.append(text)
         is_json, label = label == "arguments", "" if label in _CONTENT else label
-        if text[:1] in _JSON_STARTS or "\\u00" in text:
+        if text[:1] in JSON_STARTS or "\\u00" in text:
             edits = self._edits(text, label, is_json=is_json)
             if edits:
                 self.sites.append(Site(parent, key, text, (*self._path, key), edits))
         else:
             self._note(parent, key, text, self._findings(text, label))
+
+    def _ordinary(self, text: str) -> list[Finding] | None:
+        """Return what is in an ordinary text; None when the text is none."""
+        known = self._remembered.get(_KEY_OF(text))
+        if known is not None and known.is_ordinary:
+            return known
+        if not is_ordinary(text):
+            return None
+        return self._detector.find(text) if self._memory is None else self._memory.find_ordinary(text)
 
     def _note(self, parent: Any, key: Any, text: str, findings: list[Finding]) -> None:
         """Note the findings of a text that is read as it is written, as most are."""
@@ -348,7 +343,7 @@ class Scan:
 
     def _edits(self, text: str, label: str, *, is_json: bool = False, level: int = 0) -> list[Edit]:
         if (
-            text[:1] in _JSON_STARTS
+            text[:1] in JSON_STARTS
             and (is_json or len(text) <= _MAX_LEAFED or "\\u" in text or "\\/" in text)
             and is_json_text(text)
         ):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from proxy.core.dialect import Dialect
+from proxy.core.dialect import EMBEDDINGS, Dialect
 from proxy.core.redaction.jsonio import dumps, loads
 from proxy.core.redaction.lane import Treatment
 from proxy.core.redaction.lanes import Frame, Held, LaneBook, LaneKey
@@ -80,7 +80,7 @@ class StreamRestorer:
         """
         self._vault = vault
         self._treatment = Treatment(vault, marks, only_counts=only_counts)
-        self._is_restoring = dialect is not Dialect.EMBEDDINGS
+        self._is_restoring = dialect is not EMBEDDINGS
         self._has_failed = False
         self._decoder = EventDecoder(max_event_bytes)
         self._book = LaneBook(self._treatment)

@@ -1,22 +1,19 @@
 """The vault of one exchange: which placeholder stands for which value, and how a placeholder is recognised.
 
-Owns the form of placeholders (``[EMAIL-1]``), their numbering and the tolerance towards models that rewrite them. It
-lives and dies with its exchange and never leaves memory. Does not know JSON documents, streams or policy.
+Owns the values and the tolerance towards models that rewrite placeholders (``[EMAIL-1]``; ``tags.py`` gives them out).
+It lives and dies with its exchange and never leaves memory. Does not know JSON documents, streams or policy.
 """
 
 from __future__ import annotations
 
-import base64
-import hmac
 import json
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
-from proxy.core.redaction.normal import normal_form
 from proxy.core.redaction.sites import count_kinds
-from proxy.terms.errors import RedactionFault
+from proxy.core.redaction.tags import Numbers, Opening, Spans, fold
 from proxy.terms.redaction import Finding
 
 _MAX_BODY = 56
@@ -38,20 +35,12 @@ _ODD_INSIDE = re.compile(rb" ?[A-Za-z][A-Za-z0-9 _-]{0,%d}[\\\x80-\xff]|[\x80-\x
 _STRUCTURE = frozenset(b'{["]\n0123456789-\r\t')
 """What stands behind a bracket of JSON itself and behind that of no placeholder."""
 _ESCAPED_OPENER = re.compile(rb"\\u(?:005[bB]|[fF]{2}3[bB])")
-_DROPPED = dict.fromkeys(map(ord, " \u00a0\\_-\u2010\u2011\u2012\u2013\u2014\u2212\uff0d"))
-_NOT_IN_NAME = re.compile(r"[^A-Z0-9]+")
+_CLOSED = ord("]")
+_NOBODYS: Final[frozenset[str]] = frozenset()
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _NO_SOURCE = re.compile(r'["\\\x00-\x1f\x7f\ud800-\udfff]')
 _SLICE = 1 << 16
 _OVERLAP = 128
-_KIN, _OWN, _STEP = 5, 3, 2
-"""Characters (of five bits) of a keyed placeholder: shared by a value's spellings, its own, and more of these on collision."""
-_VARIANTS = "bcdefghijklmnopqrstuvwxyz"
-
-
-def _letters(key: bytes, kind: str, text: str) -> str:
-    message = f"{kind}\0{text}".encode("utf-8", "surrogatepass")
-    return base64.b32encode(hmac.digest(key, message, "sha256")).decode()
 
 
 def _needs_escaping(value: str) -> bool:
@@ -59,25 +48,6 @@ def _needs_escaping(value: str) -> bool:
     if value.isprintable() and '"' not in value and "\\" not in value:
         return False
     return _NO_SOURCE.search(value) is not None
-
-
-def fold(body: str) -> str:
-    r"""Return what is left of a placeholder's inside when spelling does not count: ``email\-1`` -> ``EMAIL1``."""
-    return body.translate(_DROPPED).upper()
-
-
-@lru_cache(maxsize=1024)
-def tag_name(kind: str) -> str:
-    """Return how a type is spelled inside a placeholder: no underscore (Markdown escapes it), a letter at the end."""
-    name = _NOT_IN_NAME.sub("-", kind.upper()).strip("-") or "VALUE"
-    return name if name[-1].isalpha() else name + "-X"
-
-
-@cache  # types are those of the tables and of policies
-def _first_of(kind: str) -> tuple[str, str, str]:
-    """Return the name of a type, its first placeholder and that one's inside, folded."""
-    name = tag_name(kind)
-    return name, f"[{name}-1]", fold(f"{name}1")
 
 
 def folded_tags(text: str) -> list[str]:
@@ -108,24 +78,19 @@ def _candidates(text: str) -> Iterator[tuple[int, re.Match[str]]]:
 
 
 class Vault:
-    """Placeholders and the values they stand for.
-
-    A value keeps its placeholder; another spelling of the same value (``52998224725`` for ``529.982.247-25``) gets the
-    same number with a letter (``[CPF-1b]``), so the model sees that they are kin and each comes back as it was.
-    """
+    """Placeholders and the values they stand for."""
 
     __slots__ = (
         "_by_folded",
-        "_by_value",
-        "_counts",
-        "_first",
-        "_is_numbered",
+        "_is_fresh",
         "_key",
         "_longest",
         "_needs_escaping",
         "_numbers",
+        "_opening",
         "_reserved",
         "_sorted",
+        "_values",
     )
 
     def __init__(self, reserved: Iterable[str] = (), key: bytes = b"") -> None:
@@ -136,17 +101,15 @@ class Vault:
             key: Placeholders come from the values under this key, not from their order.
         """
         self._key = key
+        self._reserved = frozenset(reserved) if reserved else _NOBODYS
+        self._is_fresh = not key and not reserved
+        """Nothing is in here yet, and numbers begin with one."""
         self._by_folded: dict[str, str] = {}
-        self._by_value: dict[tuple[str, str], str] = {}
-        self._first: dict[str, tuple[str, str] | None] = {}
-        """Name -> type and value of number one, whose normal form nobody has asked for; None once that was done."""
-        self._numbers: dict[tuple[str, str], list[int]] = {}
-        self._counts: dict[str, int] = {}
-        self._reserved = frozenset(reserved)
-        self._is_numbered = not key and not self._reserved
+        self._numbers: Numbers | None = None
+        self._opening: Opening | None = None
+        """What the values of the first text got, while nobody has asked for more than these; then they are ``_values``."""
+        self._values: list[str] = []
         self._sorted: list[str] | None = None
-        self._longest = 0
-        self._needs_escaping = False
 
     @property
     def needs_escaping(self) -> bool:
@@ -156,21 +119,22 @@ class Vault:
         return self._needs_escaping
 
     def _prepare(self) -> list[str]:
-        """Work out what only the way back needs to know."""
+        """Work out what only the way back of other than common answers needs to know."""
+        numbers = self._one_by_one()
         self._needs_escaping = _needs_escaping("".join(self._by_folded.values()))
-        self._longest = max(map(len, self._by_value.values()), default=2) - 2 + SLACK
+        self._longest = max(map(len, numbers.tags.values()), default=2) - 2 + SLACK
         self._sorted = sorted(self._by_folded)
         return self._sorted
 
     @property
     def is_empty(self) -> bool:
-        return not self._by_folded
+        return not self._by_folded and self._opening is None
 
     def __len__(self) -> int:
-        return len(self._by_folded)
+        return len(self._by_folded) or len(self._values)
 
     def __repr__(self) -> str:
-        return f"<Vault {len(self._by_folded)} placeholders>"
+        return f"<Vault {len(self)} placeholders>"
 
     __str__ = __repr__
 
@@ -179,96 +143,51 @@ class Vault:
 
     def put_away(self, text: str, findings: list[Finding]) -> str:
         """Return a text with placeholders in place of its findings, which are disjoint and in order."""
-        pieces: list[str] = []
-        done = 0
-        made, first, folded = self._by_value, self._first, self._by_folded
-        is_numbered = self._is_numbered
-        for start, end, kind, _, _ in findings:
-            value = text[start:end]
-            identity = (kind, value)
-            tag = made.get(identity)
-            if tag is None:
-                name, tag, inside = _first_of(kind)
-                if is_numbered and name not in first:
-                    first[name] = identity
-                    folded[inside] = value
-                    made[identity] = tag
-                else:
-                    tag = self._another(kind, value)
-            pieces.append(text[done:start])
-            pieces.append(tag)
-            done = end
         self._sorted = None
-        pieces.append(text[done:])
-        return "".join(pieces)
+        if self._is_fresh:
+            spans = findings if type(findings) is Spans else Spans(findings)
+            opening = spans.opening
+            if opening is not None:
+                self._is_fresh = False
+                self._opening = opening
+                pieces = spans.take_apart(text)
+                self._values = pieces[1::2]
+                pieces[1::2] = opening.tags
+                return "".join(pieces)
+        return self._one_by_one().put_away(text, findings)
+
+    def _one_by_one(self) -> Numbers:
+        """Return what numbers the values: there are more than the first, or somebody asks for all of them."""
+        numbers = self._numbers
+        if numbers is None:
+            self._is_fresh = False
+            numbers = self._numbers = Numbers(self._by_folded, self._reserved, self._key)
+            if self._opening is not None:
+                for kind, value in zip(self._opening.kinds, self._values, strict=True):
+                    numbers.tag(kind, value)
+                self._opening = None
+                self._values.clear()
+        return numbers
 
     def counts(self) -> dict[str, int]:
-        """Return how many different values of each type are in here."""
-        return count_kinds(self._by_value)
+        """Return how many different values of each type are in here; nobody may change it."""
+        return count_kinds(self._one_by_one().tags) if self._opening is None else self._opening.counts
 
     def tag(self, kind: str, value: str) -> str:
         """Return the placeholder of a value, making one at its first appearance."""
-        return self._by_value.get((kind, value)) or self.put_away(value, [Finding(0, len(value), kind, 1.0)])
-
-    def _another(self, kind: str, value: str) -> str:
-        """Make a placeholder where other values, or the exchange's own text, have to be looked at."""
-        name = tag_name(kind)
-        if self._key:
-            return self._keep(kind, value, f"[{self._keyed(name, kind, value)}]")
-        first = self._first.get(name)
-        if first is not None:
-            self._first[name] = None
-            self._counts[name] = 1
-            self._numbers[first[0], normal_form(*first)] = [1, 0]
-        identity = (kind, normal_form(kind, value))
-        inside = self._numbered(name, identity) if identity not in self._numbers else self._variant(name, identity)
-        return self._keep(kind, value, f"[{inside}]")
-
-    def _keep(self, kind: str, value: str, tag: str) -> str:
-        self._by_value[kind, value] = tag
-        self._by_folded[fold(tag[1:-1])] = value
         self._sorted = None
-        return tag
-
-    def _keyed(self, name: str, kind: str, value: str) -> str:
-        """Return a name that only this value has: five characters its spellings share, three or more of its own."""
-        kin = _letters(self._key, kind, normal_form(kind, value))[:_KIN]
-        own = _letters(self._key, kind, "=" + value)
-        for size in range(_OWN, len(own), _STEP):
-            inside = f"{name}-{kin}{own[:size]}"
-            folded = fold(inside)
-            if folded not in self._by_folded and folded not in self._reserved:
-                return inside
-        raise RedactionFault("no placeholder is left for a value")  # 2 ** 80 values later
+        return self._one_by_one().tag(kind, value)
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Return type, value and placeholder of everything in here, for the other end of a private pipe."""
-        return [(kind, value, tag) for (kind, value), tag in self._by_value.items()]
+        return [(kind, value, tag) for (kind, value), tag in self._one_by_one().tags.items()]
 
     def take(self, rows: Iterable[tuple[str, str, str]]) -> None:
         """Take in what another vault gave away; it is then for restoring alone."""
+        self._sorted = None
+        numbers = self._one_by_one()
         for kind, value, tag in rows:
-            self._keep(kind, value, tag)
-
-    def _variant(self, name: str, identity: tuple[str, str]) -> str:
-        """Return the known number with the next free letter; a number of its own when there is none."""
-        numbered = self._numbers[identity]
-        number, used = numbered
-        while used < len(_VARIANTS):
-            letter = _VARIANTS[used]
-            used += 1
-            numbered[1] = used
-            if fold(f"{name}{number}{letter}") not in self._reserved:
-                return f"{name}-{number}{letter}"
-        return self._numbered(name, identity)
-
-    def _numbered(self, name: str, identity: tuple[str, str]) -> str:
-        number = self._counts.get(name, 0) + 1
-        while self._reserved and fold(f"{name}{number}") in self._reserved:
-            number += 1
-        self._counts[name] = number
-        self._numbers[identity] = [number, 0]
-        return f"{name}-{number}"
+            numbers.keep(kind, value, tag)
 
     def value_of(self, body: str, depth: int = 0) -> str:
         """Return the value behind a placeholder's inside (of ``tags_in``), escaped for ``depth`` levels of JSON strings."""
@@ -279,12 +198,17 @@ class Vault:
             value = json.dumps(value, ensure_ascii=False)[1:-1]
         return value
 
-    def splice(self, data: bytes) -> bytes | None:
+    def splice(self, data: bytes, has_company: Callable[[bytes], bool]) -> bytes | None:
         """Put the values back into JSON (or text) by its bytes alone, wherever in it they stand.
+
+        Args:
+            data: The bytes.
+            has_company: Tells whether something stands beside the texts that has to change with them; asked where
+                there are more lists than that of the texts.
 
         Returns:
             The very same bytes when no placeholder is in them; None when that is for a parser to say: a value or a
-            placeholder has escapes or rare characters.
+            placeholder has escapes or rare characters, or there is company.
         """
         is_plain = data.isascii() and data.find(b"\\") < 0
         if not is_plain and (
@@ -292,36 +216,49 @@ class Vault:
         ):
             return None
         pieces: list[bytes] = []
-        known = self._by_folded
-        done, last = 0, len(data) - 1
+        done, last, lists = 0, len(data) - 1, 0
         at = data.find(b"[")
         while 0 <= at < last:
-            if data[at + 1] not in _STRUCTURE:
-                found = _PLAIN_INSIDE.match(data, at + 1)
-                if found is not None:
-                    inside = found[1].decode()
-                    value = known.get(inside.replace("-", "")) or known.get(fold(inside))
-                    if value is not None and (len(inside) <= SLACK or not self._is_too_long(inside)):
-                        if _needs_escaping(value):
-                            return None
-                        pieces += (data[done:at], value.encode())
-                        done = found.end()
-                elif not is_plain and _ODD_INSIDE.match(data, at + 1) is not None:
+            begin = at + 1
+            if data[begin] in _STRUCTURE:
+                lists += data[begin] != _CLOSED
+            elif (found := _PLAIN_INSIDE.match(data, begin)) is None:
+                if not is_plain and _ODD_INSIDE.match(data, begin) is not None:
                     return None
-            at = data.find(b"[", at + 1)
+                lists += 1
+            elif (value := self._value_in(found[1])) is None:
+                lists += 1
+            elif (value.isprintable() and '"' not in value and "\\" not in value) or not _needs_escaping(value):
+                pieces += (data[done:at], value.encode())
+                done = found.end()
+            else:
+                return None
+            at = data.find(b"[", begin)
         if not pieces:
             return data
+        if lists > 1 and has_company(data):
+            return None
         pieces.append(data[done:])
         return b"".join(pieces)
 
-    def _is_too_long(self, inside: str) -> bool:
+    def _value_in(self, inside: bytes) -> str | None:
+        """Return the value behind what may be a placeholder's inside."""
+        if self._opening is not None:
+            place = self._opening.places.get(inside)
+            if place is not None:
+                return self._values[place]
+            self._one_by_one()
+        body = inside.decode()
+        value = self._by_folded.get(body.replace("-", "")) or self._by_folded.get(fold(body))
+        if value is None or len(body) <= SLACK:
+            return value
         if self._sorted is None:
             self._prepare()
-        return len(inside) > self._longest
+        return None if len(body) > self._longest else value
 
     def restore_text(self, text: str) -> str:
         """Put the values back into one plain text. What was put in is not read again."""
-        if not self._by_folded or not may_hold_tag(text):
+        if self.is_empty or not may_hold_tag(text):
             return text
         pieces: list[str] = []
         done = 0
@@ -391,10 +328,8 @@ class Vault:
     def close(self) -> None:
         """Forget everything; the vault is empty afterwards."""
         self._by_folded.clear()
-        self._by_value.clear()
-        self._first.clear()
-        self._numbers.clear()
-        self._sorted = None
+        self._values.clear()
+        self._opening = self._numbers = self._sorted = None
 
 
 def may_hold_tag(text: str) -> bool:

@@ -44,7 +44,7 @@ def test_memory_holds_no_text_and_stays_bounded() -> None:
     for number in range(6000):
         seen.find(f"{number:05} {TEXT}")
 
-    kept = {**seen._memory._old, **seen._memory._new}
+    kept = {**seen.memory._old, **seen.memory.newest}
     assert 1024 <= len(kept) <= 4096
     assert all(type(key) is int or len(key) == 16 for key in kept)
     assert {"EMAIL", "PHONE"} == {f.kind for found in kept.values() for f in found}
