@@ -43,8 +43,6 @@ _HEX_GROUP = re.compile(
     rb"(?<![0-9A-Za-z])(?![A-Z]{2}[0-9]{2}[ \n])((?=[0-9]*[A-Fa-f])(?=[A-Fa-f]*[0-9])[0-9A-Fa-f]{2,5})[ \n]\Z"
 )
 """A group of hex digits, right before a number, that shows it to be one of a dump; not the beginning of an account's."""
-_COORDINATES = re.compile(rb"\+[0-9]{4}(?:[0-9]{2})?[+\-][0-9]{5}(?:[0-9]{2})?")
-"""A place as ISO 6709 and the tables of time zones write it."""
 _EXTENSION = re.compile(rb"(?i) ?(?:x|ext\.?|extension|ramal) ?[0-9]{1,6}(?![0-9A-Za-z])")
 _DECIMAL = re.compile(rb"[0-9]{1,6}\.[0-9]{2,}")
 _ISBN = re.compile(rb"97[89][ -]?[0-9][0-9 \-]{8,13}")
@@ -106,8 +104,8 @@ class DigitRuns:
         self, ctx: Context, start: int, end: int, run: bytes, shape: bytes, *, has_neighbour: bool
     ) -> int:
         """Judge a run that may be a date, hold one, or be glued to something."""
-        if (run[0] == 0x28 and b")" not in run) or (run[0] == 0x2B and _COORDINATES.fullmatch(run)):
-            return start + 1 if run[0] == 0x28 else end  # an opening bracket that is not the number's own; a place
+        if run[0] == 0x28 and b")" not in run:
+            return start + 1  # an opening bracket that is not the number's own
         data = ctx.data
         if is_date_shape(run, shape):
             if (ctx.birth or data[end : end + 2] == b" (") and not dates.report(ctx, start, start + 10):
