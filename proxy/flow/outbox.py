@@ -54,7 +54,6 @@ class OutboxState:
     spool: SpoolState
     kept_rows: int
     shed_rows: int
-    refused_exchanges: int
 
 
 class Outbox:
@@ -66,7 +65,6 @@ class Outbox:
         self._unix_ms = unix_ms
         self._kept = 0
         self._shed = 0
-        self._refused = 0
         self._gap_since_ms: int | None = None
         self._gap_rows = 0
         self._gap_reason = ""
@@ -136,7 +134,7 @@ class Outbox:
         condition, reason = spool.condition, spool.reason
         if condition is Condition.OK and self._gap_since_ms is not None:
             condition, reason = Condition.DEGRADED, self._gap_reason
-        return OutboxState(condition, reason, spool, self._kept, self._shed, self._refused)
+        return OutboxState(condition, reason, spool, self._kept, self._shed)
 
     def close_gap(self) -> None:
         """Write the count of a gap that is still open; called once at shutdown."""
@@ -156,7 +154,6 @@ class Outbox:
         self._open_gap(f"{self._when_full}:{exc.code}")
         if self._when_full is WhenFull.SHED:
             return Shed(exc.code)
-        self._refused += 1
         self._gap_rows += 1
         return Refused(exc.code)
 

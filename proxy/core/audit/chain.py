@@ -36,8 +36,8 @@ import orjson
 from proxy.core.audit.row import COLUMNS, END_OF_PERSONAL, PERSONAL_AT, Bound, Gap, Row, Written, row_of
 from proxy.core.audit.sanitise import NO_GROUPS
 
-CHAINED: Final = 1
 ALONE: Final = 2
+"""The first byte of the seal of a row outside of every chain; a row within one has 1 there."""
 SALT_BYTES: Final = 16
 _SALTS_AT_ONCE: Final = 32
 _SALTED_SEAL: Final = 9 + SALT_BYTES

@@ -1,4 +1,4 @@
-"""What an upstream did, as one word: statuses, content types and transport faults to outcomes.
+"""What an upstream answered, as one word: statuses, content types and errors in bodies to outcomes.
 
 Owns the classes. Knows neither what follows from them (``table``) nor how they were observed: the
 upstream hand reports facts.
@@ -7,7 +7,6 @@ upstream hand reports facts.
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from typing import Final
 
 import orjson
@@ -18,64 +17,6 @@ _OWN_KEY_STATUSES = frozenset({401, 402, 403})
 """Refused, unpaid or forbidden: with a credential of ours, nothing the caller could mend."""
 _CONFLICT_STATUSES = frozenset({408, 409, 425})
 _BODILESS_STATUSES = frozenset({204, 205, 304})
-
-
-class TransportFault(StrEnum):
-    """What went wrong on the way to an answer or within it, as the upstream hand saw it."""
-
-    REFUSED = "refused"
-    """Refused, unreachable, no route."""
-    DNS = "dns"
-    TLS = "tls"
-    CONNECT_TIMEOUT = "connect_timeout"
-    FIRST_BYTE_TIMEOUT = "first_byte_timeout"
-    FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105 - a model's token, not a secret
-    IDLE_TIMEOUT = "idle_timeout"
-    TOTAL_TIMEOUT = "total_timeout"
-    CLOSED = "closed"
-    """The peer ended the connection in order, but too early."""
-    RESET = "reset"
-    """The connection was broken."""
-    PROTOCOL = "protocol"
-    """What came is not HTTP, or switches protocols unasked."""
-    BAD_EVENT = "bad_event"
-    """An event of the stream cannot be read."""
-    TOO_LARGE = "too_large"
-    CALLER_LEFT = "caller_left"
-    SHUTTING_DOWN = "shutting_down"
-
-
-_FAULTS: dict[TransportFault, Outcome] = {
-    TransportFault.REFUSED: Outcome.CONNECT_ERROR,
-    TransportFault.DNS: Outcome.DNS_ERROR,
-    TransportFault.TLS: Outcome.TLS_ERROR,
-    TransportFault.CONNECT_TIMEOUT: Outcome.CONNECT_TIMEOUT,
-    TransportFault.FIRST_BYTE_TIMEOUT: Outcome.TTFB_TIMEOUT,
-    TransportFault.FIRST_TOKEN_TIMEOUT: Outcome.FIRST_TOKEN_TIMEOUT,
-    TransportFault.IDLE_TIMEOUT: Outcome.STALLED,
-    TransportFault.TOTAL_TIMEOUT: Outcome.TOTAL_TIMEOUT,
-    TransportFault.CLOSED: Outcome.TRUNCATED,
-    TransportFault.RESET: Outcome.RESET,
-    TransportFault.PROTOCOL: Outcome.BAD_RESPONSE,
-    TransportFault.BAD_EVENT: Outcome.BAD_STREAM,
-    TransportFault.TOO_LARGE: Outcome.TOO_LARGE,
-    TransportFault.CALLER_LEFT: Outcome.CLIENT_CANCELLED,
-    TransportFault.SHUTTING_DOWN: Outcome.SHUTTING_DOWN,
-}
-
-
-def classify_fault(fault: TransportFault, *, response_bytes: int = 0, is_reused: bool = False) -> Outcome:
-    """Name a transport fault.
-
-    Args:
-        fault: What was seen.
-        response_bytes: Bytes of the answer that had come by then.
-        is_reused: The connection had carried an earlier exchange. One that dies without a byte of answer
-            was most likely closed by the provider before it saw the request.
-    """
-    if response_bytes == 0 and fault in (TransportFault.CLOSED, TransportFault.RESET):
-        return Outcome.STALE_CONNECTION if is_reused else Outcome.NO_RESPONSE
-    return _FAULTS[fault]
 
 
 def classify_answer(

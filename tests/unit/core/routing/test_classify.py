@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.routing.classify import TransportFault, classify_answer, classify_error_event, classify_fault
+from proxy.core.routing.classify import classify_answer, classify_error_event
 from proxy.terms.outcomes import Outcome
 
 JSON, SSE, HTML = "application/json", "text/event-stream", "text/html; charset=utf-8"
@@ -84,26 +84,6 @@ def test_no_content_is_no_answer_where_one_is_due(status: int, is_empty: bool) -
 def test_paths_of_unknown_shape_may_answer_anything(status: int, content_type: str) -> None:
     """Files, audio and deletions pass as they are."""
     assert Outcome.OK is classify_answer(status, content_type, False, True, is_known_shape=False, is_body_empty=True)
-
-
-@pytest.mark.parametrize("fault", list(TransportFault))
-def test_every_fault_has_an_outcome(fault: TransportFault) -> None:
-    """A new kind of fault fails here until someone decides."""
-    assert isinstance(classify_fault(fault, response_bytes=1), Outcome)
-
-
-@pytest.mark.parametrize("fault", [TransportFault.CLOSED, TransportFault.RESET])
-def test_silent_close_depends_on_what_the_connection_had_seen(fault: TransportFault) -> None:
-    """UF-19: a pooled socket that dies unheard is safe to repeat; a fresh one may have been billed."""
-    assert Outcome.STALE_CONNECTION is classify_fault(fault, is_reused=True)
-    assert Outcome.NO_RESPONSE is classify_fault(fault, is_reused=False)
-
-
-def test_broken_answers_are_told_apart() -> None:
-    """A clean early end and a broken connection are different words in the row."""
-    assert Outcome.TRUNCATED is classify_fault(TransportFault.CLOSED, response_bytes=9, is_reused=True)
-    assert Outcome.RESET is classify_fault(TransportFault.RESET, response_bytes=9)
-    assert Outcome.STALLED is classify_fault(TransportFault.IDLE_TIMEOUT, response_bytes=9)
 
 
 @pytest.mark.parametrize(
