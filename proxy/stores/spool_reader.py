@@ -166,8 +166,8 @@ class SpoolReader:
 
     @property
     def waiting_rows(self) -> int:
-        """Rows of interrupted exchanges that are known and not yet handed out."""
-        return len(self._orphans)
+        """Rows of interrupted exchanges that are known and not yet handed out; until all of it is read, those that may be."""
+        return len(self._begins) if self._is_replaying else len(self._orphans)
 
     def has_finished(self, segment: Segment) -> bool:
         """True when nothing in this segment is needed any more."""
