@@ -14,7 +14,7 @@ from proxy.flow.pricing import Pricing
 from proxy.telemetry.metrics import Sample
 
 if TYPE_CHECKING:
-    from proxy.app.main import App
+    from proxy.app.assembly import Assembly
     from proxy.flow.key_source import KeySource
     from proxy.flow.names import Names
     from proxy.flow.shadow import Shadow
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 One = Callable[[Callable[[], float]], Callable[[], list[Sample]]]
 
 
-def add_gauges(app: App) -> None:
+def add_gauges(app: Assembly) -> None:
     """Let the scrape read state that others own."""
     add = app.metrics.add_gauges
 
@@ -82,7 +82,7 @@ def add_gauges(app: App) -> None:
     add("component_ok", "1 while a component is ok.", ("component",), partial(_component_samples, app))
 
 
-def _add_key_gauges(app: App) -> None:
+def _add_key_gauges(app: Assembly) -> None:
     """Show where callers' keys come from."""
     add, sources, label = app.metrics.add_gauges, app.vitals.key_sources, ("source",)
 
@@ -105,7 +105,7 @@ def _add_key_gauges(app: App) -> None:
     )
 
 
-def _add_names_gauges(app: App, one: One, names: Names) -> None:
+def _add_names_gauges(app: Assembly, one: One, names: Names) -> None:
     """Show how the names service does."""
     add = app.metrics.add_gauges
     add("names_calls", "Calls to the names service.", (), one(lambda: names.calls), is_counter=True)
@@ -123,7 +123,7 @@ def _add_names_gauges(app: App, one: One, names: Names) -> None:
     add("names_open", "1 while it is left alone after failures.", (), one(lambda: float(names.is_open)))
 
 
-def _add_budget_gauges(app: App, one: One) -> None:
+def _add_budget_gauges(app: Assembly, one: One) -> None:
     """Show the budgets, and their store where there is one."""
     add, store, budgets = app.metrics.add_gauges, app.budget_store, app.budgets
     labels = ("budget", "dimension")
@@ -156,7 +156,7 @@ def _add_budget_gauges(app: App, one: One) -> None:
     add("budget_store_failures", "Commands without an answer.", (), one(lambda: store.failures), is_counter=True)
 
 
-def _add_rollout_gauges(app: App, one: One) -> None:
+def _add_rollout_gauges(app: Assembly, one: One) -> None:
     """Show the canary beside the revision before it; the counts begin anew with each step."""
     add, rollouts = app.metrics.add_gauges, app.rollouts
     add("rollout_share", "Share of exchanges that use the canary; 0 without one.", (), one(lambda: rollouts.share))
@@ -178,7 +178,7 @@ def _add_rollout_gauges(app: App, one: One) -> None:
     )  # fmt: skip
 
 
-def _add_shadow_gauges(app: App, shadow: Shadow, one: One) -> None:
+def _add_shadow_gauges(app: Assembly, shadow: Shadow, one: One) -> None:
     """Show what the candidate would change; the counts begin anew with each candidate."""
     add = app.metrics.add_gauges
     add("shadow_exchanges", "Exchanges compared.", (), one(lambda: shadow.changes.exchanges))
@@ -192,7 +192,7 @@ def _add_shadow_gauges(app: App, shadow: Shadow, one: One) -> None:
     )
 
 
-def _add_price_gauges(app: App, pricing: Pricing) -> None:
+def _add_price_gauges(app: Assembly, pricing: Pricing) -> None:
     add = app.metrics.add_gauges
     labels = ("provider",)
     add(
@@ -205,6 +205,6 @@ def _add_price_gauges(app: App, pricing: Pricing) -> None:
     )  # fmt: skip
 
 
-def _component_samples(app: App) -> list[Sample]:
+def _component_samples(app: Assembly) -> list[Sample]:
     components = app.vitals.health()["components"]
     return [((name,), float(row["state"] == "ok")) for name, row in components.items()]

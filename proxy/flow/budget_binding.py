@@ -11,8 +11,8 @@ from operator import ge
 from typing import Final
 
 from proxy.core.budget.central import CentralVerdict
-from proxy.core.budget.dimensions import UNITS, Unit
-from proxy.core.budget.ledger import NO_AMOUNTS, Account, Amounts, Reservation, spent_of, tightest
+from proxy.core.budget.dimensions import QUOTAS, UNITS, Unit
+from proxy.core.budget.ledger import NO_AMOUNTS, Account, Amounts, Reservation, Shortage, spent_of, tightest
 from proxy.core.budget.window import SlotCounter
 from proxy.core.policy.globs import compile_glob, is_glob
 from proxy.core.policy.model import BudgetRule, UnknownPrice, WhenExhausted
@@ -60,6 +60,8 @@ def _waits_at(rule: BudgetRule, line: Line) -> bool:
 
 
 UNLIMITED = Granted(Reservation("", Account(()), 0, 0.0, None))
+AWAY_WAIT_S: Final = 1.0
+"""What a caller is told when ``on_outage: deny`` refuses: the store is probed every second."""
 APART = frozenset({Unit.INPUT_TOKENS, Unit.OUTPUT_TOKENS, Unit.COST})
 
 
@@ -98,6 +100,30 @@ def too_large(binding: Binding, tokens: int, amounts: Amounts, is_explicit: bool
             budget_id = line.meter.budget_id
             found = TooLarge(budget_id, most, dimension, binding.when[budget_id])
     return found
+
+
+def denied_by(binding: Binding, short: Sequence[Shortage]) -> Denied:
+    """Say no in the words of the limit that decides: one that refuses before one that waits, then the longest wait.
+
+    Args:
+        short: The limits without room; none when the request is larger than this sidecar's slice, which a shared counter
+            may still hold.
+    """
+    if not short:
+        line = binding.lines[0]
+        short = (Shortage(line.meter.budget_id, line.meter.dimension, line.limit, AWAY_WAIT_S),)
+    ends = binding.when
+    worst = max(short, key=lambda s: (ends[s.budget_id] == "refuse", s.wait_s))
+    line = next(line for line in binding.lines if line.meter[:2] == worst[:2])
+    return Denied(
+        worst.budget_id,
+        worst.dimension,
+        max(s.wait_s for s in short),
+        worst.dimension in QUOTAS,
+        ends[worst.budget_id],
+        line.limit,
+        line.scope,
+    )
 
 
 def granted(reservation: Reservation, account: Account, now_s: float) -> Granted:

@@ -15,10 +15,21 @@ from proxy.core.budget.announced import Paces
 from proxy.core.budget.calendar import WallClock
 from proxy.core.budget.central import CentralVerdict, Charge
 from proxy.core.budget.dimensions import QUOTAS, UNITS, Dimension, Unit
-from proxy.core.budget.ledger import NO_AMOUNTS, Account, Amounts, Ledger, Reservation, Shortage, amount_of, spent_of
+from proxy.core.budget.ledger import NO_AMOUNTS, Account, Amounts, Ledger, Reservation, amount_of, spent_of
 from proxy.core.budget.shares import OnOutage, Shares
 from proxy.core.policy.model import BudgetRule
-from proxy.flow.budget_binding import APART, UNLIMITED, Binding, applies, granted, granted_shared, paced, too_large
+from proxy.flow.budget_binding import (
+    APART,
+    AWAY_WAIT_S,
+    UNLIMITED,
+    Binding,
+    applies,
+    denied_by,
+    granted,
+    granted_shared,
+    paced,
+    too_large,
+)
 from proxy.flow.budget_lines import Line, Lines, asks_who, partition_of, whose_text
 from proxy.flow.budget_ports import Central
 from proxy.flow.verdicts import (
@@ -47,8 +58,6 @@ _AFTER_DENIAL_S = 0.1
 _AGAIN = ":2"
 """Ends the id of a second try: the first one's outcome is unknown, and it will be cancelled by its own id."""
 _LOOK_AT_ONCE = 200
-_AWAY_WAIT_S = 1.0
-"""What a caller is told when ``on_outage: deny`` refuses: the store is probed every second."""
 
 
 class Budgets:
@@ -256,11 +265,7 @@ class Budgets:
             self.unbounded += 1
             return UNLIMITED
         if shares.on_outage is OnOutage.DENY:
-            first = binding.lines[0]
-            return Denied(
-                first.meter.budget_id, first.meter.dimension, _AWAY_WAIT_S, False,
-                binding.when[first.meter.budget_id], first.limit, first.scope, "store_away",
-            )  # fmt: skip
+            return denied_by(binding, ())._replace(is_quota=False, why="store_away")
         if shares.on_outage is OnOutage.BOOST:
             self._lines.boost(central.outage_s(now_s) >= self._boost_after_s)
         return self._slice(binding, rid, tokens, now_s, amounts, None)
@@ -292,7 +297,7 @@ class Budgets:
         denied = self._denial(binding, account, tokens, now_s, amounts)
         if answer is None:
             # What no slice can ever hold waits for the store, which is probed every second.
-            return denied._replace(why="store_away", retry_after_s=denied.retry_after_s if could_ever else _AWAY_WAIT_S)
+            return denied._replace(why="store_away", retry_after_s=denied.retry_after_s if could_ever else AWAY_WAIT_S)
         wait_s = min(denied.retry_after_s, answer.wait_s) if could_ever else answer.wait_s
         line = binding.lines[answer.short] if answer.short >= 0 else None
         if answer.why or line is None:
@@ -440,19 +445,4 @@ class Budgets:
         return self._in_force.get(rule.id, rule)
 
     def _denial(self, binding: Binding, account: Account, tokens: int, now_s: float, amounts: Amounts) -> Denied:
-        short = self._ledger.shortages(account, tokens, now_s, amounts)
-        if not short:  # the request is larger than the slice, which a shared counter may still hold
-            line = binding.lines[0]
-            short = (Shortage(line.meter.budget_id, line.meter.dimension, line.limit, _AWAY_WAIT_S),)
-        ends = binding.when
-        worst = max(short, key=lambda s: (ends[s.budget_id] == "refuse", s.wait_s))
-        line = next(line for line in binding.lines if line.meter[:2] == worst[:2])
-        return Denied(
-            worst.budget_id,
-            worst.dimension,
-            max(s.wait_s for s in short),
-            worst.dimension in QUOTAS,
-            ends[worst.budget_id],
-            line.limit,
-            line.scope,
-        )
+        return denied_by(binding, self._ledger.shortages(account, tokens, now_s, amounts))

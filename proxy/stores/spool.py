@@ -20,13 +20,14 @@ from typing import Final
 
 from proxy.core.audit.frames import FRAME_OVERHEAD, HEADER_BYTES, FrameType, SegmentHeader, encode_frame
 from proxy.core.audit.row import ID_BYTES, RESERVED_BYTES, Columns
-from proxy.flow.audit_ports import Batch, Condition, SpoolState
+from proxy.flow.audit_ports import Batch, SpoolState
 from proxy.stores.chain_anchors import ChainAnchors
 from proxy.stores.group_commit import GroupCommit
 from proxy.stores.recent_rows import RecentRows
 from proxy.stores.segment import Segment
 from proxy.stores.spool_reader import SpoolReader
 from proxy.stores.spool_recovery import lock_directory, recover
+from proxy.stores.spool_trouble import SpoolTrouble
 from proxy.terms.errors import SpoolFull, SpoolUnavailable
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
@@ -36,10 +37,6 @@ _BEGIN_ROOM: Final = FRAME_OVERHEAD + END_ROOM
 
 _LEAST_SEGMENT: Final = 64 * 1024
 _GAP_ROOM: Final = 512
-_DEGRADED_RATIO: Final = 0.8
-_RETRY_S: Final = 1.0
-_SYNC_TROUBLE_S: Final = 60.0
-_REFUSAL_SHOWN_S: Final = 5.0
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _BEGIN, _END, _GAP = int(FrameType.BEGIN), int(FrameType.END), int(FrameType.GAP)
 
@@ -78,18 +75,13 @@ class DiskSpool:
         self._directory = directory
         self._max_bytes = max(max_bytes, 2 * _LEAST_SEGMENT)
         self._segment_bytes = min(segment_bytes, max(_LEAST_SEGMENT, max_bytes // 4))
-        self._now_s = now_s
         self._syncs = syncs
         self._open: dict[str, _OpenBegin] = {}
         self._marks: dict[str, int] = {}
         """How many frames must be synced before the BEGIN of an open exchange is safe; empty without syncs."""
         self._reserved = 0
         self._stranded: list[_Stranded] = []
-        self._failure = ""
-        self._failed_at_s = 0.0
-        self._sync_trouble_s = float("-inf")
-        self._sync_failures = 0
-        self._refused_at_s = float("-inf")
+        self._trouble = SpoolTrouble(now_s)
         self._appended_rows = 0
         self._active: Segment | None = None
         self._lock_fd = lock_directory(directory)
@@ -154,7 +146,7 @@ class DiskSpool:
 
     def gap(self, payload: bytes) -> None:
         """Append a GAP; see the Protocol."""
-        if self._failure or self._stranded:
+        if self._trouble.failure or self._stranded:
             self._revive()
         if self._active is None:
             raise SpoolFull("no segment could be made")
@@ -202,7 +194,10 @@ class DiskSpool:
 
     def state(self) -> SpoolState:
         """Return how the spool is; costs a few additions, for health and metrics."""
-        condition, reason = self._condition()
+        used_ratio = (self._used + self._reserved) / self._max_bytes
+        condition, reason = self._trouble.condition(
+            used_ratio, has_waiting=bool(self._stranded), has_room=self._active is not None
+        )
         reader = self._reader
         pending = self._appended_rows - len(self._stranded) - reader.acknowledged_rows
         pending += reader.recovered_rows + reader.waiting_rows
@@ -220,7 +215,7 @@ class DiskSpool:
             torn_bytes=self._torn_bytes,
             damaged_stretches=reader.damaged_stretches,
             unreadable_frames=reader.unreadable_frames,
-            sync_failures=self._sync_failures,
+            sync_failures=self._trouble.sync_failures,
         )
 
     def close(self) -> None:
@@ -235,7 +230,7 @@ class DiskSpool:
 
     def carry_forward(self, segment: Segment) -> bool:
         """Copy the BEGINs of open exchanges out of a segment into the active one, numbers unchanged."""
-        if self._failure:
+        if self._trouble.failure:
             return False
         waiting = {key: begin for key, begin in self._open.items() if begin[0] is segment}
         if len(waiting) != segment.pending:
@@ -277,15 +272,11 @@ class DiskSpool:
 
     def sync_failed(self, reason: str, *, is_final: bool) -> None:
         """Count a failed sync; the second in a row closes the spool for new exchanges."""
-        self._sync_failures += 1
-        self._sync_trouble_s = self._now_s()
-        if is_final:
-            self._fail(f"sync: {reason}")
+        self._trouble.sync_failed(reason, is_final=is_final)
 
     def sync_worked(self) -> None:
         """A sync worked: what had failed is safe now."""
-        if self._failure.startswith("sync: "):
-            self._failure = ""
+        self._trouble.sync_worked()
 
     # -- inside ------------------------------------------------------------------------------------
 
@@ -304,11 +295,11 @@ class DiskSpool:
 
     def _admit(self, size: int) -> Segment:
         """Return the segment that takes ``size`` more bytes beside everything set aside, or raise."""
-        if self._failure or self._stranded:
+        if self._trouble.failure or self._stranded:
             self._revive()
         wanted = self._reserved + size + _GAP_ROOM
         if self._used + wanted > self._max_bytes:
-            self._refused_at_s = self._now_s()
+            self._trouble.refused()
             raise SpoolFull(f"the audit spool holds {self._used} of {self._max_bytes} bytes")
         active = self._active
         if active is not None and active.data_end + wanted <= active.room_end:
@@ -321,7 +312,7 @@ class DiskSpool:
     def _make_room(self, wanted: int) -> Segment:
         """Set aside more of the volume, in this segment or the next."""
         if HEADER_BYTES + wanted > self._segment_bytes:
-            self._refused_at_s = self._now_s()
+            self._trouble.refused()
             raise SpoolFull(f"{len(self._open)} open exchanges are all one segment can end")
         active = self._active
         if active is None or active.data_end + wanted > self._segment_bytes:
@@ -371,7 +362,7 @@ class DiskSpool:
                 segment = self._rotate(self._reserved + len(frame) + _GAP_ROOM)
                 segment.write(frame)
             except OSError as second:
-                self._fail(f"write: {second.strerror}")
+                self._trouble.failed(f"write: {second.strerror}")
                 raise self._fault(second) from second
         self._used += len(frame)
         if self._syncs is not None:
@@ -380,13 +371,9 @@ class DiskSpool:
 
     def _fault(self, exc: OSError) -> SpoolUnavailable:
         if exc.errno in _NO_SPACE:
-            self._refused_at_s = self._now_s()
+            self._trouble.refused()
             return SpoolFull(f"no space left for the audit spool in {self._directory}")
         return SpoolUnavailable(f"audit spool in {self._directory}: {exc.strerror}")
-
-    def _fail(self, reason: str) -> None:
-        self._failure = reason
-        self._failed_at_s = self._now_s()
 
     def _revive(self) -> None:
         """Try the disk again, at most once a second.
@@ -394,22 +381,21 @@ class DiskSpool:
         Raises:
             SpoolUnavailable: It still fails, or it is too soon to ask.
         """
-        if self._now_s() - self._failed_at_s >= _RETRY_S:
-            self._failed_at_s = self._now_s()
+        if self._trouble.may_try_again():
             self._try_revive()
-        if self._failure or self._stranded:
-            raise SpoolUnavailable(f"the audit spool failed: {self._failure or 'rows wait in memory'}")
+        if self._trouble.failure or self._stranded:
+            raise SpoolUnavailable(f"the audit spool failed: {self._trouble.failure or 'rows wait in memory'}")
 
     def _try_revive(self) -> None:
         """Write what waits in memory to a new segment, and sync again what could not be synced."""
-        if self._failure.startswith("sync: ") and self._syncs is not None:
+        if self._trouble.is_of_syncs and self._syncs is not None:
             self._syncs.retry()
             return
         try:
             size = sum(len(frame) for frame, _ in self._stranded)
             active = self._rotate(size + self._reserved + _GAP_ROOM)
         except OSError as exc:
-            self._fail(f"write: {exc.strerror}")
+            self._trouble.failed(f"write: {exc.strerror}")
             return
         waiting, self._stranded = self._stranded, []
         for index, (frame, begin) in enumerate(waiting):
@@ -421,22 +407,8 @@ class DiskSpool:
             if begin is not None:
                 self._release(begin[0], active)
         else:
-            self._failure = ""
+            self._trouble.failure = ""
         self._recent.restart(active)
-
-    def _condition(self) -> tuple[Condition, str]:
-        if self._failure:
-            return Condition.FAILED, self._failure
-        if self._stranded:
-            return Condition.DEGRADED, "rows_in_memory"
-        ratio = (self._used + self._reserved) / self._max_bytes
-        if ratio >= _DEGRADED_RATIO or self._active is None:
-            return Condition.DEGRADED, "nearly_full" if ratio >= _DEGRADED_RATIO else "volume_full"
-        if self._now_s() - self._refused_at_s < _REFUSAL_SHOWN_S:
-            return Condition.DEGRADED, "full"
-        if self._now_s() - self._sync_trouble_s < _SYNC_TROUBLE_S:
-            return Condition.DEGRADED, "sync_failed"
-        return Condition.OK, ""
 
     def _open_first_segment(self) -> None:
         """Start the segment of this opening; on a full volume the backlog must still be sent first."""
