@@ -48,7 +48,7 @@ from proxy.flow.outbox import Outbox, Refused
 from proxy.flow.ports import BodySource, Clock, Inbound, Responder, Witness
 from proxy.flow.synced_tail import SyncedTail
 from proxy.flow.uploads import gather
-from proxy.terms.errors import ProxyError
+from proxy.terms.errors import ProxyError, RedactionFault
 from proxy.terms.http import RequestHead
 from proxy.terms.outcomes import Outcome
 from proxy.terms.redaction import Unscanned
@@ -270,7 +270,12 @@ class Relay:
                 redactor, plan, body, exchange.dialect, content_type, request.document, self.large, exchange.facts.notes
             )
         elif takes_long(body):
-            result = await self.large.redact(body, exchange.dialect, content_type, plan)
+            try:
+                result = await self.large.redact(body, exchange.dialect, content_type, plan)
+            except RedactionFault:
+                if not redactor.is_observing:
+                    raise
+                result = Untouched(unscanned_bytes=len(body))
         else:
             result = redact_body(redactor, plan, body, exchange.dialect, content_type, request.document)
         return _settle(exchange, route, request, result)

@@ -133,6 +133,23 @@ def test_unscanned_content_is_refused_also_where_most_types_are_only_observed(
     assert (400, "unscanned_content", b"") == (answer.status, answer.error["code"], left)
 
 
+def test_turn_of_a_history_the_provider_keeps_gives_no_number_twice(sidecar: Sidecar, provider: RawProvider) -> None:
+    """The first turn's [EMAIL-1] is somebody else's; an answer that speaks of it must not be given this turn's value."""
+    said = {"output": [{"type": "message", "content": [{"type": "output_text", "text": "[EMAIL-1]"}]}]}
+    provider.answer(whole(json.dumps(said).encode()))
+    tags = []
+    for more in ({"previous_response_id": None}, {"previous_response_id": "resp_1"}, {"conversation": "conv_1"}):
+        body = json.dumps({"model": "m", "input": EMAIL, **more}).encode()
+        kind = {"Content-Type": "application/json"}
+        answer, left = send(sidecar, provider, request("POST", "/v1/responses", body, kind))
+        tags.append(json.loads(left)["input"])
+        came = answer.json()["output"][0]["content"][0]["text"]
+        assert came == (EMAIL if more.get("previous_response_id", 0) is None else "[EMAIL-1]")
+
+    assert "[EMAIL-1]" == tags[0]
+    assert tags[1] == tags[2] != tags[0]
+
+
 def answered(text: str) -> bytes:
     document: dict[str, Any] = {"id": "x", "object": "chat.completion", "choices": [{"index": 0}]}
     document["choices"][0] |= {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}

@@ -32,6 +32,8 @@ from proxy.terms.redaction import Action, DirectionPlan, Placeholders, Redaction
 UNSCANNED_KIND = "UNSCANNED"
 """What ``Blocked.kinds`` says when the policy refuses content that cannot be read."""
 
+_ELSEWHERE = frozenset({"previous_response_id", "conversation"})
+"""Members that go on from a history the provider keeps: its placeholders are not in the request, so numbers would be given twice."""
 _MAX_PLACES = 64
 """More places than this are not told of."""
 _SMALL_BYTES = 16 << 10
@@ -117,6 +119,7 @@ class RequestRedactor:
         "_tag_key",
         "_takes_all",
         "_unscanned",
+        "_value_key",
         "name_kinds",
     )
 
@@ -135,7 +138,8 @@ class RequestRedactor:
         is_keyed = plan.placeholders is Placeholders.KEYED
         if is_keyed and not hash_key:
             raise ValueError("keyed placeholders need a key")
-        self._tag_key = hmac.digest(hash_key, b"placeholders", "sha256") if is_keyed else b""
+        self._value_key = hmac.digest(hash_key, b"placeholders", "sha256") if hash_key else b""
+        self._tag_key = self._value_key if is_keyed else b""
         self._replaces_all = not self._actions & {Action.BLOCK, Action.OBSERVE, Action.OFF}
         self._restores_all = self._actions == {Action.RESTORE}
         self._plan: DirectionPlan = plan.request
@@ -301,7 +305,7 @@ class RequestRedactor:
         blocked = self._blocked(scan, findings)
         if blocked is not None:
             return blocked
-        vault = self._vault_for(scan)
+        vault = self._vault_for(scan, holder[0])
         makes = StandIns(self._plan, vault, self._hash_key, are_stable=dialect is EMBEDDINGS)
         sanitized: dict[tuple[str, str], None] = {}
 
@@ -332,15 +336,18 @@ class RequestRedactor:
             kinds.update(site.kinds())
         return all(self._plan.action_for(kind) is Action.RESTORE for kind in kinds)
 
-    def _vault_for(self, scan: Scan) -> Vault:
-        """Return a vault whose placeholders stand nowhere in the request."""
+    def _vault_for(self, scan: Scan, document: Any) -> Vault:
+        """Return a vault whose placeholders stand nowhere in the request, nor for other values in what it goes on from."""
+        key = self._tag_key
+        if not key and type(document) is dict and not _ELSEWHERE.isdisjoint(document):
+            key = self._value_key if any(document.get(name) for name in _ELSEWHERE) else b""
         if scan.bracketed and Action.RESTORE in self._actions:
-            return Vault((tag for text in scan.bracketed for tag in folded_tags(text)), self._tag_key)
-        return Vault((), self._tag_key)
+            return Vault((tag for text in scan.bracketed for tag in folded_tags(text)), key)
+        return Vault((), key)
 
     def _restorable(self, holder: list[Any], scan: Scan) -> Redacted:
         """Put every finding into the vault and its placeholder into the document."""
-        vault = self._vault_for(scan)
+        vault = self._vault_for(scan, holder[0])
         renames: Renames | None = None
         for site in scan.sites:
             if site.findings is not None:
