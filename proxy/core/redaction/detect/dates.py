@@ -57,7 +57,7 @@ YEAR_FIRST = rb"\b[0-9]{4}\.? {1,2}" + MONTH_NAME + rb" {1,2}[0-9]{1,2}\b"
 MONTH_FIRST = rb"\b" + _MONTH_NAME + rb" {1,2}[0-9]{1,2}(?:st|nd|rd|th)?,? {1,2}[0-9]{4}\b"
 SHORT = (
     rb"\b[0-9]{1,2}[/.\-][0-9]{1,2}[/.\-](?:19|20)?[0-9]{2}\b"
-    rb"|\b[0-9]{1,2}\. [0-9]{1,2}\. [0-9]{4}\b|\b[0-9]{4}\. [0-9]{1,2}\. [0-9]{1,2}\b"
+    rb"|\b[0-9]{1,2}\. [0-9]{1,2}\. [0-9]{4}\b|\b[0-9]{4}[.,] [0-9]{1,2}[.,] [0-9]{1,2}\b"
 )
 """Dates with fewer digits than a digit run has, or with dots and blanks."""
 CJK = rb"\b[0-9]{1,4} ?\? ?[0-9]{1,2} ?\? ?[0-9]{1,2} ?\?"
@@ -72,8 +72,9 @@ BIRTH = (
 )
 """Words that make the scan look at dates at all."""
 
-_NUMERIC = re.compile(rb"([0-9]{1,4})([-/. ]|\. )([0-9]{1,2})\2([0-9]{2,4})")
+_NUMERIC = re.compile(rb"([0-9]{1,4})([-/. ]|[.,] )([0-9]{1,2})\2([0-9]{1,4})")
 _COMPACT = re.compile(rb"(?:19|20)[0-9]{6}")
+_COMPACT_LAST = re.compile(rb"([0-3][0-9])([01][0-9])((?:19|20)[0-9]{2})")
 _LINK = re.compile(rb" (?:is|was|as|\xe9|es|est|ist|era) (?:[A-Za-z\xc0-\xff]{1,8} ){0,4}\Z")
 _ENDS_HERE = re.compile(
     rb"(?:(?P<number>\b[0-9]{1,4}([-/.])[0-9]{1,2}\2[0-9]{2,4})|(?P<named>" + DAY_FIRST + b"|" + MONTH_FIRST + rb"))\Z"
@@ -114,11 +115,14 @@ def is_calendar_date(text: bytes) -> bool:
     """True for year-month-day, day-month-year or month-day-year with one separator, or eight digits year first."""
     found = _NUMERIC.fullmatch(text)
     if found is None:
-        return _COMPACT.fullmatch(text) is not None and is_date(int(text[:4]), int(text[4:6]), int(text[6:]))
+        if _COMPACT.fullmatch(text) is not None and is_date(int(text[:4]), int(text[4:6]), int(text[6:])):
+            return True
+        last = _COMPACT_LAST.fullmatch(text)
+        return last is not None and is_date(int(last[3]), int(last[2]), int(last[1]))
     a, b, c = int(found[1]), int(found[3]), int(found[4])
     if len(found[1]) == 4:
         return _is_birth_year(a) and _is_day(a, b, c) and len(found[4]) <= 2
-    if len(found[1]) == 3 or len(found[4]) == 3 or (len(found[4]) == 4 and not _is_birth_year(c)):
+    if len(found[1]) == 3 or len(found[4]) in (1, 3) or (len(found[4]) == 4 and not _is_birth_year(c)):
         return False
     year = c if len(found[4]) == 4 else 1900 + c
     return _is_day(year, b, a) or _is_day(year, a, b)

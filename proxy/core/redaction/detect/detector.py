@@ -59,7 +59,7 @@ _RUN = re.compile(DIGIT_RUN)
 _SHORT = re.compile(dates.SHORT)
 _RUN_CHARS = b"0123456789 /()\xa0+"
 _WORD = re.compile(rb"[A-Za-z]+")
-_SIGNS_OF_TABLES = (b"\n", b"nsert", b"NSERT", b"<th", b"<TH")
+_SIGNS_OF_TABLES = (b"\n", b"nsert", b"NSERT", b"<th", b"<TH", b'["')
 
 
 class Detector:

@@ -18,7 +18,7 @@ from proxy.core.redaction.detect.network import ipv4
 Handler = Callable[[Context, int, int], int]
 """(context, start, end of a candidate) -> where the scan goes on."""
 
-DIGIT_RUN = rb"(?:\+ ?|\( ?\+? ?)?[0-9](?:(?:[ .\-/:\xa0_+]|  |\)(?:  ?|\+)?-?|[ .\xa0+]?\()?[0-9]){6,}"
+DIGIT_RUN = rb"(?:\+ ?|\( ?\+? ?)?[0-9](?:(?:[ .\-/:\xa0_+]|  |\)(?:  ?|\+)?[\-/]?|[ .\xa0+]?\()?[0-9]){6,}"
 """Seven digits or more, at most one separator between two of them, brackets around an area code."""
 
 SHAPE = bytes(

@@ -17,6 +17,10 @@ _HEADER = re.compile(r"[\"'`]?\s*[^\W\d][\w .()/\-#º°]{0,40}[\"'`]?")
 _RULE = re.compile(r"[\s|:\-+=]+")
 _INSERT = re.compile(r"(?i)\binsert\s+into\s+[\w.\"`\[\]]{1,80}\s*\(([^()]{1,600})\)\s*values\s*(?=\()")
 _TUPLE_ITEM = re.compile(r"\s*(?:N?'((?:[^'\\]|''|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|([^,()'\"]*))\s*([,)])")
+_ARRAY = re.compile(
+    r"\[\s*((?:\"(?:[^\"\\]|\\.)*\"|[^\[\]{}\",]{1,40})(?:\s*,\s*(?:\"(?:[^\"\\]|\\.)*\"|[^\[\]{}\",]{1,40}))+)\s*\]"
+)
+_ARRAY_ITEM = re.compile(r"\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\",]+?))\s*(?:,|$)")
 _QUOTED_CELL = {
     d: re.compile(rf"[ ]*(?:\"((?:[^\"]|\"\")*)\"|([^{re.escape(d)}]*))[ ]*(?:{re.escape(d)}|$)") for d in _DELIMITERS
 }
@@ -32,6 +36,8 @@ def cells(text: str, is_named: Callable[[str], bool]) -> Iterator[Cell]:
     """Yield the cells that stand under a header the caller knows."""
     if "\n" in text:
         yield from _delimited(text, is_named)
+    if '["' in text:
+        yield from _arrays(text, is_named)
     for statement in _INSERT.finditer(text):
         yield from _inserted(text, statement, is_named)
     if "<th" in text or "<TH" in text:
@@ -130,6 +136,23 @@ def _split(line: str, delimiter: str) -> list[tuple[int, int]]:
         spans.append((at + lead, at + len(cell.rstrip()) if cell.strip() else at + lead))
         at += len(cell) + 1
     return spans
+
+
+def _arrays(text: str, is_named: Callable[[str], bool]) -> Iterator[Cell]:
+    """Yield the cells of rows written as JSON arrays under an array of names: ``{"columns": ["dob"], "rows": [["…"]]}``."""
+    headers: list[str] = []
+    for array in _ARRAY.finditer(text):
+        items = [
+            (found.span(1) if found[1] is not None else found.span(2), found[1])
+            for found in islice(_ARRAY_ITEM.finditer(array[1]), _MAX_COLUMNS)
+        ]
+        if headers and len(items) == len(headers):
+            for header, ((start, end), _) in zip(headers, items, strict=True):
+                if header:
+                    yield array.start(1) + start, array.start(1) + end, header
+        elif all([name is not None and _HEADER.fullmatch(name) for _, name in items]):
+            headers = [name if name and is_named(name) else "" for _, name in items]
+            headers = headers if any(headers) else []
 
 
 def _inserted(text: str, statement: re.Match[str], is_named: Callable[[str], bool]) -> Iterator[Cell]:

@@ -67,6 +67,14 @@ _NATIONAL: dict[bytes, tuple[re.Pattern[str] | None, bool]] = {
     b"0 (000) 000 0000": (_starts("0[2-9]"), False),
     b"0 (000) 000-0000": (_starts("0[2-9]", "1[2-9]"), False),
     b"0 (000) 000-00-00": (_starts("[078]"), False),
+    b"0 (000) 000 00 00": (_starts("[078]"), False),
+    b"0(000)000-00-00": (_starts("8[3-9]", "0[2-5]"), False),
+    b"0(000)0000000": (_starts("8[3-9]", "0[2-5]"), False),
+    b"0 000 0000000": (_starts("8[3-9]"), False),
+    b"00)000-0000": (_starts("02"), False),
+    b"00)0000-0000": (_starts("02"), False),
+    b"000)000-0000": (_starts("0[3-7]"), False),
+    b"000)0000-0000": (_starts("0[3-7]"), False),
 }
 NATIONAL_SHAPES = frozenset(_NATIONAL)
 """National formats told from their shape alone. Source: number formats of libphonenumber (Apache-2.0)."""
@@ -109,4 +117,5 @@ def is_plausible(digits: str) -> bool:
     """True for what may be a telephone number once a label says so: 7 to 13 digits, or a whole international one."""
     if digits == digits[0] * len(digits):
         return False
-    return 7 <= len(digits) <= 13 or is_international(digits.removeprefix("00"))
+    subscriber = digits.removeprefix("00")
+    return 7 <= len(digits) <= 13 or 7 <= len(subscriber) <= 12 or is_international(subscriber)

@@ -5,12 +5,12 @@ from __future__ import annotations
 LABELS: dict[str, tuple[str, ...]] = {
     "PHONE": (
         # Chinese, Japanese, Korean
-        "手机号", "手机号码", "电话号码", "移动电话", "座机", "固话", "固定电话", "热线", "致电", "拨打", "微信绑定", "電話號碼", "手機號碼", "聯絡電話",
+        "手机号", "手机号码", "电话号码", "移动电话", "座机", "固话", "固定电话", "热线", "致电", "拨打", "微信绑定", "微信同号", "微信号", "\U0001f4de", "\U0001f4f1", "\U0001f4f2", "\u260e", "\u260f", "\u2706", "\u2121", "電話號碼", "手機號碼", "聯絡電話",
         "連絡電話", "行動", "市話", "傳真", "传真", "携帯電話", "携帯番号", "固定電話", "お電話", "連絡先電話", "ファックス", "ファクス", "フリーダイヤル", "ケータイ", "スマホ番号",
         "전화번호", "휴대폰번호", "휴대폰 번호", "핸드폰번호", "유선전화", "유선", "팩스", "연락 바랍니다", "대표번호", "문의전화",
         # Turkish, Azerbaijani, Kazakh
         "cep telefonum", "cep numaram", "cep numarasi", "telefon numarasi", "cep no su", "cep numara", "telefonum", "ev telefonu",
-        "is telefonu", "sabit telefon", "faks", "telefon nomresi", "mobil nomre", "tel numaram", "gsm no", "gsm numaram", "numaram",
+        "is telefonu", "sabit telefon", "faks", "telefon nomresi", "mobil nomre", "tel numaram", "gsm no", "gsm numaram", "numaram", "numarali hat", "numarali telefon", "numarali cep",
         # Russian, Ukrainian, Bulgarian, Serbian
         "телефона", "телефону", "телефоны", "сотовый", "сотовая", "мобильного", "мобильному", "мобильник", "факс", "позвоните", "звоните",
         "звонить", "дзвоніть", "зателефонуйте", "мобільний", "мобільного", "стаціонарний", "вайбер", "вотсап", "ватсап", "whatsapp", "мобилен", "мобилни",
@@ -36,6 +36,7 @@ LABELS: dict[str, tuple[str, ...]] = {
         # Czech, Slovak, Hungarian, Romanian, South Slavic, Baltic
         "telefonni cislo", "telefonne cislo", "mobilni telefon", "mobilny telefon", "telefonu", "cislo telefonu", "telefonszam", "telefonszama", "telefonszamom", "mobilszam",
         "mobilszama", "numar de telefon", "numarul de telefon", "nr tel", "nr telefon", "tel mobil", "telefon mobil", "broj telefona", "broj mobitela", "mobitel",
+        "ტელეფონი", "ტელ", "მობილური", "հեռախոս", "հեռ", "բջջային", "telefonas", "tel nr", "telefons", "talr",
         "telefonska stevilka", "telefono numeris", "mob telefonas", "talrunis", "telefona numurs", "telefoninumber", "numer tel",
     ),
     "CREDIT_CARD": (
@@ -46,7 +47,7 @@ LABELS: dict[str, tuple[str, ...]] = {
         "บัตรเครดิต", "หมายเลขบัตร", "เลขบัตรเครดิต", "บัตรเดบิต", "so the", "the tin dung", "so the tin dung", "the ghi no", "kartu kredit", "nomor kartu",
         "nomor kartu kredit", "no kartu", "kartu debit", "kad kredit", "nombor kad", "cislo karty", "platebni karta", "platobna karta",
         "kartyaszam", "kartyaszama", "bankkartya", "bankkartya szama", "hitelkartya", "numar card", "numarul cardului", "card de credit", "cardul", "broj kartice", "kartica",
-        "kadi ya mkopo", "kredietkaart", "kaartnommer",
+        "kadi ya mkopo", "ბარათი", "ბარათის ნომერი", "քարտ", "kredietkaart", "kaartnommer",
     ),
     "DATE_OF_BIRTH": (
         # Chinese, Japanese, Korean; what stands behind the value among them
@@ -72,7 +73,7 @@ LABELS: dict[str, tuple[str, ...]] = {
         "narozen", "narozena", "narozeni", "nar", "dat nar", "datum nar", "datum narodenia", "narodenia", "narodeny", "narodena", "narodil se", "narodila se",
         "szuletett", "szul", "szul ido", "szuletesi ido", "szuletesi ideje", "szuletesnap", "szuletesi ev", "nascut la", "nascuta la", "nascut pe", "nascuta pe", "nascut in data de",
         "nascut la data de", "nascuta la data de", "data nasterii mele", "nasterii", "datum rodenja", "rodenja", "roden", "rodena", "rojen", "rojena", "datum rojstva", "rojstva", "gimimo data",
-        "dzimsanas datums", "dzimis", "sunniaeg", "sunnikuupaev", "sundinud",
+        "dzimsanas datums", "dzimis", "sunniaeg", "sunnikuupaev", "sundinud", "დაბადების", "ծննդյան", "ծնված",
     ),
     "TR_TCKN": (
         "turkish id number", "turkish national id", "turkish identity number", "turkish identification number", "kimlik numaram", "tc kimlik numaram", "t c kimlik numaram",

@@ -38,6 +38,10 @@ BIRTHS = (
     ("Született: 1948. augusztus 20.", "1948. augusztus 20"),
     ("Születési dátum: 1972. 04. 23.", "1972. 04. 23"),
     ("născută la 3 ianuarie 1988", "3 ianuarie 1988"),
+    ("დაბადების თარიღი: 12.05.1990", "12.05.1990"),
+    ("ծննդյան ամսաթիվ 12.05.1990", "12.05.1990"),
+    ("dob=12051990", "12051990"),
+    ("User(id=3, dob=datetime.date(1990, 1, 2))", "1990, 1, 2"),
     ("AGENT: And the date of birth on the account?\n[00:14:25] CALLER: 4 March 1953.", "4 March 1953"),
 )
 
@@ -63,6 +67,13 @@ PHONES = (
     ("8 800 555-35-35", "8 800 555-35-35"),
     ("138 0013 8000", "138 0013 8000"),
     ("携帯番号は09012345678です", "09012345678"),
+    ("\U0001f4de 9123456789", "9123456789"),
+    ("telefon: (73)/681-9303", "(73)/681-9303"),
+    ("tel: 00421 39 308 1614", "00421 39 308 1614"),
+    ("0 (532) 123 45 67", "0 (532) 123 45 67"),
+    ("8(916)123-45-67", "8(916)123-45-67"),
+    ("02)123-4567", "02)123-4567"),
+    ("ტელეფონი: 599123456", "599123456"),
 )
 
 
@@ -173,6 +184,20 @@ def _aligned(gap: str, *, right: bool) -> str:
 def test_cell_under_an_aligned_header_is_what_the_header_says(text: str) -> None:
     """Data frames and command output have no delimiter but their columns."""
     assert FOUND == [(f.kind, text[f.start : f.end]) for f in DETECTOR.find(text)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"columns": ["id", "dob", "tfn"], "rows": [[1, "1990-01-02", "876543210"], [2, "1991-01-02", null]]}',
+        '[["name","dob","tfn"],["Ann","1990-01-02","876543210"],["Bo","1991-01-02",""]]',
+    ],
+)
+def test_cell_of_a_row_in_json_is_what_the_array_of_names_says(text: str) -> None:
+    """Data frames and query tools answer with names once and values in arrays."""
+    found = [(f.kind, text[f.start : f.end]) for f in DETECTOR.find(text)]
+
+    assert [("DATE_OF_BIRTH", "1990-01-02"), ("AU_TFN", "876543210"), ("DATE_OF_BIRTH", "1991-01-02")] == found
 
 
 @pytest.mark.parametrize(
