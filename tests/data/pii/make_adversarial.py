@@ -207,6 +207,12 @@ def make_api_key(form: str) -> str:
             return token(40, "0123456789abcdef")
         case "short":
             return token(20)
+        case "serial":
+            return "-".join(token(5, "ABCDEFGHJKMNPQRSTVWXYZ23456789") for _ in range(4))
+        case "base32":
+            return token(16, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
+        case "telegram":
+            return f"{RNG.choice('123456789')}{digits(9)}:AA{token(33)}"
         case "teams":
             ids = [NOISE["uuid"]() for _ in range(3)]
             return f"https://acme.webhook.office.com/webhookb2/{ids[0]}@{ids[1]}/IncomingWebhook/{NOISE['hex32']()}/{ids[2]}"
@@ -375,7 +381,7 @@ VALUES: dict[str, Callable[[str], str]] = {
     "SE_PERSONNUMMER": make_personnummer, "US_MBI": make_mbi, "US_PASSPORT": lambda _: RNG.choice("AC") + digits(8),
     "CRYPTO_WALLET": lambda _: "0x" + token(40, "0123456789abcdef"),
     "MAC_ADDRESS": lambda _: ":".join(token(2, "0123456789abcdef") for _ in range(6)),
-    "URL_CREDENTIALS": lambda _: f"{RNG.choice(('app', 'svc_reader', 'root'))}:{token(14)}",
+    "URL_CREDENTIALS": lambda form: f"{RNG.choice(('app', 'svc_reader', 'root'))}{'/' if form == 'oracle' else ':'}{token(14)}",
     "PRIVATE_KEY": lambda _: "-----BEGIN EC PRIVATE KEY-----\n" + token(64) + "\n" + token(40) + "==\n-----END EC PRIVATE KEY-----",
 }  # fmt: skip
 

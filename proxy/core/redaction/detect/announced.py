@@ -15,14 +15,14 @@ from proxy.core.redaction.detect.secrets import IssuerRules, has_entropy, is_pla
 
 _PASSWORDS = (
     "password passwd passphrase passcode passord pwd senha contrase\xf1a contrasena contrase?a clave mot_de_passe mdp passwort "
-    "kennwort wachtwoord has?o haslo l\xf6senord losenord salasana requirepass masterauth rootpw psk securestring identified_by parola_d'ordine ?ifre sifre parola adgangskode pword passwrd"
+    "kennwort wachtwoord has?o haslo l\xf6senord losenord salasana requirepass masterauth rootpw psk securestring identified_by access_code zugangscode c\xf3digo_de_acesso codigo_de_acesso c\xf3digo_de_acceso codigo_de_acceso code_d'acc\xe8s code_wifi wifi_code parola_d'ordine ?ifre sifre parola adgangskode pword passwrd"
 )
 _TOKENS = (
     "api_key api_token apikey secret token credential authorization bearer access_key auth_key user_auth private_key encryption_key "
     "signing_key account_key master_key service_key shared_key secret_key secret_access_key x-api-key client_srt access_id accessid "
     "accesskey chave cl\xe9_api cl\xe9_d'api cle_api cle_d'api cl\xe9_secr\xe8te cle_secrete schl\xfcssel schluessel chiave jeton jeton_d'acc\xe8s "
     "jeton_d'acces jeton_d'api klucz_api klucz_dost?pu api_sleutel clave_api clave_de_api clave_secreta clave_de_acceso chave_de_api "
-    "chave_api chave_secreta chave_de_acesso token_de_acesso token_de_acceso token_de_api token_d'accesso token_d'acc\xe8s sumologic dockerconfigjson credenciales credenciais credenziali zugangsdaten identifiants jsessionid phpsessid connect.sid asp.net_sessionid"
+    "chave_api chave_secreta chave_de_acesso token_de_acesso token_de_acceso token_de_api token_d'accesso token_d'acc\xe8s sumologic license_key licence_key activation_key product_key dockerconfigjson credenciales credenciais credenziali zugangsdaten identifiants jsessionid phpsessid sessionid connect.sid asp.net_sessionid"
 )
 STEMS: dict[bytes, bool] = {}
 """Label stem in lower case, words joined by underscores -> True for a password."""
@@ -36,7 +36,20 @@ def _stem_pattern(stem: bytes) -> bytes:
     parts = [re.escape(part) for part in stem.replace(b"-", b"_").split(b"_")]
     start = (
         rb"\b"
-        if stem in (b"clave", b"mdp", b"chave", b"parola", b"chiave", b"haslo", b"sifre", b"psk", b"rootpw", b"pword")
+        if stem
+        in (
+            b"clave",
+            b"mdp",
+            b"chave",
+            b"parola",
+            b"chiave",
+            b"haslo",
+            b"sifre",
+            b"psk",
+            b"rootpw",
+            b"pword",
+            b"sessionid",
+        )
         else b""
     )
     return start + rb"[ _.\-]?".join(parts)
@@ -44,12 +57,12 @@ def _stem_pattern(stem: bytes) -> bytes:
 
 GENERIC_KEY = (
     rb"[A-Za-z0-9]_(?:key|KEY|login|LOGIN|pat|PAT)\b|[a-z](?:Key|Login)\b|[._](?:key|login|LOGIN)[\"']? ?[:=?]|[?&;](?:sig|key|appid)=|\b_auth ?=|[\"']auth\\{0,3}[\"'] ?:"
-    rb"|[A-Za-z0-9]-(?:key|Key|KEY)[\"']? ?:|(?:\b|_)(?:pass|pw|PASS|PW)[\"'\])*]{0,3}(?: ?(?:[:=>|]|->)|[\"'] )|_(?:pass|pw|PASS|PW)\b|-(?:pass|pw) [\"']|[a-z]Pass\b"
+    rb"|[A-Za-z0-9]-(?:key|Key|KEY)[\"'\])]{0,3} ?[:=]|[A-Z]_AUTH ?=|(?:\b|_)(?:pass|pw|PASS|PW|Pass|Pw)[\"'\])*]{0,3}(?: ?(?:[:=>|]|->)|[\"'] | [\"'])|_(?:pass|pw|PASS|PW)\b|-(?:pass|pw) [\"']|[a-z]Pass\b"
 )
 """Names that end in "key": HEROKU_KEY, lokiKey, sonar.login."""
 LABEL_STEM = rb"(?i:" + b"|".join(_stem_pattern(s) for s in sorted(STEMS, key=lambda s: (-len(s), s))) + rb")"
 
-_VERB = rb"(?:\xe9|es|is|est|ist|are|to|lautet|e|\xe8|was|er|on|jest|este|je|wordt|ser\xe1|sera|of|olarak)"
+_VERB = rb"(?:\xe9|es|is|est|ist|are|to|lautet|e|\xe8|was|er|on|jest|este|je|\xe4r|wordt|ser\xe1|sera|of|olarak)"
 _WORD = rb"(?:\([^()\r\n]{1,20}\)|[A-Za-z\xc0-\xff?'./#\-]{1,14})"
 _VALUE_AT = re.compile(
     rb"(?P<tail>[A-Za-z0-9_.\-]{0,24})"
@@ -58,9 +71,11 @@ _VALUE_AT = re.compile(
     rb"|(?:[\\\"']{1,3})?(?:,[\\\"']{1,3}|: ?\{ ?[\\\"']{1,3})[vV]alue[\\\"']{1,3} ?: ?"
     rb"|\??: ?(?:&(?:'[a-z]{1,8} )?)?[A-Za-z_.\[\]<>|]{2,24} ?= ?(?=\\{0,4}[\"'`])"
     rb"|[\"'] ?\{[^{}]{0,160}?\bdefault[ \t]{0,12}= ?(?=[\"'])| (?:\|\||\?\?|or) (?=[\"'])"
-    rb"|(?:=>|->|:{1,3}=|\?=|[:=>]|- |# |\| (?=[^|\r\n]{4,200}\|)|,(?=[ \t]{0,16}[\\\"']))(?:\*\*|__|</[A-Za-z]{1,8}>)?[ \t\xa0]{0,16}(?:(?:\r?\n[ \t]{0,8}){1,2}(?:- )?)?"
+    rb"| -{1,2}(?i:value|body)[ =](?=[\"'])|[)\]]{0,2}\.(?:type|fill|sendKeys|send_keys|setValue)\((?=[\"'])"
+    rb"|(?i: for )(?:the )?(?:user |account |login )?(?P<mark>[\"'`])[^\"'`\n]{1,32}(?P=mark)(?:@[\"'`][^\"'`\n]{1,40}[\"'`])? ?(?:=|:|is|to) "
+    rb"|(?:=>|->|<-|:{1,3}=|\?=|[:=>]|- |# |\| (?=[^|\r\n]{4,200}\|)|,(?=[ \t]{0,16}[\\\"']))(?:\*\*|__|</[A-Za-z]{1,8}>)?[ \t\xa0]{0,16}(?:(?:\r?\n[ \t]{0,8}){1,2}(?:- )?)?"
     rb"|</[A-Za-z]{1,12}>\s{0,8}<[A-Za-z]{1,12}[^<>]{0,32}>|\r?\n"
-    rb"|(?: [A-Za-z]{1,12}){1,4} (?:to|is|as|para|zu|a|\xe9|es|ist|est|\xe8) "
+    rb"|(?: [A-Za-z\xc0-\xff]{1,12}){1,4} (?:to|is|as|para|zu|a|\xe9|es|ist|est|\xe8) "
     rb"|(?<![:=,;])[ \xa0]" + _VERB + rb"(?: ?:)?[ \xa0]{1,2}"
     rb"|(?<![:=,;])(?P<phrase>(?:(?<= )|[ _])"
     + _WORD
@@ -69,7 +84,7 @@ _VALUE_AT = re.compile(
     + rb"){0,3})\*?[ \xa0]?(?:[:=]|->|=>)(?:\*\*|__|</[A-Za-z]{1,8}>)?[ \t\xa0]{1,8}"
     rb"|[ \t]{1,2}[0579][ \t](?=[^\s:=]{6})|[ \t\xa0]{1,2}(?:value=)?))"
     rb"(?:[\[({] ?(?=\\{0,4}[\"'])|\[(?=[^\]\s]{6,80}\]))?"
-    rb"(?P<quote>[\"']\\{1,2}[\"']|\\{0,4}[\"'`]|[fFbBrRuU]{1,2}[\"']|\*\*|\xab[ \xa0]?)?"
+    rb"(?P<quote>[\"']\\{1,2}[\"']|\\{0,4}[\"'`]|[fFbBrRuU@]{1,2}[\"']|\*\*|\xab[ \xa0]?)?"
     rb"(?P<scheme>(?i:(?:bearer|basic|token|key|apikey|digest)[ \xa0]{1,2}|x=))?"
     rb"(?P<value>[^\s\"'`<>=][^\s\"'`<>]{3,399})"
 )
@@ -77,7 +92,7 @@ _PLAIN = rb" \(?(?:[a-z\xc0-\xff'\-]+|[A-Za-z\xc0-\xff']+|[0-9]{1,4})\)?"
 _PROSE = re.compile(
     rb"[A-Za-z]{0,12}[,;.?!]?(?:(?:"
     + _PLAIN
-    + rb"[,;]?){6}|(?:"
+    + rb"[,;]?){6}(?![A-Za-z0-9])|(?:"
     + _PLAIN
     + rb"[,;]?){0,5}(?:\Z|[.?!](?:\Z|[\"\\\n]| [A-Z][a-z]* [a-z])))"
 )
@@ -110,6 +125,8 @@ _SAYS_WHAT = re.compile(
     rb"pass|secret|token|key|your|example|sample|name|value|none|not|with|from|case|auto|gener|required|change|reset|default|form|input"
     rb"|field|text|read|write|only|user|admin|current|new-|old-|prod|file|data|time|type|based|string|config|auth|login|account"
 )
+_KEY_OF_LINE = re.compile(rb"(?:\A|\n)[ \t]{0,16}[a-z][a-z0-9.]{0,24}[_\-][a-z0-9_.\-]{2,28}\Z")
+_ENDS_LINE = (b"", b"\n", b"\r")
 _ENDS_VALUE = (b"", b"\n", b"\r", b'"', b"'", b"`")
 _SHORT_STEM = 3
 _IS_NAME = re.compile(rb"[A-Za-z_.\-]+")
@@ -149,6 +166,8 @@ _PIX = re.compile(rb"(?i)(?:\b|_)pix(?:\b|_|key)|[a-z]Pix|pixKey")
 _DIGITS = b"0123456789"
 _HEX = b"0123456789abcdefABCDEF-"
 """Sixteen different characters at most: their entropy is lower by nature."""
+_PASSWORD_CHARS = re.compile(rb"[A-Za-z0-9!@#$%^&*+=?~._\-]{10,40}")
+_BASE32 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _REACH_BACK = 32
 _REACH = 460
 _LOCAL_REACH = 64
@@ -209,6 +228,9 @@ class Announced:
         if not stop and is_token(value, _is_explicit(found)):
             stop = at + len(value)
             ctx.add(at, stop, "API_KEY", 4, LABELLED, "LABELLED")
+        elif not stop and found["quote"] is not None and _is_strong_password(value):
+            stop = at + len(value)
+            ctx.add(at, stop, "PASSWORD", 4, LABELLED)
         if not stop and len(value) > _LONG:
             ctx.barren = at + len(value)
         return stop
@@ -265,8 +287,13 @@ def _name_before(data: bytes, start: int) -> bytes:
 
 
 def _is_explicit(found: re.Match[bytes]) -> bool:
-    """True when a sign, a word or a scheme stands between label and value, not quotes and blanks alone."""
-    return found["scheme"] is not None or _SIGN_OR_WORD.search(found["sep"]) is not None
+    """True when a sign, a word or a scheme stands between label and value, or the two alone fill a line."""
+    if found["scheme"] is not None or _SIGN_OR_WORD.search(found["sep"]) is not None:
+        return True
+    text: bytes = found.string
+    if text[found.end("value") : found.end("value") + 1] not in _ENDS_LINE:
+        return False
+    return _KEY_OF_LINE.search(text, max(0, found.start() - _REACH_BACK), found.start()) is not None
 
 
 def _second_of_pair(ctx: Context, start: int, end: int, at: int) -> int:
@@ -367,6 +394,13 @@ def is_password(value: bytes, *, explicit: bool) -> bool:
     return digit and letter and (sign or mixed) and len(value) >= 7
 
 
+def _is_strong_password(value: bytes) -> bool:
+    """True for what is a password whatever its label calls it: letters of both cases, digits and telling signs."""
+    if _PASSWORD_CHARS.fullmatch(value) is None or is_placeholder(value) or not _is_mixed(value):
+        return False
+    return any([0x30 <= c <= 0x39 for c in value]) and any([c in b"!@#$%^&*+?~" for c in value])
+
+
 def is_token(value: bytes, explicit: bool) -> bool:
     """True for what may be a token or key once a label (``explicit``: and a sign) stands before it."""
     if len(value) < 16 and not (
@@ -377,7 +411,9 @@ def is_token(value: bytes, explicit: bool) -> bool:
         return False
     if not any([0x30 <= c <= 0x39 for c in value]) or not any([chr(c).isalpha() for c in value]):
         return False
-    if len(value) > 19 and not value.translate(None, _HEX):
+    if len(value) < 33 and not value.translate(None, _BASE32):
+        floor = 2.6
+    elif len(value) > 19 and not value.translate(None, _HEX):
         floor = 3.0 if len(value) > 31 else 2.8
     else:
         floor = 3.3 if len(value) > 15 else 3.2

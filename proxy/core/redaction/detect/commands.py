@@ -19,10 +19,10 @@ _FLAG_COMMANDS = (
 _OWN_COMMANDS = b"curl|unzip|zip|mosquitto_pub|mosquitto_sub|sqlplus|net use|htpasswd|vault login|xfreerdp|lftp|snmp-server community"
 COMMAND = rb"\b(?:" + _FLAG_COMMANDS + b"|" + _OWN_COMMANDS + rb") "
 _NTH_ARGUMENT: dict[bytes, int] = {
-    **dict.fromkeys(b"login authenticate httpbasicauth basicauth basic_auth auth setbasicauth networkcredential".split(), 2),
+    **dict.fromkeys(b"login authenticate httpbasicauth basicauth basic_auth auth setbasicauth networkcredential wifi.begin".split(), 2),
     **dict.fromkeys(b"usernamepasswordcredentials usernamepasswordcredential passwordauthentication".split(), 2),
     **dict.fromkeys(b"jwt.sign jwt.verify jwt.encode jwt.decode".split(), 2),
-    **dict.fromkeys(b"getconnection mysqli mysqli_connect mysql_connect directoryentry".split(), 3),
+    **dict.fromkeys(b"getconnection mysqli mysqli_connect mysql_connect directoryentry pdo ftp ftp_tls".split(), 3),
     **dict.fromkeys(b"apikeycredential azurekeycredential iamauthenticator setapikey set_api_key".split(), 1),
 }  # fmt: skip
 """Name of a call in lower case -> which of its arguments is the secret."""

@@ -60,6 +60,7 @@ _SHORT = re.compile(dates.SHORT)
 _RUN_CHARS = b"0123456789 /()\xa0+"
 _WORD = re.compile(rb"[A-Za-z]+")
 _SIGNS_OF_TABLES = (b"\n", b"nsert", b"NSERT", b"<th", b"<TH", b'["')
+_SENTENCE = re.compile(r" (?:that|which|and|the|to|is|are|we|for|with)(?: |$)")
 
 
 class Detector:
@@ -150,7 +151,7 @@ class Detector:
         """Search the cells of tables again, each under its header, which outweighs what was guessed without it."""
         if not any([ctx.data.find(sign) >= 0 for sign in _SIGNS_OF_TABLES]):
             return
-        for start, end, header in layout.cells(ctx.text, self._names_kind):
+        for start, end, header in layout.cells(ctx.text, self._names_column):
             shift = start - len(header) - 2
             under = self._find(f"{header}: {ctx.text[start:end]}", local=True)
             found = [f for f in under if f.start + shift >= start]
@@ -169,6 +170,10 @@ class Detector:
         return (
             bool(named - {NEGATIVE}) or _STEM.search(to_bytes(header)) is not None or announced_other.has_word(header)
         )
+
+    def _names_column(self, header: str) -> bool:
+        """True when a column's header announces values of some kind and is no part of a sentence."""
+        return self._names_kind(header) and _SENTENCE.search(header) is None
 
     def check_examples(self) -> None:
         """Hold the custom types to their examples; ValueError when one fails."""
@@ -328,7 +333,7 @@ def _never(raw: bytes) -> bool:
 
 def _at_sign(ctx: Context, start: int, end: int) -> int:
     """A candidate that begins with an at sign: what stands before it is a mailbox, or user and password of a data source."""
-    if ctx.data[end - 1] == 0x28:
+    if ctx.data[end - 1] == 0x28 or ctx.data[start + 1] == 0x2F:
         return secrets.source_credentials(ctx, start, end)
     return network.email(ctx, start, end)
 

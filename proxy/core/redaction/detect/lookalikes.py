@@ -27,7 +27,7 @@ _ALGORITHM = re.compile(
     rb"(?:[._/\-][A-Za-z0-9]{1,8}){0,2}|(?i:[rhep]s256|x\.?509|x25519|ed25519|p-?256|secp[0-9]{3}[kr]1)"
 )
 _PATH = re.compile(
-    rb"(?:[A-Za-z]:|[a-z_.~\-]*[0-9]{0,3})(?:[/\\](?:[a-z_.\-]+[0-9]{0,3}|[0-9]{1,4}|[A-Za-z_\-]+[0-9]{0,2}(?:\.[A-Za-z0-9]{1,5})?)){2,}[/\\]?"
+    rb"(?:[A-Za-z]:|[a-z_.~\-]*[0-9]{0,3})(?:[/\\](?:[a-z_.\-]+[0-9]{0,3}|[0-9]{1,4}(?:-[0-9]{1,2}){0,2}|[A-Za-z_\-]+[0-9]{0,2}(?:\.[A-Za-z0-9]{1,5})?)){2,}[/\\]?"
 )
 _PLACE = re.compile(
     rb"(?:localhost|[A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)+):[0-9]{2,5}/?|@[A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)+[/:].*"
@@ -36,7 +36,7 @@ _PLACE = re.compile(
 """A host and its port, a host whose user was a placeholder, a port of a list, a fingerprint."""
 _MARKUP = re.compile(
     rb"&#?[A-Za-z0-9]{1,8};?.*|\[?#[0-9]{1,7}[\])].*|\([A-Z][a-z]+\)?|\{[A-Za-z_][\w.\[\]|]*\}?|\[?\[[A-Za-z_]+\]*|[A-Za-z]+=|pass:(?:env|file|fd|stdin).*"
-    rb"|(?:env|file|fd|stdin|op|vault|ref|awssm|gcpsm):.*|\[?[a-z_]{3,}=[a-z0-9_]{1,10}\]?|-{1,2}[a-z][a-z\-]*[0-9]{0,2}(?:=.*)?"
+    rb"|(?:env|file|fd|stdin|op|vault|ref|awssm|gcpsm):.*|\[?[a-z_]{3,}=[a-z0-9_]{1,10}(?:,[a-z_]{2,}=[a-z0-9_]{1,10}){0,4}\]?|#?/?\$defs/.*|-{1,2}[a-z][a-z\-]*[0-9]{0,2}(?:=.*)?"
     rb"|[0-9]+(?:\.[0-9]+)+(?:-[0-9.]*)?"
 )
 _WORDS = re.compile(rb"[A-Za-z]+(?:['.,\-][A-Za-z]+)*[:?.,;!\"]{1,3}|[A-Za-z]+(?:[/'\-][A-Za-z]+)+")

@@ -17,10 +17,10 @@ PEM = rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"
 URL_CREDENTIALS = rb"://[^\x00-\x20/:@\"'<>`|\\]*:[^\x00-\x20/@\"'<>`\\]+@"
 _MORE_SECRET = re.compile(rb"(?:[^\x00-\x20/@\"'<>`\\?#&,;]{0,64}@){1,3}")
 """A secret may hold at signs of its own (``%40``): the last one before the path parts it from the host."""
-SOURCE = rb"@(?:tcp|unix)\("
-"""The middle of a Go data source name: ``user:secret@tcp(host:port)/db``."""
+SOURCE = rb"@(?:(?:tcp|unix)\(|//[A-Za-z0-9])"
+"""The middle of a data source name: ``user:secret@tcp(host:port)/db`` of Go, ``user/secret@//host`` of Oracle."""
 _BRACKETS = b"[]{}()"
-_SOURCE_USER = re.compile(rb"[A-Za-z0-9_.\-]{1,64}:[^\s\"'`@/]{3,128}\Z")
+_SOURCE_USER = re.compile(rb"[A-Za-z0-9_.\-]{1,64}[:/][^\s\"'`@/]{3,128}\Z")
 
 _TELLING = 4
 """Shorter prefixes are found behind a hyphen in random text itself."""
@@ -69,7 +69,9 @@ class IssuerRules:
 
     def __call__(self, ctx: Context, start: int) -> int:
         """Report the key that starts here; return its end, or 0 when there is none."""
-        if ctx.is_glued_left(start) or (start > 1 and ctx.data[start - 1] == 0x2E and ctx.is_glued_left(start - 1)):
+        if (ctx.is_glued_left(start) and ctx.data[start - 4 : start] != b"/bot") or (
+            start > 1 and ctx.data[start - 1] == 0x2E and ctx.is_glued_left(start - 1)
+        ):
             return 0
         best, sub = 0, ""
         least = _TELLING if start > 1 and ctx.data[start - 1] == 0x2D and ctx.is_glued_left(start - 1) else 0
@@ -207,6 +209,6 @@ def url_credentials(ctx: Context, start: int, end: int) -> int:
 def source_credentials(ctx: Context, start: int, end: int) -> int:
     """Report ``user:secret`` before the middle of a data source name."""
     lead = _SOURCE_USER.search(ctx.data, max(0, start - 200), start)
-    if lead is not None and not is_template(lead[0].partition(b":")[2]):
+    if lead is not None and not is_template(lead[0].replace(b"/", b":").partition(b":")[2]):
         ctx.add(lead.start(), start, "URL_CREDENTIALS", 1, STRONG)
     return end
