@@ -5,7 +5,10 @@ Owns the walk over quotes and escapes. Does not know placeholders, nor what the 
 
 from __future__ import annotations
 
+import json
 import re
+
+from proxy.core.redaction.sites import Edit
 
 _QUOTE = re.compile(r'"')
 _QUOTE_OR_ESCAPE = re.compile(r'["\\]')
@@ -89,6 +92,38 @@ class JsonCursor:
         if self._child is not None:
             self._child.feed(decoded)
         return at + 1
+
+
+def as_meant(text: str, edits: list[Edit], *, is_json: bool) -> list[Edit]:
+    """Return the findings of a text that was read as it is written, with values inside JSON strings decoded.
+
+    A text that opens like JSON and was read so was cut, or is too long to be taken apart. Its values are put back as what
+    stands in JSON strings, so they have to be kept as what these say: a line break, not the two characters it is written with.
+
+    Args:
+        is_json: It is JSON by contract.
+    """
+    if not any("\\" in edit.value for edit in edits):
+        return edits
+    cursor = JsonCursor(True if is_json else None)
+    meant: list[Edit] = []
+    done = 0
+    for edit in edits:
+        cursor.feed(text[done : edit.start])
+        done = edit.start
+        value = _decoded(edit.value, cursor.depth) if "\\" in edit.value else None
+        meant.append(edit if value is None else edit._replace(value=value, depth=cursor.depth))
+    return meant
+
+
+def _decoded(source: str, depth: int) -> str | None:
+    """Return what a piece of JSON strings says, ``depth`` levels down; None where it says nothing."""
+    try:
+        for _ in range(depth):
+            source = json.loads(f'"{source}"', strict=False)
+    except ValueError:
+        return None
+    return source
 
 
 def opens_json(head: str) -> bool | None:

@@ -15,6 +15,7 @@ from proxy.core.redaction.actions import is_own_mark
 from proxy.core.redaction.dataurl import is_base64, without_data
 from proxy.core.redaction.detectors import Detector
 from proxy.core.redaction.fields import NAMES, is_name
+from proxy.core.redaction.jsoncursor import as_meant
 from proxy.core.redaction.jsonio import without_lone_surrogates
 from proxy.core.redaction.jsontext import JsonLeaf, is_json_text, leaves
 from proxy.core.redaction.normal import Allowlist, takes_everything
@@ -300,8 +301,8 @@ class Scan:
                 return
         if _may_be_tag(text):
             self.bracketed.append(text)
-        is_json, label = label == "arguments", "" if label in _CONTENT else label
-        if text[:1] in JSON_STARTS or "\\u00" in text:
+        is_json, label = key == "arguments", "" if label in _CONTENT else label
+        if is_json or text[:1] in JSON_STARTS or "\\u00" in text:
             edits = self._edits(text, label, is_json=is_json)
             if edits:
                 self.sites.append(Site(parent, key, text, (*self._path, key), edits))
@@ -350,9 +351,9 @@ class Scan:
             if len(self._path) + level > MAX_DEPTH:
                 raise TooDeep
             return self._leaf_edits(text, level + 1)
-        if "\\u00" in text and _UNICODE_ESCAPE.search(text):
-            return self._unescaped_edits(text, label)
-        return self._found(text, label)
+        is_escaped = "\\u00" in text and _UNICODE_ESCAPE.search(text) is not None
+        edits = self._unescaped_edits(text, label) if is_escaped else self._found(text, label)
+        return as_meant(text, edits, is_json=is_json) if edits and "\\" in text else edits
 
     def _unescaped_edits(self, text: str, label: str) -> list[Edit]:
         """Read a text with pieces of JSON in it (behind a heading, in a fence) as its escapes are meant."""

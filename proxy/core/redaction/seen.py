@@ -35,7 +35,7 @@ _KEY_OF: Final[Callable[[str], Key]] = hash if sys.flags.hash_randomization else
 """64 bits under a secret of this process: nobody can make two texts alike, and chance does so once in 10**15 look-ups."""
 
 
-JSON_STARTS: Final = frozenset({"{", "[", " ", "\n"})
+JSON_STARTS: Final = frozenset({"{", "[", " ", "\n", "\t", "\r"})
 
 
 def is_ordinary(text: str) -> bool:

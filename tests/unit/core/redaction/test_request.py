@@ -8,7 +8,8 @@ import orjson
 import pytest
 
 from proxy.core.dialect import Dialect
-from proxy.core.redaction import Blocked, Redacted, Unreadable, Untouched
+from proxy.core.redaction import AnswerRestorer, Blocked, Redacted, Unreadable, Untouched
+from proxy.core.redaction.detect import build_detector
 from proxy.terms.errors import RedactionFault
 from proxy.terms.redaction import Action, Finding, Unscanned
 from tests.unit.core.redaction.doubles import TinyDetector, chat, contents, dumped, redacted, redactor
@@ -493,3 +494,42 @@ def test_long_number_keeps_its_digits_however_many_requests_with_values_came_bef
         assert isinstance(verdict, Redacted)
         assert (place % number).encode() in verdict.body
         assert b"[EMAIL-1]" in verdict.body
+
+
+PEM = (
+    "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nBKcwggSjAgEAAoIBAQC7abcd\n-----END PRIVATE KEY-----"
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"key": PEM})[:-1],
+        "\t" + json.dumps({"key": PEM, "cut": "here"})[:-5],
+        json.dumps({"key": PEM, "half": "\ud83d"}),
+        json.dumps({"pad": "x" * 70_000, "key": PEM}),
+        json.dumps({"inner": json.dumps({"key": PEM})[:-1]}),
+        json.dumps([{"key": PEM}]) + ",",
+    ],
+    ids=["cut", "cut after a tab", "half a surrogate pair", "too long", "cut within", "more behind"],
+)
+def test_value_of_json_that_is_not_taken_apart_is_kept_as_what_it_says(text: str) -> None:
+    """It comes back as the same key wherever the model puts it: with line breaks in prose, escaped in JSON."""
+    verdict = redactor(detector=build_detector()).redact(chat(text), Dialect.CHAT)
+    assert isinstance(verdict, Redacted)
+    back = AnswerRestorer(verdict.vault, Dialect.CHAT).whole(verdict.body)
+
+    assert text == json.loads(back)["messages"][0]["content"]
+    assert [PEM] == [value for _, value, _ in verdict.vault.rows()]
+
+
+def test_value_of_arguments_that_are_one_string_is_kept_as_what_it_says() -> None:
+    """Arguments are JSON by contract, and a string is JSON."""
+    call = {"type": "function", "function": {"name": "f", "arguments": json.dumps(f"the key: {PEM}")}}
+    body = dumped({"model": "m", "messages": [{"role": "assistant", "tool_calls": [call]}]})
+    verdict = redactor(detector=build_detector()).redact(body, Dialect.CHAT)
+    assert isinstance(verdict, Redacted)
+    back = AnswerRestorer(verdict.vault, Dialect.CHAT).whole(verdict.body)
+
+    assert json.loads(body) == json.loads(back)
+    assert [PEM] == [value for _, value, _ in verdict.vault.rows()]
