@@ -29,7 +29,8 @@ Made by `make reference` from the detector's tables; do not edit. Try it: `echo 
 A policy calls a type by its name in any case, or by the names of other tools (below). *Strong*: reported wherever it stands, by form and
 check digit. *Label*: only with one of its words within 48 characters before the value, as a JSON key, a column header or right behind it.
 *Opt-in*: only where a rule names the type; a `default` does not reach it. On overlap the lower priority number wins, then the longer value.
-Findings carry a confidence: 0.95 form and check, 0.9 label and check, 0.85 bare digits with a check, 0.7 a label alone; `min_score` cuts there.
+Findings carry a confidence: 0.95 form and check, 0.9 label and check, 0.85 bare digits with a check, 0.7 a label alone (for types
+without a check, and right before a value of the right form whose check digit is wrong); `min_score` cuts there.
 Labels are matched whole, without regard to case and accents; keys are split at `_`, `-` and humps (`customerTaxId`).
 """
 

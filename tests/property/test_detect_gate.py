@@ -54,6 +54,7 @@ def _bodies(text: str) -> list[bytes]:
 @settings(max_examples=400, deadline=None)
 @given(PIECES)
 @example(["api_key = ", "536-22-8726", "12345678Z", "\U00010000"])
+@example(["my date of birth", "1990-05-03"])
 def test_finding_in_any_string_opens_the_gate(pieces: list[str]) -> None:
     """A closed gate forwards the bytes unread, so it must be right in every encoding a client may use."""
     text = "".join(pieces).encode("utf-8", "replace").decode()

@@ -151,7 +151,7 @@ def make_date(form: str) -> str:
     y, m, d = RNG.randint(1945, 2004), RNG.randint(1, 12), RNG.randint(13, 28)
     months = {
         "words": f"{d} March {y}", "ptwords": f"{d} de março de {y}", "eswords": f"{d} de agosto de {y}", "frwords": f"{d} février {y}",
-        "plus": f"{d}+febbraio+{y}",
+        "plus": f"{d}+febbraio+{y}", "travel": f"{d}JAN{y}",
     }  # fmt: skip
     if form in months:
         return months[form]
@@ -406,13 +406,19 @@ NOISE: dict[str, Callable[[], str]] = {
 _NOISE = re.compile(r"<<([a-z0-9]+)>>")
 
 
+def mistyped(value: str) -> str:
+    """Return a value whose last character is another, so its check is wrong."""
+    last = value[-1]
+    return value[:-1] + (str((int(last) + 1) % 10) if last.isdigit() else chr((ord(last) - 64) % 26 + 65))
+
+
 def render(template: str) -> tuple[str, list[dict[str, object]]]:
     """Fill the slots of a template; return the text and its gold spans."""
     template = _NOISE.sub(lambda found: NOISE[found[1]](), template)
     text, spans, done = "", [], 0
     for slot in SLOT.finditer(template):
         text += template[done : slot.start()]
-        value = VALUES[slot[1]](slot[2] or "")
+        value = mistyped(VALUES[slot[1]]("")) if slot[2] == "wrong" else VALUES[slot[1]](slot[2] or "")
         spans.append({"start": len(text), "end": len(text) + len(value), "type": slot[1]})
         text += value
         done = slot.end()

@@ -10,7 +10,7 @@ from functools import cache
 from itertools import groupby
 
 from proxy.core.redaction.detect.catalog import Catalog, Rule
-from proxy.core.redaction.detect.context import LABELLED, SOFT, STRONG, WEAK, Context
+from proxy.core.redaction.detect.context import LABELLED, NEAR, SOFT, STRONG, WEAK, Context
 from proxy.core.redaction.detect.digits import SHAPE
 from proxy.core.redaction.detect.labels import NEGATIVE
 from proxy.core.redaction.detect.validators_asia import base58check, bech32
@@ -42,6 +42,7 @@ _IBAN_START = re.compile(rb"(?i:" + _COUNTRIES + rb")[0-9]{2}")
 _HASH = re.compile(rb"[0-9a-f]+")
 """In small letters a number of hex digits alone is the name of a commit before it is anything else."""
 _VAT_START = re.compile(VAT)
+_CALLED_IBAN = re.compile(rb"(?i)iban[^0-9\n]{0,14}\Z")
 _UUID_SIZE = 36
 _LEAST_WALLET = 11
 """Characters of the shortest form of a wallet's address: ``bc1`` and eight more."""
@@ -123,10 +124,6 @@ class Accounts:
         if not (strong or soft or labelled) or _is_inside(ctx, start, end):
             return False
         plain = value.translate(None, _PUNCTUATION).upper().decode()
-        if strong or soft:
-            is_digest = not value.translate(None, _HEX) and ctx.label(start) is None
-            if is_digest:
-                return False
         several = len(strong) + len(soft) + len(labelled) > 1
         is_hash = _HASH.fullmatch(value) is not None
         label = (ctx.label(start) or ctx.label_after(end)) if several or is_hash or not strong else None
@@ -146,13 +143,19 @@ class Accounts:
                 ctx.add(start, end, rule.name, rule.priority, SOFT)
                 return True
         ctx.orphans = ctx.orphans or bool(labelled)
+        label = label or ctx.label(start)
+        for rule in (*strong, *soft, *labelled) if label and label.distance <= NEAR else ():
+            if label and rule.name in label.kinds and (rule.name != "UK_NINO" or plain[:2] == "QQ"):
+                ctx.add(start, end, rule.name, rule.priority, WEAK)
+                return True
         return False
 
     def _uuid(self, ctx: Context, start: int, end: int, value: bytes) -> None:
-        if self._pix is None or not _V4_UUID.fullmatch(value):
+        if self._pix is None:
             return
         label = ctx.label(start) or ctx.label_after(end)
-        if label is not None and "BR_PIX_KEY" in label.kinds:
+        is_random = _V4_UUID.fullmatch(value) is not None
+        if label is not None and "BR_PIX_KEY" in label.kinds and (is_random or label.distance <= NEAR):
             ctx.add(start, end, "BR_PIX_KEY", self._pix.priority, LABELLED)
         else:
             ctx.orphans = True
@@ -189,9 +192,12 @@ class Accounts:
         stop = _take(data, start, length, b" -\xa0.+")
         if not stop or ctx.is_glued_right(stop) or ctx.is_glued_left(start):
             return 0
-        if not iban(data[start:stop].translate(None, _PUNCTUATION).upper().decode()) or _is_of_words(data[start:stop]):
+        if _is_of_words(data[start:stop]):
             return 0
-        ctx.add(start, stop, "IBAN", 2, STRONG)
+        is_right = iban(data[start:stop].translate(None, _PUNCTUATION).upper().decode())
+        if not is_right and _CALLED_IBAN.search(data, max(0, start - 20), start) is None:
+            return 0
+        ctx.add(start, stop, "IBAN", 2, STRONG if is_right else WEAK)
         return stop
 
     def _vat(self, ctx: Context, start: int) -> int:
@@ -201,10 +207,15 @@ class Accounts:
             if not stop or ctx.is_glued_right(stop):
                 continue
             plain = data[start:stop].translate(None, _PUNCTUATION).upper().decode()
-            if not eu_vat(plain) or _is_inside(ctx, start, stop):
+            if _is_inside(ctx, start, stop):
                 continue
-            ctx.add(start, stop, "EU_VAT", 4, STRONG)
-            return stop
+            if eu_vat(plain):
+                ctx.add(start, stop, "EU_VAT", 4, STRONG)
+                return stop
+            label = ctx.label(start)
+            if label is not None and label.distance <= NEAR and "EU_VAT" in label.kinds and plain[-7:].isdigit():
+                ctx.add(start, stop, "EU_VAT", 4, WEAK)
+                return stop
         return 0
 
 

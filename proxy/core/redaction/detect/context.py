@@ -14,6 +14,9 @@ from proxy.terms.redaction import Finding
 STRONG, SOFT, LABELLED, WEAK = 0.95, 0.85, 0.9, 0.7
 """Confidence of a finding: shape and check; bare digits and check; label and check; label alone."""
 
+NEAR = 12
+"""So close a label is taken at its word: what has the form of its kind is reported although a check digit is wrong."""
+
 _new = tuple.__new__  # makes a named tuple in half the time of its own constructor
 _IS_WORD = bytes(1 if chr(c).isalnum() or c == 0x5F else 0 for c in range(128)) + bytes(128)
 _ANOTHER_KEY = re.compile(rb"[:=,;{][^:=]{0,40}?([A-Za-z_]{2,})[\"'\\)\]]{0,4}[ \t]?[:=]")

@@ -51,7 +51,8 @@ DAY_FIRST = (
     + MONTH_NAME
     + b"|"
     + OTHER_MONTH
-    + rb")[ +\-/,]{1,2}(?:de[ +]|del |of )?| th(?:\xe1|a)ng [0-9]{1,2}(?:,| n(?:\?|a)m) )[0-9]{4}\b"
+    + rb")[ +\-/,]{1,2}(?:de[ +]|del |of )?| th(?:\xe1|a)ng [0-9]{1,2}(?:,| n(?:\?|a)m) |"
+    rb"(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))[0-9]{4}\b"
 )
 YEAR_FIRST = rb"\b[0-9]{4}\.? {1,2}" + MONTH_NAME + rb" {1,2}[0-9]{1,2}\b"
 MONTH_FIRST = rb"\b" + _MONTH_NAME + rb" {1,2}[0-9]{1,2}(?:st|nd|rd|th)?,? {1,2}[0-9]{4}\b"

