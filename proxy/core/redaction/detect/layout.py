@@ -14,6 +14,7 @@ Cell = tuple[int, int, str]
 
 _DELIMITERS = (",", ";", "\t", "|")
 _HEADER = re.compile(r"[\"'`]?\s*[^\W\d][\w .()/\-#º°]{0,40}[\"'`]?")
+_RULE_CHARS = frozenset("|:-+= ")
 _RULE = re.compile(r"[\s|:\-+=]+")
 _INSERT = re.compile(r"(?i)\binsert\s+into\s+[\w.\"`\[\]]{1,80}\s*\(([^()]{1,600})\)\s*values\s*(?=\()")
 _TUPLE_ITEM = re.compile(r"\s*(?:N?'((?:[^'\\]|''|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|([^,()'\"]*))\s*([,)])")
@@ -52,12 +53,12 @@ def _delimited(text: str, is_named: Callable[[str], bool]) -> Iterator[Cell]:
         at += len(line) + 1
     i = 0
     while i + 1 < len(lines):
-        header_line = lines[i][1]
-        below = 2 if i + 2 < len(lines) and _RULE.fullmatch(lines[i + 1][1]) else 1
+        header_line, following = lines[i][1], lines[i + 1][1]
+        below = 2 if following[:1] in _RULE_CHARS and i + 2 < len(lines) and _RULE.fullmatch(following) else 1
         delimiter = _header_delimiter(header_line, lines[i + below][1])
         headers = _headers(header_line, delimiter, is_named) if delimiter else []
         i += 1
-        columns = [] if delimiter else _aligned_columns(header_line, is_named)
+        columns = [] if delimiter or "  " not in header_line else _aligned_columns(header_line, is_named)
         while columns and i < len(lines) and lines[i][1].strip():
             for left, start, end, header in columns:
                 cell = _under(lines[i][1], left, start, end)

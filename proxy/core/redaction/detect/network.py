@@ -252,7 +252,7 @@ def mac(ctx: Context, start: int, end: int) -> int:
         return end
     digits = value.replace(b":", b"").replace(b"-", b"").replace(b".", b"").lower()
     is_dotted = value[4:5] == b"."
-    if len(set(digits)) == 1 or (is_dotted and (digits.isdigit() or data[start - 1 : start] == b".")):
+    if len(set(digits)) == 1 or (is_dotted and (digits.isdigit() or data[start - 1 : start] in (b".", b"*"))):
         return end
     ctx.add(start, end, "MAC_ADDRESS", 2, STRONG)
     return end
