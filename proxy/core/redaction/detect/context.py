@@ -9,6 +9,7 @@ import re
 from bisect import bisect_left
 
 from proxy.core.redaction.detect.labels import NEGATIVE, Label, LabelIndex
+from proxy.core.redaction.detect.tables.tongues import LIST_WORDS
 from proxy.terms.redaction import Finding
 
 STRONG, SOFT, LABELLED, WEAK = 0.95, 0.85, 0.9, 0.7
@@ -39,7 +40,9 @@ _NEGATIVE_ALONE = frozenset((NEGATIVE,))
 _KEY_TAIL = re.compile(rb"[\w\-]{0,24}[\\\"']{0,4}")
 _VALUE_KEY = re.compile(rb".{0,8}[\"'], ?\\?[\"']valor\\?[\"'] ?: ?\\?[\"']?", re.DOTALL)
 """A key that names an amount, and here the value of what the key before it says: ``"campo": "cns", "valor": "…"``."""
-_LIST_GAP = re.compile(rb" ?/ ?|,? (?:e|and|y|et|und|ou|or|o|oder|en|of|och|og|&) |[\"'],\s{0,4}[\"']")
+_LIST_GAP = re.compile(
+    rb" ?/ ?|,? (?:e|and|y|et|und|ou|or|o|oder|en|of|och|og|&|ve|veya|dan|atau|es|vagy|si|sau|i|lub|a|nebo|hoac) |[\"'],\s{0,4}[\"']"
+)
 _OPEN_LIST = re.compile(rb"(?:[:=] ?\[|(?i:\bin) ?\()\s{0,4}[\"'][^\[\]]*\Z")
 _MAX_LIST_GAP = 10
 _LIST_CHARS = 160
@@ -107,7 +110,11 @@ class Context:
             return None
         last = self.found[-1][3]
         gap = self.data[last.end : start]
-        if not 0 < len(gap) < _MAX_LIST_GAP or _LIST_GAP.fullmatch(gap) is None:
+        if not 0 < len(gap) < _MAX_LIST_GAP:
+            return None
+        if gap.find(b"?") >= 0 and self.text[last.end : start].strip() in LIST_WORDS:
+            return Label(frozenset((last.kind,)), 1, b" ")
+        if _LIST_GAP.fullmatch(gap) is None:
             return None
         if gap.find(b",", 0, 2) > 0 and _OPEN_LIST.search(self.data, max(0, start - _LIST_CHARS), start) is None:
             return None  # a row of a table, perhaps

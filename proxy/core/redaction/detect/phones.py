@@ -74,6 +74,8 @@ _NATIONAL: dict[bytes, tuple[re.Pattern[str] | None, bool]] = {
     b"0(000)000-00-00": (_starts("8[3-9]", "0[2-5]"), False),
     b"0(000)0000000": (_starts("8[3-9]", "0[2-5]"), False),
     b"0 000 0000000": (_starts("8[3-9]"), False),
+    b"0000-0000-0000": (_starts("08[1-9]"), False),
+    b"0000 0000 0000": (_starts("08[1-9]"), False),
     b"00)000-0000": (_starts("02"), False),
     b"00)0000-0000": (_starts("02"), False),
     b"000)000-0000": (_starts("0[3-7]"), False),

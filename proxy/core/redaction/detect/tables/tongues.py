@@ -34,7 +34,7 @@ LABELS: dict[str, tuple[str, ...]] = {
         "hubungi", "nombor telefon", "no tel", "telefon bimbit", "numero ng telepono", "numero ng cellphone", "cellphone number", "tawagan",
         "simu", "nambari ya simu", "namba ya simu", "selfoon", "selfoonnommer", "telefoonnommer", "selnommer",
         # Czech, Slovak, Hungarian, Romanian, South Slavic, Baltic
-        "telefonni cislo", "telefonne cislo", "mobilni telefon", "mobilny telefon", "telefonu", "cislo telefonu", "telefonszam", "telefonszama", "telefonszamom", "mobilszam",
+        "telefonni cislo", "mobilni", "mobilny", "telefonne cislo", "mobilni telefon", "mobilny telefon", "telefonu", "cislo telefonu", "telefonszam", "telefonszama", "telefonszamom", "mobilszam",
         "mobilszama", "numar de telefon", "numarul de telefon", "nr tel", "nr telefon", "tel mobil", "telefon mobil", "broj telefona", "broj mobitela", "mobitel",
         "ტელეფონი", "ტელ", "მობილური", "հեռախոս", "հեռ", "բջջային", "telefonas", "tel nr", "telefons", "talr",
         "telefonska stevilka", "telefono numeris", "mob telefonas", "talrunis", "telefona numurs", "telefoninumber", "numer tel",
@@ -119,3 +119,8 @@ NEGATIVE_WORDS: tuple[str, ...] = (
     "meeting id", "confirmation", "confirmation no", "confirmation number", "policy no", "policy number", "claim", "claim no", "claim number", "lot no", "batch no", "run", "chunk id", "rng", "default rng", "random state", "randint",
 )  # fmt: skip
 """What announces a number that is no personal value, in the same languages."""
+
+LIST_WORDS: frozenset[str] = frozenset((
+    "\u3001", "\u548c", "\u4e0e", "\u8207", "\u53ca", "\u6216", "\u3068", "\u3084", "または", "\ubc0f", "\uc640", "\uacfc", "\ub610\ub294", "\u0438", "\u0438\u043b\u0438", "\u0442\u0430", "\u0456", "\u0430\u0431\u043e", "και", "\u03ae", "\u0648", "\u0623\u0648", "\u06cc\u0627", "\u05d5", "\u05d0\u05d5", "\u0914\u0930", "\u092f\u093e", "และ", "หรือ", "\u0219\u0069", "\u00e9\u0073", "\u0076\u00e0", "hoặc",
+))  # fmt: skip
+"""What stands between the values of a list in other scripts: a comma, "and", "or"."""

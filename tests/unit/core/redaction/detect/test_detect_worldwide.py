@@ -73,8 +73,18 @@ PHONES = (
     ("0 (532) 123 45 67", "0 (532) 123 45 67"),
     ("8(916)123-45-67", "8(916)123-45-67"),
     ("02)123-4567", "02)123-4567"),
+    ("HP: 0812-3456-7890", "0812-3456-7890"),
     ("ტელეფონი: 599123456", "599123456"),
 )
+
+
+LISTS = ("客户手机13800138000、13900139000", "телефоны 9161234567 и 9167654321", "telepon 0812345678 dan 0812345679")
+
+
+@pytest.mark.parametrize("text", LISTS)
+def test_second_number_of_a_list_is_of_the_first_one_s_kind(text: str) -> None:
+    """Whoever has two telephones writes their word for "and" between them."""
+    assert ["PHONE", "PHONE"] == [f.kind for f in DETECTOR.find(text)]
 
 
 @pytest.mark.parametrize(("text", "value"), PHONES, ids=[value for _, value in PHONES])
