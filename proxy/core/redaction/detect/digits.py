@@ -29,6 +29,8 @@ NON_DIGITS = bytes(c for c in range(256) if not 0x30 <= c <= 0x39)
 _EDGE = bytes(1 if (chr(c).isalnum() and c < 128) or c in b"_-./:#" else 0 for c in range(256))
 _WORD = bytes(1 if (chr(c).isalnum() and c < 128) or c == 0x5F else 0 for c in range(256))
 """What a number may be glued to: on its left, over one sign; on its right, at once."""
+_BESIDE = _WORD[:0x3A] + b"\x01" + _WORD[0x3B:]
+"""What stands right after a number that has to be looked at: a colon may go on with an address."""
 _OPENING = re.compile(rb"0*[^0]?")
 _GROUPS = re.compile(rb"[0-9]+")
 _TRUNK = re.compile(rb"0[^0-9]{0,2}[1-9]")
@@ -45,6 +47,9 @@ _HEX_GROUP = re.compile(
 )
 """A group of hex digits, right before a number, that shows it to be one of a dump; not the beginning of an account's."""
 _EXTENSION = re.compile(rb"(?i) ?(?:x|ext\.?|extension|ramal) ?[0-9]{1,6}(?![0-9A-Za-z])")
+_CARD = b"0000 0000 0000 0000"
+_CARDS = frozenset(b" ".join([_CARD] * count) for count in range(2, 65))
+_COLON_JOINED = re.compile(rb":(?:[0-9A-Fa-f]{1,4})?:")
 _DECIMAL = re.compile(rb"[0-9]{1,6}\.[0-9]{2,}")
 _ISBN = re.compile(rb"97[89][ -]?[0-9][0-9 \-]{8,13}")
 _THOUSANDS = re.compile(rb"[0-9]{1,2}([ .\xa0])[0-9]{3}(?:\1[0-9]{3})+")
@@ -94,7 +99,7 @@ class DigitRuns:
         """Do so where the run and its shape are known."""
         data = ctx.data
         before = data[start - 1] if start else 0x20
-        has_neighbour = bool(_EDGE[before] or before == 0x2C or (end < ctx.size and _WORD[data[end]]))
+        has_neighbour = bool(_EDGE[before] or before == 0x2C or (end < ctx.size and _BESIDE[data[end]]))
         if shape in self._clear and not has_neighbour:
             if not self._judge(ctx, start, end, run, shape, whole=True) and shape.strip(b"0"):
                 self._windows(ctx, start, run, shape)
@@ -152,8 +157,17 @@ class DigitRuns:
             return resume
         known = len(ctx.found)
         self._windows(ctx, start, run, shape)
+        if len(ctx.found) == known and data[stop : stop + 1] == b":":
+            self._before_last(ctx, start, run)
         is_telephone = not is_passed_over or any([item[3].start == start for item in ctx.found[known:]])
         return resume if is_telephone else start + 1  # read again without its sign: there may be addresses in it
+
+    def _before_last(self, ctx: Context, start: int, run: bytes) -> None:
+        """Judge a run without its last group, of which nobody knows yet whether it begins an address."""
+        run = run[: max(0, run.rfind(b" "))].rstrip(_SEPARATORS)
+        shape = run.translate(SHAPE)
+        if shape.count(b"0") > 6 and not self._judge(ctx, start, start + len(run), run, shape, whole=True):
+            self._windows(ctx, start, run, shape)
 
     def _special(self, ctx: Context, special: re.Match[bytes]) -> int:
         """A date or an address at the start of a run: judge it and go on behind it."""
@@ -181,6 +195,9 @@ class DigitRuns:
         if ctx.is_glued_right(end) and not _EXTENSION.match(data, end):
             end = start + len(data[start:end].rstrip(b"0123456789"))
             end = start + len(data[start:end].rstrip(_SEPARATORS))
+        if _COLON_JOINED.match(data, end):  # "4111111111111111 00:1A:2B:3C:4D:5E": the last group begins an address
+            blank = data.rfind(b" ", start, end)
+            end = start + len(data[start:blank].rstrip(_SEPARATORS)) if blank > start else end
         return start, end
 
     def _judge(self, ctx: Context, start: int, end: int, run: bytes, shape: bytes, *, whole: bool) -> bool:
@@ -278,11 +295,22 @@ class DigitRuns:
         """Try the group sequences inside a run that is no value as a whole, longest first, left to right."""
         if _THOUSANDS.fullmatch(run):
             return
+        if shape in _CARDS and self._all_cards(ctx, start, run):
+            return
         groups = [found.span() for found in _GROUPS.finditer(run)]
         i = taken = 0
         while i < len(groups):
             j = self._window_from(ctx, start, run, shape, groups, i, taken)
             i, taken = (i + 1, taken) if j < 0 else (j + 1, j + 1)
+
+    def _all_cards(self, ctx: Context, start: int, run: bytes) -> bool:
+        """Report card numbers in fours that stand one behind the other; False when not all of them are."""
+        known = len(ctx.found)
+        for at in range(0, len(run), 20):
+            if not self._judge(ctx, start + at, start + at + 19, run[at : at + 19], _CARD, whole=False):
+                del ctx.found[known:]
+                return False
+        return True
 
     def _window_from(
         self, ctx: Context, start: int, run: bytes, shape: bytes, groups: list[tuple[int, int]], i: int, taken: int
@@ -404,7 +432,10 @@ def _stands_alone(run: bytes, groups: list[tuple[int, int]], i: int, j: int, tak
     inner = run[groups[i][1] : groups[i + 1][0]] if j > i else b""
     if i > taken and not _separates(run[groups[i - 1][1] : groups[i][0]], inner, groups[i - 1], groups[i]):
         return False
-    return j + 1 == len(groups) or _separates(run[groups[j][1] : groups[j + 1][0]], inner, groups[j + 1], groups[j])
+    if j + 1 == len(groups):
+        return True
+    last = run[groups[j - 1][1] : groups[j][0]] if j > i else b""
+    return _separates(run[groups[j][1] : groups[j + 1][0]], last, groups[j + 1], groups[j])
 
 
 def _separates(gap: bytes, inner: bytes, outside: tuple[int, int], inside: tuple[int, int]) -> bool:
