@@ -130,6 +130,10 @@ def make_phone(form: str) -> str:
             return f"{RNG.choice(('11', '21', '85'))} 9 {RNG.randint(6000, 9999)} {digits(4)}"
         case "brtrunk":
             return f"0{RNG.choice(('11', '21', '85'))} 9{RNG.randint(6000, 9999)}-{digits(4)}"
+        case "se":
+            return f"070-{RNG.randint(100, 999)} {digits(2)} {digits(2)}"
+        case "brland":
+            return f"{RNG.randint(2, 5)}{digits(3)}-{digits(4)}"
         case "e164":
             return f"55119{RNG.randint(6000, 9999)}{digits(4)}"
         case "plus":

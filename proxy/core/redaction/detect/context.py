@@ -153,7 +153,9 @@ def _is_word(char: int) -> bool:
 
 def _joins(gap: bytes) -> bool:
     """True when the text between a label and a value leaves no other value or key in between."""
-    if _ANSWERED.fullmatch(gap) or _OF_VCARD.fullmatch(gap):
+    if len(gap) < 4 and gap[:2] != b"\n\n":
+        return True
+    if _ANSWERED.fullmatch(gap) or (gap[:1] in (b";", b",") and _OF_VCARD.fullmatch(gap)):
         return True
     for key in _ANOTHER_KEY.finditer(gap):
         if not _SAYS_NOTHING.fullmatch(key[1]):

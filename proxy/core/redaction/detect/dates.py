@@ -64,8 +64,8 @@ SHORT = (
 CJK = rb"\b[0-9]{1,4} ?\? ?[0-9]{1,2} ?\? ?[0-9]{1,2} ?\?"
 
 BIRTH = (
-    rb"(?i:(?:\b|_)dob(?:\b|_)|\bd[._ ] ?o[._ ] ?b|birth|(?:\b|_)born|nascid|nasciment|(?:\b|_)nasc|[a-z]nasc\b|nacimi|nacid|naiss|\bn[e\xe9]e?[ _]le\b|\bddn\b|geboren|geburt|(?:\b|_)geb(?:\b|_|dat)"
-    rb"|nascita|\bnat[oa][ _]il\b|geboorte|urodz|\bur[.:]|f[o\xf8\xf6]d(?:t|d|sels|else)|syntym|syntyn|do[\?g]um|dogum|narozen|sz[u\xfc]let|n\?scut|na\?ter|naster"
+    rb"(?i:(?:\b|_)dob(?:\b|_)|\bd[._ ] ?o[._ ] ?b|birth|(?:\b|_)born|nascid|nasciment|(?:\b|_)nasc|[a-z]nasc\b|nacimi|nacid|naiss|\bn[e\xe9]e?[ _](?:le\b|[a\xe0][ :])|\bddn\b|geboren|geburt|(?:\b|_)geb(?:\b|_|dat)"
+    rb"|nascita|\bnat[oa][ _](?:il|a)\b|geboorte|urodz|\bur[.:]|f[o\xf8\xf6]d(?:t|d|sels|else)|syntym|syntyn|do[\?g]um|dogum|narozen|sz[u\xfc]let|n\?scut|na\?ter|naster"
     rb"|[a-z]_?dob\b|aniversario|anivers\xe1rio|\bnaci\b|\bnasci\b|nasceu"
     rb"|\b(?:ke)?lahir|kapanganak|kaarawan|ipinanganak|zaliwa\b|\bng[a\xe0]y ?sinh|sinh ng[a\xe0]y|\bnam sinh|\bnar(?:o|\b)|\bro[dj]en|rojst|\bszul|gimimo|dzim|s[u\xfc]n(?:ni|dinud)|janm|janam"
     rb"|\bdogul|anadan ol|\bd[. ]{1,2}tarihi"

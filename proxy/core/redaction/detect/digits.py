@@ -184,7 +184,7 @@ class DigitRuns:
         joined = before in b"-._#" and start > 1 and ctx.is_glued_left(start - 1) and data[start] not in b"+("
         if before == 0x2C and _THOUSANDS_LEFT.search(data, max(0, start - 6), start):
             joined = data[start : start + 3].isdigit() and not data[start + 3 : start + 4].isdigit()
-        if joined or ctx.is_glued_left(start):
+        if joined or (ctx.is_glued_left(start) and not _is_glued_label(ctx, start)):
             first = _GROUPS.search(data, start)
             following = _GROUPS.search(data, first.end(), end) if first else None
             while following is not None and data[following.start() - 1] in _JOINTS:
@@ -255,11 +255,12 @@ class DigitRuns:
             and "PHONE" in label.kinds
             and shape.find(b":") < 0
             and shape[:4] != b"0.0."
+            and not (label.distance == 0 and ctx.is_glued_left(start))
             and phones.is_plausible(digits)
         ):
             ctx.add(start, _with_extension(ctx, end), "PHONE", self._phone.priority, LABELLED)
             return True
-        return not is_odd and label.distance <= NEAR and self._by_form(ctx, start, end, shape, digits, label)
+        return not is_odd and 0 < label.distance <= NEAR and self._by_form(ctx, start, end, shape, digits, label)
 
     def _by_form(self, ctx: Context, start: int, end: int, shape: bytes, digits: str, label: Label) -> bool:
         """Report what a label calls a kind and whose check is wrong: mistyped, or made up, and somebody's all the same."""
@@ -401,6 +402,12 @@ def is_date_shape(run: bytes, shape: bytes) -> bool:
     if day in _YEAR_FIRST:
         return run[:2] in _CENTURIES and run[5:6] in b"01" and shape[10:] in _TIMES
     return day in _YEAR_LAST and run[6:8] in _CENTURIES and run[0:1] in b"0123" and shape[10:] in _TIMES
+
+
+def _is_glued_label(ctx: Context, start: int) -> bool:
+    """True where the word a number is glued to announces it: ``CPF529.982.247-25``; its check must be right then."""
+    label = ctx.label(start) if ctx.data[start - 1 : start].isalpha() else None
+    return label is not None and label.distance == 0 and NEGATIVE not in label.kinds
 
 
 def _is_operand(data: bytes, start: int, end: int) -> bool:

@@ -130,6 +130,10 @@ class LabelIndex:
         if lead is None or not data[lead.end() : lead.end() + 1].isalpha():
             return None
         heads = normalise(data[lead.end() : lead.end() + _HEAD_CHARS]).split(None, 2)
+        owner = normalise(lead[0]).split()[-1:]
+        owned = self._latin.get(b" ".join((*owner, heads[0]))) if owner else None
+        if owned:  # "is my number", which the word alone would not be
+            return Label(owned, lead.end() - end, lead[0])
         if heads[0] not in self._heads and not (lead[0].strip() and len(heads) > 1 and heads[1] in self._heads):
             return None
         return self._following(

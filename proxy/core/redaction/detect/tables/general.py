@@ -54,6 +54,7 @@ KINDS: tuple[Kind, ...] = (
             "puhelinnumerosi", "puhelimeni", "numeroni", "kannykka", "matkapuhelin", "matkapuhelinnumero", "puh", "numeroon",
             "nr telefon", "numar de telefon", "numarul de telefon",
             "cel", "tel cel", "unter der nummer", "chave pix", "pix key",
+            "fixo", "kom",
         ),
     ),
     Kind(
@@ -112,6 +113,7 @@ KINDS: tuple[Kind, ...] = (
             "date naiss", "date de naiss", "data nascita", "fodelsedag", "fodd den", "fodt den", "fodselsdatoen",
             "syntymaaikani", "syntymaaikasi", "syntymapaiva", "urodzilem sie", "urodzilam sie", "urodzil sie",
             "urodzila sie", "nascido", "nascida",
+            "nato a", "nata a", "nacido en", "nacida en", "ne a", "nee a",
         ),
         found_by="label",
     ),
