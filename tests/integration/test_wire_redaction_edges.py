@@ -171,3 +171,33 @@ def test_value_in_json_with_a_byte_order_mark_is_escaped(sidecar: Sidecar, provi
 
     assert answer.body.startswith(b"\xef\xbb\xbf")
     assert f"key {PEM}" == json.loads(answer.body.decode("utf-8-sig"))["choices"][0]["message"]["content"]
+
+
+def test_words_of_a_policy_are_replaced_in_names_of_members_whole_and_streamed(
+    provider: RawProvider, tmp_path: Path
+) -> None:
+    """Whether an answer comes in one piece must not decide what the caller sees."""
+    types = (
+        "types: [{name: code_name, terms: [project falcon]}], request: {default: restore}, response: {default: redact}"
+    )
+    policy = POLICY.replace("request: {default: restore}", types)
+    said = '{"project falcon": 1, "x": "project falcon"}'
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": said}}
+    events = [{"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}]}]
+    events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
+    stream = b"".join(f"data: {json.dumps(event)}\n\n".encode() for event in events) + b"data: [DONE]\n\n"
+    document = {
+        "choices": [{"index": 0, "message": {"role": "assistant", "tool_calls": [call]}, "finish_reason": "stop"}]
+    }
+    config = f'providers: {{main: {{base_url: "{provider.base_url}"}}}}\n'
+    with sidecar_for(tmp_path, config, policy) as running:
+        provider.answer(whole(json.dumps(document).encode()))
+        in_one = running.ask(chat("hi")).json()["choices"][0]["message"]["tool_calls"][0]
+        provider.answer(whole(stream, "text/event-stream"))
+        answer = running.ask(chat("hi", stream=True))
+        deltas = [json.loads(event)["choices"][0]["delta"] for event in answer.events if event != "[DONE]"]
+        streamed = "".join(
+            piece["function"].get("arguments") or "" for d in deltas for piece in d.get("tool_calls", [])
+        )
+
+    assert '{"[CODE_NAME_REDACTED]": 1, "x": "[CODE_NAME_REDACTED]"}' == in_one["function"]["arguments"] == streamed

@@ -31,7 +31,7 @@ _LEAVES_TEXT = frozenset({Action.OFF, Action.OBSERVE})
 class AnswerRedactor:
     """The answer side of one route's redaction plan, compiled once."""
 
-    __slots__ = ("_allow", "_detector", "_hash_key", "_mode", "_plan", "is_buffered", "is_observing")
+    __slots__ = ("_allow", "_detector", "_hash_key", "_mode", "_plan", "_reads_words", "is_buffered", "is_observing")
 
     def __init__(self, plan: RedactionPlan, detector: GrowingDetector, *, hash_key: bytes = b"") -> None:
         """Compile the plan.
@@ -55,6 +55,7 @@ class AnswerRedactor:
         self._detector = detector
         self._hash_key = hash_key
         self._allow = Allowlist(response)
+        self._reads_words = bool(plan.custom)
         self.is_buffered = plan.stream_mode is StreamMode.BUFFER
         """Texts of streams are judged when they are whole."""
         self.is_observing = actions <= _LEAVES_TEXT
@@ -99,7 +100,7 @@ class AnswerRedactor:
             holder = [keeping_digits(loads(body), body)]
         except ValueError:
             return self._text(body, marks)
-        scan = Scan(self._detector, marks.plan, self._allow)
+        scan = Scan(self._detector, marks.plan, self._allow, reads_words=self._reads_words)
         scan.answer(holder)
         changed = False
         renames = Renames()
