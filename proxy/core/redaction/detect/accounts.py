@@ -190,6 +190,8 @@ class Accounts:
         data = ctx.data
         length = IBAN_LENGTHS[data[start : start + 2].upper().decode()]
         stop = _take(data, start, length, b" -\xa0.+")
+        if not stop and not ctx.local:
+            stop = _take(data, start, length, b" \n")  # a line of print ends inside
         if not stop or ctx.is_glued_right(stop) or ctx.is_glued_left(start):
             return 0
         if _is_of_words(data[start:stop]):

@@ -14,6 +14,7 @@ from proxy.core.redaction.detect.catalog import Catalog
 from proxy.core.redaction.detect.context import LABELLED, NEAR, SOFT, STRONG, WEAK, Context
 from proxy.core.redaction.detect.labels import NEGATIVE, Label
 from proxy.core.redaction.detect.network import ipv4
+from proxy.core.redaction.detect.validators_americas import card
 
 Handler = Callable[[Context, int, int], int]
 """(context, start, end of a candidate) -> where the scan goes on."""
@@ -37,6 +38,11 @@ _TRUNK = re.compile(rb"0[^0-9]{0,2}[1-9]")
 _MAX_GROUPS = 8
 _MAX_VALUE = 32
 _SEPARATORS = b" .-/:()_\xa0+"
+_ONE_AND_MORE = re.compile(rb"0{13}.*[^0]|[^0].*0{13}")
+"""A number that is long enough by itself, and groups beside it: not one value."""
+_SPLIT_CARD = re.compile(
+    rb"[0-9]{4}([ -])(?:[0-9]{4}\r?\n *[0-9]{4}\1[0-9]{4}|[0-9]{4}\1[0-9]{4}\r?\n *[0-9]{4})(?![ \-]?[0-9])"
+)
 _COORDINATES = frozenset((b"0000-00000", b"000000-0000000"))
 _WRITTEN_ABROAD = re.compile(rb"\+0{1,3}[ .\-](?:\(0{1,4}\) ?)?0{1,4}([ .\-])(?:0{2,5}\1){0,3}0{2,5}")
 _YEARS = re.compile(rb"(?:19|20)[0-9]{2}[ \-/](?:19|20)[0-9]{2}")
@@ -243,11 +249,15 @@ class DigitRuns:
         return self._phone_by_shape(ctx, start, end, shape, digits)
 
     def _by_label(self, ctx: Context, start: int, end: int, shape: bytes, digits: str, label: Label) -> bool:
-        is_odd = shape[:1] == b"+" or shape.find(b":") >= 0  # a telephone number, or a time and the like: no identifier
+        is_odd = (
+            shape[:1] == b"+" or shape.find(b":") >= 0 or _ONE_AND_MORE.search(shape)
+        )  # a telephone number, or a time and the like: no identifier
         for rule in (*self._labelled.get(shape, ()), *(() if is_odd else self._counted.get(len(digits), ()))):
             if rule.name in label.kinds and (rule.loose is None or rule.loose(digits)):
                 ctx.add(start, end, rule.name, rule.priority, LABELLED if rule.loose else WEAK)
                 return True
+        if "CREDIT_CARD" in label.kinds and not ctx.local and _card_over_lines(ctx, start):
+            return True
         if "DATE_OF_BIRTH" in label.kinds and dates.is_calendar_date(ctx.data[start:end]):
             return dates.report(ctx, start, end)
         if (
@@ -427,6 +437,15 @@ def _is_of_more(ctx: Context, start: int, end: int, shape: bytes) -> bool:
         found = _HEX_GROUP.search(data, max(0, start - blank - 2), start)
         return found is not None and found.end(1) - found.start(1) == blank
     return bool(start) and data[start - 1] == 0x2E and shape.find(b".") >= 0
+
+
+def _card_over_lines(ctx: Context, start: int) -> bool:
+    """Report a card whose groups go on in the next line, as in print."""
+    found = _SPLIT_CARD.match(ctx.data, start)
+    if found is None or not card(found[0].translate(None, NON_DIGITS).decode()):
+        return False
+    ctx.add(start, found.end(), "CREDIT_CARD", 5, LABELLED)
+    return True
 
 
 def _with_extension(ctx: Context, end: int) -> int:

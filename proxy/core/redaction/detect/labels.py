@@ -162,6 +162,13 @@ class LabelIndex:
         start, end = next_from(0)
         if start < 0 or start > REACH:
             return None
+        words = window[len(window) - end : len(window) - start]
+        if (
+            words.find(b"\n") >= 0
+        ):  # "...@mail.co.id", line break, "Card no": the words of a line are a label before those of two
+            of_line = self._latin.get(_squeeze(normalise(words.rpartition(b"\n")[2])))
+            if of_line:
+                return Label(of_line, start, window[len(window) - start :])
         return Label(self._kinds(backwards[start:end]), start, window[len(window) - start :])
 
     def any_in(self, text: str, data: bytes) -> bool:

@@ -16,6 +16,11 @@ _BEHIND = 24
 _SHORT_WORD = 3
 """Of a label no longer than this the word has to end where it ends: ``тел``, ``инн``, ``κιν``."""
 _OPENERS = " (\uff08_"
+_PLAIN = str.maketrans(
+    "_\u03ac\u03ad\u03ae\u03af\u03cc\u03cd\u03ce\u03ca\u03cb\u0390\u03b0\u0451\u0623\u0625\u0622\u0649\u0629\u06cc\u06a9",
+    " \u03b1\u03b5\u03b7\u03b9\u03bf\u03c5\u03c9\u03b9\u03c5\u03b9\u03c5\u0435\u0627\u0627\u0627\u064a\u0647\u064a\u0643",
+)
+"""Letters that are written with and without their marks: Greek with accents, Cyrillic yo, the forms of Arabic and Persian."""
 _IN_WORDS = "\u0370", "\u052f"
 """First and last letter of Greek and Cyrillic."""
 
@@ -25,9 +30,11 @@ class OtherLabels:
 
     def __init__(self, kinds: Mapping[str, frozenset[str]], decisive: frozenset[str]) -> None:
         """Take label in lower case -> kinds it names, and the labels that may open a gate."""
-        self._kinds = dict(kinds)
+        self._kinds: dict[str, frozenset[str]] = {}
+        for label, named in kinds.items():
+            self._kinds[_lower(label)] = self._kinds.get(_lower(label), frozenset()) | named
         self._scan = re.compile(_pattern(tuple(self._kinds)))
-        self._decisive = re.compile(_pattern(tuple(decisive)))
+        self._decisive = re.compile(_pattern(tuple({_lower(label): None for label in decisive})))
 
     def before(self, text: str, start: int) -> tuple[frozenset[str], str] | None:
         """Return what the last label before ``start`` names, and the text between both."""
@@ -55,9 +62,9 @@ class OtherLabels:
 
 
 def _lower(text: str) -> str:
-    """Return the text in lower case, character by character, with the joints of keys (``номер_телефона``) as blanks."""
+    """Return the text in lower case, character by character, in plain letters, keys' joints (``номер_телефона``) as blanks."""
     lower = text.lower()
-    return (lower if len(lower) == len(text) else text).replace("_", " ")
+    return (lower if len(lower) == len(text) else text).translate(_PLAIN)
 
 
 def _is_word(window: str, start: int, end: int) -> bool:
