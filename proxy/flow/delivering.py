@@ -85,8 +85,11 @@ class Delivery:
         self, exchange: Exchange, route: Route, head: AnswerHead, body: bytes, asked: str | None
     ) -> bytes | Failed:
         """Return what the caller gets of an answer that ``takes_at_once``, or why it is no good; see ``deliver``."""
-        if route.answers is not None or exchange.vault is not None:
-            treated = treat_at_once(exchange, route.answers if is_text(head) else None, body)
+        answers = route.answers
+        if answers is not None or exchange.vault is not None:
+            if answers is not None and not is_text(head):
+                answers = None
+            treated = treat_at_once(exchange, answers, body)
             if treated is None:
                 exchange.facts.usage = read_usage_of(body)
                 return Failed(Outcome.ANSWER_BLOCKED)

@@ -15,6 +15,7 @@ from proxy.core.routing.problems import Problem, Retry, retry_after_values
 from proxy.flow.budgets import Denied, Granted
 from proxy.terms.exchange import ExchangeFacts
 from proxy.terms.http import HOP_BY_HOP, OUR_PREFIX, AnswerHead, Header, RequestHead
+from proxy.terms.redaction import Counts
 
 _NOT_TO_PROVIDER: Final = HOP_BY_HOP | {b"host", b"content-length", b"authorization", b"expect", b"http2-settings"}
 _NOT_TO_CALLER: Final = HOP_BY_HOP | {b"content-length"}
@@ -177,7 +178,11 @@ def _text(value: str) -> bytes:
 
 def redactions_value(counts: dict[str, int]) -> str:
     """Return ``cpf=2,email=1``, types in alphabetical order."""
-    return _redactions(tuple(counts.items()))
+    if type(counts) is not Counts:
+        return _redactions(tuple(counts.items()))
+    if counts.header is None:
+        counts.header = _redactions(tuple(counts.items()))
+    return counts.header
 
 
 @lru_cache(maxsize=512)

@@ -381,15 +381,15 @@ def _settle(exchange: Exchange, route: Route, request: Request, result: Verdict)
     """Put a verdict into the request and the facts; return the refusal it comes to."""
     facts = exchange.facts
     match result:
-        case Untouched():
-            facts.findings = dict(result.findings)
-            facts.unscanned_bytes = result.unscanned_bytes
         case Redacted():
             facts.findings, facts.sanitized = result.findings, result.sanitized
             facts.unscanned_bytes = result.unscanned_bytes
             request.body = result.body
             request.document = result.document
             exchange.vault = result.vault
+        case Untouched():
+            facts.findings = dict(result.findings)
+            facts.unscanned_bytes = result.unscanned_bytes
         case Blocked():
             facts.findings = dict.fromkeys(result.kinds, 1)
             return _blocked(result)

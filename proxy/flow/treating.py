@@ -39,7 +39,7 @@ def must_treat(exchange: Exchange, route: Route) -> bool:
 def is_text(head: AnswerHead) -> bool:
     """True for answers in words: JSON and text; sound and pictures are not read."""
     content_type = head.content_type
-    return b"json" in content_type or content_type.startswith(b"text/") or not content_type
+    return content_type.find(b"json") >= 0 or content_type.startswith(b"text/") or not content_type
 
 
 async def treat_whole(
@@ -66,6 +66,8 @@ def treat_at_once(exchange: Exchange, answers: AnswerRedactor | None, body: byte
         vault = None
     if exchange.dialect is EMBEDDINGS or (answers is None and vault is None):
         return body
+    if vault is not None and answers is None and exchange.content is None:
+        return put_back(vault, body)
     try:
         return _treated(exchange, answers, vault, body)
     except AnswerBlocked:

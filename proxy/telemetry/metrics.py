@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from proxy.core.routing.problems import Code
 from proxy.terms.exchange import ExchangeFacts
 from proxy.terms.outcomes import OK
+from proxy.terms.redaction import Counts
 
 LATENCY_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 OWN_BOUNDS_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
@@ -76,7 +77,7 @@ class Metrics:
         self._ends: dict[Labels, _Ends] = {}
         self._attempts: defaultdict[Labels, int] = defaultdict(int)
         self._findings: dict[Labels, int] = {}
-        self._found_together: dict[tuple[str, tuple[tuple[str, int], ...], tuple[str, ...]], int] = {}
+        self._found_together: dict[Counts | tuple[str, tuple[tuple[str, int], ...], tuple[str, ...]], int] = {}
         self._refusals: dict[Labels, int] = {}
         self._injected: defaultdict[Labels, int] = defaultdict(int)
         self._faults: dict[Labels, int] = {}
@@ -139,7 +140,11 @@ class Metrics:
 
     def _found(self, direction: str, found: dict[str, int], replaced: dict[str, int]) -> None:
         """Note findings as they came together: exchanges resemble one another, and adding up can wait."""
-        key = (direction, tuple(found.items()), tuple(replaced))
+        key: Counts | tuple[str, tuple[tuple[str, int], ...], tuple[str, ...]]
+        if replaced is found and type(found) is Counts:
+            key = found  # of a request, for only there everything can be known to be replaced
+        else:
+            key = (direction, tuple(found.items()), tuple(replaced))
         together = self._found_together
         together[key] = together.get(key, 0) + 1
         if len(together) > _MAX_TOGETHER:
@@ -147,10 +152,11 @@ class Metrics:
 
     def _add_up(self) -> None:
         """Make the series of findings of what was noted."""
-        for (direction, found, replaced), times in self._found_together.items():
+        for key, times in self._found_together.items():
+            direction, found, replaced = ("request", key.items(), key) if isinstance(key, Counts) else key
             for kind, count in found:
-                key: Labels = (kind.lower(), direction, "replaced" if kind in replaced else "seen")
-                self._findings[key] = self._findings.get(key, 0) + count * times
+                labels: Labels = (kind.lower(), direction, "replaced" if kind in replaced else "seen")
+                self._findings[labels] = self._findings.get(labels, 0) + count * times
         self._found_together.clear()
 
     def fault_injected(self, kind: str, provider: str) -> None:

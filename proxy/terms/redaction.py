@@ -65,6 +65,23 @@ class StreamMode(StrEnum):
     """Until the text is over; labels behind a value and headers of tables count then, too."""
 
 
+class Counts(dict[str, int]):
+    """Type -> different values, the same for many exchanges: nobody changes it, so what is said of it is kept with it.
+
+    Known by identity where it is a key of a dictionary; equal to any dictionary that says the same.
+    """
+
+    __slots__ = ("header", "text")
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+    def __init__(self, counts: dict[str, int]) -> None:
+        super().__init__(counts)
+        self.header: str | None = None
+        """As answers tell it to the caller; None: not yet written."""
+        self.text: str | None = None
+        """As rows keep it; None: not yet written."""
+
+
 class Finding(NamedTuple):
     """One value seen in one text.
 

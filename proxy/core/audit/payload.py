@@ -16,6 +16,7 @@ from proxy.core.audit.row import ID_BYTES, LAYOUT, MAX_ROW_BYTES, RESERVED_BYTES
 from proxy.core.audit.sanitise import CUT, NO_GROUPS, clean_counts, clean_groups, clean_number, clean_text, flag_names
 from proxy.terms.exchange import AttemptFacts, ExchangeFacts, Usage
 from proxy.terms.outcomes import Fault, Outcome, Status
+from proxy.terms.redaction import Counts
 
 MAX_TEXT_BYTES: Final = 1024
 """Longest text of a row that is not cut further to fit."""
@@ -212,14 +213,22 @@ def _storable(text: str) -> str:
 def _seen(facts: ExchangeFacts) -> tuple[int, int, str, str, str]:
     """Return the columns that say what was found and replaced."""
     found, replaced, answered = facts.findings, facts.sanitized, facts.response_findings
-    found_text = json_text(found) if found else "{}"
+    found_text = _counts_text(found)
     return (
         1 if found or answered else 0,
         1 if replaced or facts.response_sanitized else 0,
         found_text,
-        found_text if replaced == found else json_text(replaced),
+        found_text if replaced is found else _counts_text(replaced),
         json_text(answered) if answered else "{}",
     )
+
+
+def _counts_text(counts: dict[str, int]) -> str:
+    if type(counts) is not Counts:
+        return json_text(counts) if counts else "{}"
+    if counts.text is None:
+        counts.text = json_text(counts)
+    return counts.text
 
 
 def _tokens(usage: Usage) -> tuple[int, int, int, int, int]:

@@ -178,19 +178,19 @@ class Scan:
     def _messages(self, messages: list[Any]) -> None:
         """Walk a conversation, most of which is messages of one role and one text."""
         path, known = self._path, self._remembered
-        path.append("messages")
         for at, message in enumerate(messages):
             text = message.get("content") if type(message) is dict and len(message) == 2 else None
             if type(text) is str and message.get("role") in _ROLES:
                 findings = known.get(_KEY_OF(text))
                 if findings is not None and not findings and findings.is_ordinary:
                     continue  # a text that came before, with nothing in it
-                path.append(at)
+                path += ("messages", at)
                 self._string(message, "content", text, "content", False)
                 path.pop()
             else:
+                path.append("messages")
                 self._value(messages, at, message, "messages", False)
-        path.pop()
+            path.pop()
 
     def _value(self, parent: Any, key: Any, value: Any, label: str, is_free: bool) -> None:
         kind = type(value)

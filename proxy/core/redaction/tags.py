@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from proxy.core.redaction.normal import normal_form
 from proxy.terms.errors import RedactionFault
-from proxy.terms.redaction import Finding
+from proxy.terms.redaction import Counts, Finding
 
 _DROPPED = dict.fromkeys(map(ord, " \u00a0\\_-\u2010\u2011\u2012\u2013\u2014\u2212\uff0d"))
 _NOT_IN_NAME = re.compile(r"[^A-Z0-9]+")
@@ -52,8 +52,7 @@ class Opening(NamedTuple):
     """The placeholder of each."""
     places: dict[bytes, int]
     """The inside of each placeholder -> which of them it is."""
-    counts: dict[str, int]
-    """Type -> different values."""
+    counts: Counts
 
 
 class Spans(list[Finding]):
@@ -100,7 +99,9 @@ def _opening(kinds: tuple[str, ...]) -> Opening | None:
     if not kinds or len({name for name, _, _ in firsts}) < len(firsts):
         return None
     tags = tuple([tag for _, tag, _ in firsts])
-    return Opening(kinds, tags, {tag[1:-1].encode(): at for at, tag in enumerate(tags)}, dict.fromkeys(kinds, 1))
+    return Opening(
+        kinds, tags, {tag[1:-1].encode(): at for at, tag in enumerate(tags)}, Counts(dict.fromkeys(kinds, 1))
+    )
 
 
 class Numbers:

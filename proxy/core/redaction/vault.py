@@ -36,6 +36,7 @@ _STRUCTURE = frozenset(b'{["]\n0123456789-\r\t')
 """What stands behind a bracket of JSON itself and behind that of no placeholder."""
 _ESCAPED_OPENER = re.compile(rb"\\u(?:005[bB]|[fF]{2}3[bB])")
 _CLOSED = ord("]")
+_NO_PLACES: Final[dict[bytes, int]] = {}
 _NOBODYS: Final[frozenset[str]] = frozenset()
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _NO_SOURCE = re.compile(r'["\\\x00-\x1f\x7f\ud800-\udfff]')
@@ -165,8 +166,7 @@ class Vault:
             if self._opening is not None:
                 for kind, value in zip(self._opening.kinds, self._values, strict=True):
                     numbers.tag(kind, value)
-                self._opening = None
-                self._values.clear()
+                self._opening, self._values = None, []
         return numbers
 
     def counts(self) -> dict[str, int]:
@@ -215,6 +215,7 @@ class Vault:
             data.find(b"\xef\xbc\xbb") >= 0 or (data.find(b"\\u") >= 0 and _ESCAPED_OPENER.search(data) is not None)
         ):
             return None
+        places, values = _NO_PLACES if self._opening is None else self._opening.places, self._values
         pieces: list[bytes] = []
         done, last, lists = 0, len(data) - 1, 0
         at = data.find(b"[")
@@ -226,13 +227,16 @@ class Vault:
                 if not is_plain and _ODD_INSIDE.match(data, begin) is not None:
                     return None
                 lists += 1
-            elif (value := self._value_in(found[1])) is None:
-                lists += 1
-            elif (value.isprintable() and '"' not in value and "\\" not in value) or not _needs_escaping(value):
-                pieces += (data[done:at], value.encode())
-                done = found.end()
             else:
-                return None
+                place = places.get(found[1])
+                value = self._value_in(found[1]) if place is None else values[place]
+                if value is None:
+                    lists += 1
+                elif (value.isprintable() and '"' not in value and "\\" not in value) or not _needs_escaping(value):
+                    pieces += (data[done:at], value.encode())
+                    done = found.end()
+                else:
+                    return None
             at = data.find(b"[", begin)
         if not pieces:
             return data
@@ -242,12 +246,8 @@ class Vault:
         return b"".join(pieces)
 
     def _value_in(self, inside: bytes) -> str | None:
-        """Return the value behind what may be a placeholder's inside."""
-        if self._opening is not None:
-            place = self._opening.places.get(inside)
-            if place is not None:
-                return self._values[place]
-            self._one_by_one()
+        """Return the value behind what may be a placeholder's inside, however it is spelled."""
+        self._one_by_one()
         body = inside.decode()
         value = self._by_folded.get(body.replace("-", "")) or self._by_folded.get(fold(body))
         if value is None or len(body) <= SLACK:

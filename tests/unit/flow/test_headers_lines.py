@@ -24,6 +24,7 @@ from proxy.flow.headers import (
 )
 from proxy.terms.exchange import AttemptFacts, ExchangeFacts
 from proxy.terms.http import AnswerHead, Header, RequestHead
+from proxy.terms.redaction import Counts
 
 ID = "01a1fdca-5b7e-7b94-8cb9-129506ccea74"
 NONE: frozenset[bytes] = frozenset()
@@ -180,7 +181,10 @@ def test_own_time_is_never_negative() -> None:
 
 def test_redactions_are_sorted_and_lower_case() -> None:
     """The same findings give the same header."""
+    shared = Counts({"EMAIL": 1, "CPF": 2})
+
     assert "cpf=2,email=1" == redactions_value({"EMAIL": 1, "CPF": 2})
+    assert "cpf=2,email=1" == redactions_value(shared) == redactions_value(shared)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from proxy.telemetry.metrics import OWN_BOUNDS_S, Histogram, Metrics
 from proxy.telemetry.witness import Telemetry
 from proxy.terms.exchange import AttemptFacts, ExchangeFacts, Usage
 from proxy.terms.outcomes import Fault, Outcome, Status
+from proxy.terms.redaction import Counts
 
 
 def exchange(**changes: object) -> ExchangeFacts:
@@ -50,6 +51,19 @@ def test_one_exchange_is_counted_everywhere_once() -> None:
         'readygate_own_seconds_bucket{le="0.001"} 1.0',
     ):
         assert line in text, line
+
+
+def test_findings_that_exchanges_share_are_counted_like_those_of_one() -> None:
+    """They are known by what they are, and not by what they say."""
+    metrics, shared = Metrics(), Counts({"EMAIL": 1, "CPF": 1})
+    for _ in range(2):
+        metrics.exchange_ended(exchange(findings=shared, sanitized=shared))
+    metrics.exchange_ended(exchange(findings={"EMAIL": 1}, sanitized={}))
+    text = scraped(metrics)
+
+    assert 'readygate_findings_total{action="replaced",direction="request",type="email"} 2.0' in text
+    assert 'readygate_findings_total{action="replaced",direction="request",type="cpf"} 2.0' in text
+    assert 'readygate_findings_total{action="seen",direction="request",type="email"} 1.0' in text
 
 
 def test_refusals_are_counted_by_code_and_fault() -> None:

@@ -15,6 +15,7 @@ from proxy.core.audit.row import MAX_ROW_BYTES, RESERVED_BYTES, Row, Stamp, merg
 from proxy.core.audit.sanitise import MAX_GROUPS_BYTES
 from proxy.terms.exchange import AttemptFacts, ExchangeFacts, Usage
 from proxy.terms.outcomes import Fault, Outcome, Status
+from proxy.terms.redaction import Counts
 from tests.support.audit import TS_MS, exchange_id, typical_exchange
 
 STAMP = Stamp("11111111-2222-4333-8444-555555555555", 2, 41)
@@ -46,6 +47,15 @@ def test_finished_exchange_fills_every_column() -> None:
         row.provider, row.model_served, row.outcome, orjson.loads(row.attempts)[0]["http_status"],
     )  # fmt: skip
     assert STAMP == (row.writer, row.epoch, row.seq)
+
+
+def test_counts_that_exchanges_share_make_the_same_row() -> None:
+    """Their text is written once and kept with them."""
+    plain, shared = {"EMAIL": 1, "CPF": 2}, Counts({"EMAIL": 1, "CPF": 2})
+    first, second = (end_row(findings=shared, sanitized=shared) for _ in range(2))
+
+    assert end_row(findings=plain, sanitized=plain) == first == second
+    assert end_row(findings=plain, sanitized={"CPF": 2}) == end_row(findings=shared, sanitized={"CPF": 2})
 
 
 def test_begin_without_end_is_an_interrupted_exchange() -> None:

@@ -61,6 +61,14 @@ def test_counts_and_values_of_a_first_text_need_no_numbering(conversation: tuple
     assert not len(vault)
 
 
+def test_placeholders_written_otherwise_stand_among_those_as_they_were_given() -> None:
+    """A model that changes one of them must not make the rest unknown."""
+    vault = Vault()
+    vault.put_away("ana@x.com", Spans([Finding(0, 9, "EMAIL", 1.0)]))
+
+    assert b'"ana@x.com ana@x.com ana@x.com"' == vault.splice(b'"[EMAIL-1] [e-mail 1] [EMAIL-1]"', lambda _: False)
+
+
 def test_answer_with_one_list_is_not_asked_for_company() -> None:
     """Log probabilities and citations stand in lists; an answer without another list has none."""
     vault = Vault()
