@@ -164,6 +164,10 @@ def make_date(form: str) -> str:
 
 def make_password(form: str) -> str:
     match form:
+        case "signs":
+            return "".join(RNG.sample("qXw7Zk", k=3)) + RNG.choice(("(", "%s", "&", "%P", "[")) + token(5) + RNG.choice(("", ")", "*", "@&"))
+        case "lead":
+            return RNG.choice(("&Hf", "%Sd", "(Xq", "*Zk", "^Pw")) + token(8)
         case "random":
             return token(7) + RNG.choice("!#%*?") + token(6)
         case "plain":

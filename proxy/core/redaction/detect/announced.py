@@ -57,7 +57,7 @@ def _stem_pattern(stem: bytes) -> bytes:
 
 GENERIC_KEY = (
     rb"[A-Za-z0-9]_(?:key|KEY|login|LOGIN|pat|PAT)\b|[a-z](?:Key|Login)\b|[._](?:key|login|LOGIN)[\"']? ?[:=?]|[?&;](?:sig|key|appid)=|\b_auth ?=|[\"']auth\\{0,3}[\"'] ?:"
-    rb"|[A-Za-z0-9]-(?:key|Key|KEY)[\"'\])]{0,3} ?[:=]|[A-Z]_AUTH ?=|(?:\b|_)(?:pass|pw|PASS|PW|Pass|Pw)[\"'\])*]{0,3}(?: ?(?:[:=>|]|->)|[\"'] | [\"'])|_(?:pass|pw|PASS|PW)\b|-(?:pass|pw) [\"']|[a-z]Pass\b"
+    rb"|[A-Za-z0-9]-(?:key|Key|KEY)[\"'\])]{0,3} ?[:=]|[A-Z]_AUTH ?=|\b[Ll]ogin: ?|(?:\b|_)(?:pass|pw|PASS|PW|Pass|Pw)[\"'\])*]{0,3}(?: ?(?:[:=>|]|->)|[\"'] | [\"'])|_(?:pass|pw|PASS|PW)\b|-(?:pass|pw) [\"']|[a-z]Pass\b"
 )
 """Names that end in "key": HEROKU_KEY, lokiKey, sonar.login."""
 LABEL_STEM = rb"(?i:" + b"|".join(_stem_pattern(s) for s in sorted(STEMS, key=lambda s: (-len(s), s))) + rb")"
@@ -105,7 +105,7 @@ _NO_SECRET_NAME = re.compile(
     rb"|limit|length|tokeni[sz]\w*|file|format|policy|hint|reset|field|manager|ref|arn|hash"
     rb"|version|expir\w*|provider|endpoint|less|callback|handler|label|placeholder|pattern|validat\w*|message|error|strength|mgr|hasher)s?$"
     rb"|\.(?:txt|json|ya?ml|toml|ini|cfg|conf|md|html?|css|xml|csv|pyc?|[cm]?[jt]sx?|go|rs|rb|php|java|cc?|h|sh|pl|so|log)\W*$)"
-    rb"|(?i:websocket)|(?:Mgr|Hasher|Validat|Callback)[A-Z]"
+    rb"|(?i:websocket|(?:proxy|fastcgi|uwsgi|scgi|grpc)_pass)|(?:Mgr|Hasher|Validat|Callback)[A-Z]"
 )
 """Names that hold the word of a secret and mean none: public keys, counts of tokens, where a secret lies."""
 _NO_SECRET_PHRASE = re.compile(
@@ -144,7 +144,7 @@ _OWNERS = frozenset(
 _SAYS = frozenset(b"is as was that's it's \xe9 es ist est \xe8".split())
 _OWNER_CHARS = 24
 _SAID = re.compile(
-    rb"(?<![^\s\"'`(])(?P<value>[^\s\"'`<>()]{8,128})[\"'`]?(?:(?P<paren> \()|[,;.]? (?:-{1,2} |\? )?(?:(?:that |this |it )?(?:is|as|was)|(?:that|it)'?s|\xe9|es|ist|est|\xe8)"
+    rb"(?<![^\s\"'`(])(?P<value>[^\s\"'`<>()][^\s\"'`<>]{7,127}?)[\"'`]?(?:(?P<paren> \()|[,;.]? (?:-{1,2} |\? )?(?:(?:that |this |it )?(?:is|as|was)|(?:that|it)'?s|\xe9|es|ist|est|\xe8)"
     rb" (?:(?:the|la|le|il|o|a|el) )?[a-z]{2,6} (?:[A-Za-z]{1,10} )?)\Z"
 )
 _CLOSES = re.compile(rb"[A-Za-z \xc0-\xff]{0,16}\)")
@@ -154,8 +154,11 @@ _USER_BEFORE = re.compile(
 )
 _USER_CHARS = 20
 _PAIR_SIGNS = frozenset((b"/", b"&", b"|", b"+", b","))
-_PAIR_STEMS = frozenset(b"credential credenciales credenciais credenziali zugangsdaten identifiants".split())
-_USER_AND_SECRET = re.compile(rb"[\w.@\-]{2,40}(?: ?[/:|] ?|,| ?\()([^\s\"'`<>/|,()=]{6,64})")
+_PAIR_STEMS = frozenset(b"login credential credenciales credenciais credenziali zugangsdaten identifiants".split())
+_COLON = re.compile(rb"[A-Za-z]{0,3} ?: ?")
+_USER_AND_SECRET = re.compile(
+    rb"[\w.@\-]{2,40}(?: ?[/:|] ?|,| ?\()([^\s\"'`<>/|,()=][^\s\"'`<>/|,=]{4,62}[^\s\"'`<>/|,.;)=])"
+)
 _IS_KEY = re.compile(rb"[\"']?[ \t]{0,4}(?:=(?!=)|:)")
 _HEADER_END = re.compile(rb"[A-Za-z0-9_\-]{0,24}[\"'`]? {0,2}(?:[,;|\t)\n\r]|</[a-zA-Z]|$)")
 _NEXT_FIELD = re.compile(rb",|[;&](?:$|[A-Za-z_][\w.\-]*=)")
@@ -166,6 +169,8 @@ _PIX = re.compile(rb"(?i)(?:\b|_)pix(?:\b|_|key)|[a-z]Pix|pixKey")
 _DIGITS = b"0123456789"
 _HEX = b"0123456789abcdefABCDEF-"
 """Sixteen different characters at most: their entropy is lower by nature."""
+_WORDS_AND_DIGIT = re.compile(rb"[a-z]+(?:[-._/:][a-z]*)*[0-9]?")
+"""No password without a sign before it: ``prefer-ipv4``."""
 _PASSWORD_CHARS = re.compile(rb"[A-Za-z0-9!@#$%^&*+=?~._\-]{10,40}")
 _BASE32 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _REACH_BACK = 32
@@ -191,12 +196,12 @@ class Announced:
         if not ctx.local and _is_owned(ctx.data[max(0, start - _OWNER_CHARS) : start]):
             self._said_before(ctx, start, end, of_password=of_password)
         if found is None:
-            return end
+            return _second_of_pair(ctx, start, end, 0) or end
         value = _unquoted(found)
         at = found.start("value")
         stop = _second_of_pair(ctx, start, end, at)
-        if stop:
-            return stop
+        if stop or ctx.data[start:end].lower() == b"login":
+            return stop or end
         if len(value) < 6 or not _is_dense(value, found) or _is_another_key(ctx, found, value):
             return self._schemed(ctx, start, end, found.end("value")) or end
         name = _name_before(ctx.data, start) + ctx.data[start:end] + found["tail"]
@@ -297,13 +302,18 @@ def _is_explicit(found: re.Match[bytes]) -> bool:
 
 
 def _second_of_pair(ctx: Context, start: int, end: int, at: int) -> int:
-    """Report the password of ``id/pw: master/secret9`` and ``credentials: admin / secret9``; return its end, or 0."""
+    """Report the password of ``id/pw: master/secret9`` and ``credentials: admin / secret9``; return its end, or 0.
+
+    Args:
+        at: Where the user stands; 0 for what is too short to be a value, behind a colon.
+    """
     if ctx.data[start - 1 : start] in _PAIR_SIGNS:
         if not _USER_BEFORE.search(ctx.data, max(0, start - _USER_CHARS), start):
             return 0
     elif ctx.data[start:end].lower() not in _PAIR_STEMS:
         return 0
-    found = _USER_AND_SECRET.match(ctx.data, at)
+    sign = None if at else _COLON.match(ctx.data, end)
+    found = _USER_AND_SECRET.match(ctx.data, sign.end() if sign else at)
     if found is None or (ctx.local and found.start(1) - start > _LOCAL_REACH):
         return 0
     if is_template(found[1]) or is_no_secret(found[1]) or not is_password(found[1], explicit=True):
@@ -391,7 +401,9 @@ def is_password(value: bytes, *, explicit: bool) -> bool:
         return letter and ((telling and mixed) or _has_no_words(value) or is_passphrase(value))
     if explicit:
         return letter or sign
-    return digit and letter and (sign or mixed) and len(value) >= 7
+    if not (digit and letter and len(value) >= 7):
+        return False
+    return mixed or (sign and _WORDS_AND_DIGIT.fullmatch(value) is None)
 
 
 def _is_strong_password(value: bytes) -> bool:

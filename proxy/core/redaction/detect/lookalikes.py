@@ -14,7 +14,7 @@ CODE = re.compile(
     + rb")(?:(?:\.|->|::)"
     + _NAME
     + rb")+|(?:self|this|_lib)\.[\w.]+|os\.environ.*|process\.env.*"
-    rb"|[A-Za-z_]\w*(?:(?:\.|::|->)\w+)*[(\[].*|[A-Z][A-Z_]+|https?://.*|arn:aws.*"
+    rb"|[A-Z][A-Z_]+|https?://.*|arn:aws.*"
     rb"|[A-Za-z_][\w.]*(?:Key|Token|Secret|Type|Provider|Manager|Config|Credential|Client|Handler|Factory|Option|Param|Error|Hasher)s?"
     rb"|function|return|string|String|null|None)[;,)]*"
 )
@@ -35,7 +35,7 @@ _PLACE = re.compile(
 )
 """A host and its port, a host whose user was a placeholder, a port of a list, a fingerprint."""
 _MARKUP = re.compile(
-    rb"&#?[A-Za-z0-9]{1,8};?.*|\[?#[0-9]{1,7}[\])].*|\([A-Z][a-z]+\)?|\{[A-Za-z_][\w.\[\]|]*\}?|\[?\[[A-Za-z_]+\]*|[A-Za-z]+=|pass:(?:env|file|fd|stdin).*"
+    rb"&(?:[a-z]{2,8};|#x?[0-9A-Fa-f]{1,6};?).*|\[?#[0-9]{1,7}[\])].*|\([A-Z][a-z]+\)?|\{[A-Za-z_][\w.\[\]|]*\}?|\[?\[[A-Za-z_]+\]*|[A-Za-z]+=|pass:(?:env|file|fd|stdin).*|unix:/.*"
     rb"|(?:env|file|fd|stdin|op|vault|ref|awssm|gcpsm):.*|\[?[a-z_]{3,}=[a-z0-9_]{1,10}(?:,[a-z_]{2,}=[a-z0-9_]{1,10}){0,4}\]?|#?/?\$defs/.*|-{1,2}[a-z][a-z\-]*[0-9]{0,2}(?:=.*)?"
     rb"|[0-9]+(?:\.[0-9]+)+(?:-[0-9.]*)?"
 )
@@ -44,10 +44,30 @@ _ENVIRONMENT = re.compile(rb"[A-Z][A-Z0-9]*_[A-Z0-9_]{2,40}=.{6}")
 """The name of another variable and its value: ``service account: OP_SERVICE_ACCOUNT_TOKEN=...``."""
 
 
+_CALL = re.compile(rb"\$?[A-Za-z_]\w*(?:(?:\.|::|->)\w+)*[(\[][\w$().,\[\]:;=+*/<> \-]*")
+_WORD = re.compile(rb"\w+")
+_PIECE = re.compile(rb"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+
+
+def _is_call(value: bytes) -> bool:
+    """True for a call or an index whose names are made of words: ``getPassword(``, not ``whGcTZc(1U``."""
+    if _CALL.fullmatch(value) is None:
+        return False
+    return all([_is_name(word) for word in _WORD.findall(value)])
+
+
+def _is_name(word: bytes) -> bool:
+    """True for a number, and for a name of lower case or of pieces long enough to be words."""
+    if word[:1].isdigit():
+        return word.isdigit()
+    return word.islower() or len(word.strip(b"_")) >= 2.4 * len(_PIECE.findall(word))
+
+
 def is_no_secret(value: bytes) -> bool:
     """True for what a program, a page or a list writes where a secret would stand."""
     return (
         CODE.fullmatch(value) is not None
+        or _is_call(value)
         or _ALGORITHM.fullmatch(value) is not None
         or _PLACE.fullmatch(value) is not None
         or _MARKUP.fullmatch(value) is not None

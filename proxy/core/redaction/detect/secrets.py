@@ -41,7 +41,7 @@ _LONG = 80
 """Longer ones may begin with a run of one letter and be a key all the same."""
 _REGULAR_STARTS = (b"aaaaaaaa", b"00000000", b"11111111")
 _TEMPLATE = re.compile(
-    rb"\$\{|\$\(|\{\{|\}\}|^<|>$|^%[A-Za-z_(]|^\$[A-Za-z_]+(?:$|[/:;,])|^\[[A-Za-z_ ]+\]$|^\{[A-Za-z_.]+\}$|^@@"
+    rb"\$\{|\$\(|\{\{|\}\}|^<|>$|^%(?:[sdifrxvq](?:[^A-Za-z0-9]|$)|\([A-Za-z_]|[A-Za-z_]+%|\{)|^\$[A-Za-z_]+(?:$|[/:;,])|^\[[A-Za-z_ ]+\]$|^\{[A-Za-z_.]+\}$|^@@"
 )
 _NO_SECRET = frozenset(
     b"password passwd pass pwd secret user username token key null none true false undefined".split()
