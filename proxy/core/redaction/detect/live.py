@@ -115,7 +115,9 @@ def _groups(near: bytes) -> int:
         if not group or not (is_short or _GROUP.fullmatch(group) or _PART_OF_DATE.fullmatch(group)):
             break
         start = first
-        if glued or first == 0 or near[first - 1] in b'\n"' or (is_short and group.islower() and start != len(near)):
+        if glued or first == 0 or near[first - 1] in b'\n"':
             break
+        if is_short and group.islower() and stop != len(near) and not _PART_OF_DATE.fullmatch(group):
+            break  # a word of prose; one that is not over yet may become a month's or "de"
         stop = len(near[:first].rstrip(b" -\xa0"))
     return start

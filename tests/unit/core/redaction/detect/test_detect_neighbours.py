@@ -55,3 +55,30 @@ def test_cards_in_fours_behind_one_another_are_cards(count: int) -> None:
 
     assert count == len(DETECTOR.find(f"x {cards} y"))
     assert not DETECTOR.find(f"x {cards[:-1]}8 y")
+
+
+BIRTHS = [
+    "naci el 18 de agosto de 1976",
+    "nasci em 13 de março de 1954, sou de Natal",
+    "I was born the 3rd of March 1981 in",
+    "born 12th of December, 1999 x",
+    "geboren am 18. August 1976 in",
+    "née le 18 août 1976 à",
+    "naissance : 1er mai 1980 x",
+    "nato il 18 agosto 1976 a",
+    "geboren op 3 maart 1980 te",
+    "urodzony 3 marca 1980 r",
+    "fecha de nacimiento: 3 de septiembre del 1980 ok",
+    "född 3 mars 1980 i",
+]
+
+
+@pytest.mark.parametrize("text", BIRTHS)
+def test_date_of_birth_with_its_month_in_words_is_found_however_it_is_cut(text: str) -> None:
+    """Months are words of small letters in most languages, with more small words between."""
+    whole = [(f.start, f.end, f.kind) for f in DETECTOR.find(text, local=True)]
+    assert ["DATE_OF_BIRTH"] == [kind for _, _, kind in whole]
+
+    for pieces in ([text[:at], text[at:]] for at in range(1, len(text))):
+        assert whole == _streamed(DETECTOR, pieces)[0], pieces
+    assert whole == _streamed(DETECTOR, list(text))[0]
