@@ -67,7 +67,7 @@ BIRTH = (
     rb"(?i:(?:\b|_)dob(?:\b|_)|\bd[._ ] ?o[._ ] ?b|birth|(?:\b|_)born|nascid|nasciment|(?:\b|_)nasc|[a-z]nasc\b|nacimi|nacid|naiss|\bn[e\xe9]e?[ _](?:le\b|[a\xe0][ :])|\bddn\b|geboren|geburt|(?:\b|_)geb(?:\b|_|dat)"
     rb"|nascita|\bnat[oa][ _](?:il|a)\b|geboorte|urodz|\bur[.:]|f[o\xf8\xf6]d(?:t|d|sels|else)|syntym|syntyn|do[\?g]um|dogum|narozen|sz[u\xfc]let|n\?scut|na\?ter|naster"
     rb"|[a-z]_?dob\b|aniversario|anivers\xe1rio|\bnaci\b|\bnasci\b|nasceu"
-    rb"|lahir|kapanganak|kaarawan|ipinanganak|zaliwa\b|ng[a\xe0]y[ _]?sinh|sinh[ _]ng[a\xe0]y|nam[ _]sinh|(?:\b|_)nar(?:o|\b)|(?:\b|_)ro[dj]en|rojst|(?:\b|_)szul|gimimo|dzim|s[u\xfc]n(?:ni|dinud)|janm|janam"
+    rb"|lahir|kapanganak|kaarawan|ipinanganak|zaliwa\b|ng[a\xe0]y[ _]?sinh|sinh[ _]ng[a\xe0]y|nam[ _]sinh|(?:\b|_)nar(?:o|\b)|(?:\b|_)ro[dj]en|rojst|(?:\b|_)sz[u\xfc]l|gimimo|dzim|s[u\xfc]n(?:ni|dinud)|janm|janam"
     rb"|\bdogul|anadan[ _]ol|\bd[._ ]{1,2}tarihi"
     rb"|\bnaci\xf3|\bnacio\b|\bn[e\xe9] e le\b|\bng[a\xe0]y sinh|\bf(?:ech?(?:a)?)?[._ ]{0,2}(?:de[._ ])?nac\b|\bn[e\xe9]\(e\) le|\bdn[:=]|\bbday\b|foed(?:t|sels))"
 )

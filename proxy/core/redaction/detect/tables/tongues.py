@@ -25,7 +25,7 @@ LABELS: dict[str, tuple[str, ...]] = {
         # Hindi, Bengali, Tamil, Telugu, Marathi and their neighbours
         "टेलीफोन", "टेलीफ़ोन", "संपर्क", "व्हाट्सएप", "व्हाट्सऐप", "दूरध्वनी", "ফোন", "মোবাইল", "টেলিফোন", "தொலைபேசி", "கைபேசி", "மொபைல்", "ఫోన్", "మొబైల్",
         "ફોન", "મોબાઇલ", "ਫ਼ੋਨ", "ਮੋਬਾਈਲ", "ಮೊಬೈಲ್", "ദൂരവാണി", "ഫോൺ", "മൊബൈൽ", "දුරකථන",
-        "mobile nambar", "mobail", "phone hai", "mera number", "mobile number hai",
+        "contact", "contact phone", "contact tel", "mobile nambar", "mobail", "phone hai", "mera number", "mobile number hai",
         # Thai, Lao, Khmer, Burmese
         "เบอร์", "เบอร์โทร", "โทรศัพท์", "มือถือ", "โทรสาร", "แฟกซ์", "ໂທລະສັບ", "ເບີໂທ", "ទូរស័ព្ទ", "ဖုန်း",
         # Vietnamese, Indonesian, Malay, Filipino, Swahili, Afrikaans
@@ -91,7 +91,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     ),
     "JP_MY_NUMBER": ("個人番号カード", "マイナ", "my number card", "japanese my number", "japan my number", "social security and tax number", "mynumber card", "my no"),
     "SG_NRIC": ("fin number", "fin no", "nric/fin", "singapore nric", "singapore identity card", "singapore ic", "身份证号码", "nric num", "uin"),
-    "HK_ID": ("香港身份证", "身份證號碼", "身份證號", "身份証號碼", "hong kong identity card number", "hong kong identity card no", "hong kong id number", "hong kong id card", "hkic no", "hk identity card"),
+    "HK_ID": ("香港身份证", "身份證號碼", "身份證號", "身份証號碼", "hong kong identity card number", "hong kong identity card no", "hong kong id number", "hong kong id card", "hkic no", "hk identity card", "id card", "id card no", "id card number"),
     "IN_AADHAAR": (
         "आधार संख्या", "आधार कार्ड", "आधार नंबर", "আধার", "ஆதார்", "ఆధార్", "આધાર", "ਆਧਾਰ", "ಆಧಾರ್", "ആധാർ", "आधार क्रमांक", "aadhaar num", "aadhar num", "uid number", "uid no", "uidai number",
         "aadhaar id", "adhaar number", "adhar number", "adhaar card", "adhar card", "aadhaar card num",
