@@ -91,7 +91,7 @@ class Accounts:
         self._cnpj = catalog.rules.get("CNPJ")
         self._pix = catalog.rules.get("BR_PIX_KEY")
 
-    def __call__(self, ctx: Context, start: int, end: int) -> int:
+    def judge(self, ctx: Context, start: int, end: int) -> int:
         """Judge the candidate at [start, end); return its end when reported, 0 when nothing here is a value."""
         value = ctx.data[start:end]
         size = end - start

@@ -186,7 +186,7 @@ class Announced:
     def __init__(self, issuers: IssuerRules) -> None:
         self._issuers = issuers
 
-    def __call__(self, ctx: Context, start: int, end: int, *, of_password: bool) -> int:
+    def judge(self, ctx: Context, start: int, end: int, of_password: bool) -> int:
         """Judge what follows the label stem at [start, end); return where the scan goes on."""
         if (start < ctx.barren and not of_password) or _is_inside(ctx.data, start, end):
             return end
@@ -217,7 +217,7 @@ class Announced:
     def _password(self, ctx: Context, found: re.Match[bytes], value: bytes) -> int:
         """Report what stands behind the name of a password; return its end, or 0."""
         at = found.start("value")
-        stop = self._issuers(ctx, at)
+        stop = self._issuers.key_at(ctx, at)
         if not stop and (value.isalpha() or is_password(value, explicit=_is_explicit(found))):
             stop = at + len(value)
             ctx.add(at, stop, "PASSWORD", 3, LABELLED)
@@ -229,7 +229,7 @@ class Announced:
         if value.translate(None, _DIGITS) == value:
             ctx.barren = at + len(value)
             return 0
-        stop = self._issuers(ctx, at)
+        stop = self._issuers.key_at(ctx, at)
         if not stop and is_token(value, _is_explicit(found)):
             stop = at + len(value)
             ctx.add(at, stop, "API_KEY", 4, LABELLED, "LABELLED")

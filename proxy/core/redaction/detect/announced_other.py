@@ -71,5 +71,5 @@ def _judge(ctx: Context, issuers: IssuerRules, found: re.Match[str], *, of_passw
     explicit = not found["gap"] or _SAID.search(found["gap"]) is not None
     if of_password and is_password(value, explicit=explicit):
         ctx.add(start, start + len(value), "PASSWORD", 3, LABELLED)
-    elif not of_password and not issuers(ctx, start) and is_token(value, explicit):
+    elif not of_password and not issuers.key_at(ctx, start) and is_token(value, explicit):
         ctx.add(start, start + len(value), "API_KEY", 4, LABELLED, "LABELLED")

@@ -64,8 +64,8 @@ class Context:
     __slots__ = ("_labels", "barren", "birth", "data", "found", "header", "local", "orphans", "size", "text")
 
     def __init__(
-        self, text: str, data: bytes, labels: LabelIndex, *, local: bool = False, is_foreign: bool = False
-    ) -> None:
+        self, text: str, data: bytes, labels: LabelIndex, local: bool = False, is_foreign: bool = False
+    ) -> None:  # by position: one is made for every text with a candidate
         self.text = text
         self.data = data
         self.size = len(data)
@@ -167,6 +167,8 @@ def _joins(gap: bytes) -> bool:
 
 def resolve(found: list[tuple[int, int, int, Finding]]) -> list[Finding]:
     """Return disjoint findings in order: on overlap lower priority number, then longer, then earlier wins."""
+    if len(found) == 1:
+        return [found[0][3]]
     reach = -1
     for _, _, start, finding in found:
         if start < reach:

@@ -99,7 +99,7 @@ class Detector:
         for char in b"0123456789":
             self._handlers[char] = self._mixed
         for char in b"+(":
-            self._handlers[char] = self._digits
+            self._handlers[char] = self._digits.read
         for char in b"@%":
             self._handlers[char] = _at_sign
         self._handlers[0x2D] = self._dash
@@ -113,29 +113,31 @@ class Detector:
                 neither headers of tables nor labels behind a value count then.
         """
         if text.isascii() and "%" not in text and "\\" not in text:
-            return self._find(text, text.encode(), local=local)
+            return self._find(text, text.encode(), local, False)
         view = plain_view(text)
         if view is None:
-            return self._find(text, local=local)
+            return self._find_any(text, local)
         plain, starts = view
-        found = self._find(plain, local=local)
+        found = self._find_any(plain, local)
         return [f._replace(start=starts[f.start], end=_end_of(text, starts[f.end - 1])) for f in found]
 
-    def _find(self, text: str, data: bytes | None = None, *, local: bool = False) -> list[Finding]:
-        is_foreign = False
-        if data is None:
-            data = to_bytes(text)
-            is_foreign = has_other_letters(text, data)
+    def _find_any(self, text: str, local: bool) -> list[Finding]:
+        """Search a text that is read as it is written."""
+        data = to_bytes(text)
+        return self._find(text, data, local, has_other_letters(text, data))
+
+    def _find(self, text: str, data: bytes, local: bool, is_foreign: bool) -> list[Finding]:
+        size = len(data)
         next_from = self._scan(data)
-        start, end = next_from(0)
+        [(start, end)] = next_from(0, size)
         if start < 0 and not self._has_more and not is_foreign:
             return []
-        ctx = Context(text, data, self._labels, local=local, is_foreign=is_foreign)
+        ctx = Context(text, data, self._labels, local, is_foreign)
         if is_foreign:
             announced_other.search(ctx, self._issuers)
         handlers = self._handlers
         while start >= 0:
-            start, end = next_from(handlers[data[start]](ctx, start, end))
+            [(start, end)] = next_from(handlers[data[start]](ctx, start, end), size)
         if self._has_more:
             self._custom.search(ctx, text)
             if not local:
@@ -153,7 +155,7 @@ class Detector:
             return
         for start, end, header in layout.cells(ctx.text, self._names_column):
             shift = start - len(header) - 2
-            under = self._find(f"{header}: {ctx.text[start:end]}", local=True)
+            under = self._find_any(f"{header}: {ctx.text[start:end]}", True)
             found = [f for f in under if f.start + shift >= start]
             if found:
                 ctx.found = [
@@ -193,7 +195,7 @@ class Detector:
         if end - start < 13 and _SHORT.fullmatch(data, start, end):
             if end - start < 9 or ctx.birth or end - start > 10:
                 return dates.short_date(ctx, start, end)
-            return self._digits(ctx, start, end)
+            return self._digits.read(ctx, start, end)
         if not candidate.translate(None, _RUN_CHARS):
             return self._digits.judge(ctx, start, end, candidate, shape)
         run = _RUN.match(data, start, end)
@@ -201,14 +203,14 @@ class Detector:
             special = _MIXED.match(data, start, end)
             if special is not None and special.end() == end and special.lastgroup == "mac":
                 return network.mac(ctx, start, end)
-            return self._digits(ctx, start, end)
+            return self._digits.read(ctx, start, end)
         special = _MIXED.match(data, start, end)
         if special is not None and special.end() == end:
             return self._special(ctx, start, end, special.lastgroup)
-        stop = self._accounts(ctx, start, end) or self._issuers(ctx, start)
+        stop = self._accounts.judge(ctx, start, end) or self._issuers.key_at(ctx, start)
         if stop:
             return stop
-        return self._digits(ctx, start, run.end()) if run is not None else max(start + 1, end - 1)
+        return self._digits.read(ctx, start, run.end()) if run is not None else max(start + 1, end - 1)
 
     def _letters(self, ctx: Context, start: int, end: int) -> int:
         """A candidate that begins with a letter or a rare sign."""
@@ -216,14 +218,14 @@ class Detector:
         is_word = not data[start + 1 : start + 2].isdigit()  # no label and no word of birth has a digit for its second
         is_password = PASSWORD_STEMS.get(data[start:end].lower().translate(None, JOINERS)) if is_word else None
         if is_password is not None:
-            return self._announced(ctx, start, end, of_password=is_password)
-        stop = self._issuers(ctx, start)
+            return self._announced.judge(ctx, start, end, is_password)
+        stop = self._issuers.key_at(ctx, start)
         if stop:
             return stop
         special = _LETTERS.match(data, start, end)
         if special is not None and special.end() == end:
             return self._special(ctx, start, end, special.lastgroup)
-        stop = self._accounts(ctx, start, end)
+        stop = self._accounts.judge(ctx, start, end)
         if stop:
             return stop
         stop = self._word(ctx, start, end) if is_word else 0
@@ -238,10 +240,10 @@ class Detector:
         hidden = _LABEL.match(data, start, end)  # the word of a label, and more that looked like a key at first
         if hidden is not None and hidden.end() < end:
             is_password = PASSWORD_STEMS[hidden[0].lower().translate(None, JOINERS)]
-            return self._announced(ctx, start, hidden.end(), of_password=is_password)
+            return self._announced.judge(ctx, start, hidden.end(), is_password)
         if _GENERIC.match(data, start, end):
             name = data[start:end].rstrip(b"\"' :=?])*>|-")
-            return self._announced(ctx, start, start + len(name), of_password=name[-4:].lower().lstrip(b"_-") in _PASS)
+            return self._announced.judge(ctx, start, start + len(name), name[-4:].lower().lstrip(b"_-") in _PASS)
         if _BIRTH.match(data, start, end):
             ctx.birth = True
             dates.said_before(ctx, start)
@@ -293,7 +295,7 @@ class Detector:
         if self._has_more or raw.find(b"\\") >= 0 or raw.find(b"%") >= 0 or not raw.isascii():
             return may_contain(raw, self._labels, self._walk)
         next_from = self._scan(raw)  # it reads as it is written: one scan, stopped at the first value
-        start, end = next_from(0)
+        [(start, end)] = next_from(0, len(raw))
         return start >= 0 and self._opens(raw, start, end, next_from)
 
     def _opens(self, raw: bytes, start: int, end: int, next_from: NextFrom) -> bool:
@@ -304,7 +306,7 @@ class Detector:
             resume = handlers[raw[start]](ctx, start, end)
             if ctx.fired:
                 return True
-            start, end = next_from(resume)
+            [(start, end)] = next_from(resume, ctx.size)
         return is_open(ctx)
 
     def _walk(self, ctx: GateContext) -> None:
@@ -316,9 +318,9 @@ class Detector:
         if ctx.birth:
             announced_other.search(ctx, self._issuers)
         next_from = self._scan(data)
-        start, end = next_from(0)
+        [(start, end)] = next_from(0, ctx.size)
         while start >= 0 and not ctx.fired:
-            start, end = next_from(handlers[data[start]](ctx, start, end))
+            [(start, end)] = next_from(handlers[data[start]](ctx, start, end), ctx.size)
 
     def live_start(self, text: str, *, is_hasty: bool = False) -> int:
         """Return the leftmost position from which a value could still grow past the end of the text."""

@@ -96,7 +96,7 @@ class DigitRuns:
         self._clear = frozenset(s for s in self._exact if _is_clear(s))
         """Shapes of which every number with nothing beside it is judged as a whole."""
 
-    def __call__(self, ctx: Context, start: int, end: int) -> int:
+    def read(self, ctx: Context, start: int, end: int) -> int:
         """Judge the run at [start, end); return where the scan goes on."""
         run = ctx.data[start:end]
         return self.judge(ctx, start, end, run, run.translate(SHAPE))

@@ -16,8 +16,8 @@ except ImportError:  # the fallback below finds the same spans, several times sl
     re2 = None  # type: ignore[assignment,unused-ignore]
 
 Span = tuple[int, int]
-NextFrom = Callable[[int], Span]
-"""Position to look from (never decreasing) -> the next span, or NO_SPAN."""
+NextFrom = Callable[[int, int], list[Span]]
+"""Position to look from (never decreasing) and size of the bytes -> the next span, or NO_SPAN, in a list by itself."""
 Scan = Callable[[bytes], NextFrom]
 Search = Callable[[bytes, int], Span]
 """Bytes and where to look from -> the next span, or NO_SPAN."""
@@ -42,8 +42,7 @@ def compile_union(patterns: tuple[bytes, ...], engine: str = "auto") -> Scan:
         raise ValueError("google-re2 is not installed")
     if engine == "re" or re2 is None:
         return _fallback(patterns)
-    search = _search(_compiled(patterns))
-    return lambda data: partial(search, data)
+    return partial(partial, _match_of(_compiled(patterns)), re2._Anchor.UNANCHORED)  # no frame of ours on the way to RE2
 
 
 def _compiled(patterns: tuple[bytes, ...]) -> Any:
@@ -66,39 +65,32 @@ def compile_search(patterns: tuple[bytes, ...], engine: str = "auto") -> Search:
     Raises:
         ValueError: As for ``compile_union``.
     """
-    if engine != "re" and re2 is not None:
-        return _search(_compiled(patterns))
-    scan = compile_union(patterns, engine)
+    if engine == "re" or re2 is None:
+        scan = compile_union(patterns, engine)
+        return lambda data, start: scan(data)(start, len(data))[0]
+    match, anchor = _match_of(_compiled(patterns)), re2._Anchor.UNANCHORED
 
     def search(data: bytes, start: int) -> Span:
-        return scan(data)(start)
+        return match(anchor, data, start, len(data))[0]
 
     return search
 
 
-def _search(compiled: Any) -> Search:
-    """Return the search without the wrapper's match objects, which cost 0.4 µs a match."""
+def _match_of(compiled: Any) -> Callable[[Any, bytes, int, int], list[Span]]:
+    """Return the search (anchor, bytes, start, end -> one span) without the wrapper's match objects: 0.4 µs a match."""
     try:
-        match, anchor = compiled._regexp.Match, re2._Anchor.UNANCHORED
-        probe = match(anchor, b"", 0, 0)
+        match: Any = compiled._regexp.Match
+        probe = match(re2._Anchor.UNANCHORED, b"", 0, 0)
         if not isinstance(probe, list) or len(probe[0]) != 2:
             raise TypeError("spans have another layout")
     except (AttributeError, TypeError):  # another release of the binding: its public face stays the same
-        return _public_search(compiled)
-
-    def search(data: bytes, start: int) -> Span:
-        span: Span = match(anchor, data, start, len(data))[0]
-        return span
-
-    return search
+        return partial(_public_match, compiled)
+    return match
 
 
-def _public_search(compiled: Any) -> Search:
-    def search(data: bytes, start: int) -> Span:
-        found = compiled.search(data, start)
-        return found.span() if found else NO_SPAN
-
-    return search
+def _public_match(compiled: Any, _: Any, data: bytes, start: int, end: int) -> list[Span]:
+    found = compiled.search(data, start, end)
+    return [found.span() if found else NO_SPAN]
 
 
 def _fallback(patterns: tuple[bytes, ...]) -> Scan:
@@ -112,7 +104,7 @@ def _fallback(patterns: tuple[bytes, ...]) -> Scan:
         ahead: list[Span] = [(-1, 0)] * len(searches)
         exhausted = (len(data) + 1, 0)
 
-        def next_from(start: int) -> Span:
+        def next_from(start: int, _: int) -> list[Span]:
             best = exhausted
             for i, search in enumerate(searches):
                 if ahead[i][0] < start:
@@ -120,7 +112,7 @@ def _fallback(patterns: tuple[bytes, ...]) -> Scan:
                     ahead[i] = found.span() if found else exhausted
                 if ahead[i][0] < best[0] or (ahead[i][0] == best[0] and ahead[i][1] > best[1]):
                     best = ahead[i]
-            return NO_SPAN if best is exhausted else best
+            return [NO_SPAN if best is exhausted else best]
 
         return next_from
 

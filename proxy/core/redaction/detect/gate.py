@@ -49,7 +49,7 @@ class GateContext(Context):
     __slots__ = ("fired", "wants_label")
 
     def __init__(self, text: str, data: bytes, labels: LabelIndex) -> None:
-        super().__init__(text, data, labels, is_foreign=has_other_letters(text, data))
+        super().__init__(text, data, labels, False, has_other_letters(text, data))
         self.fired = False
         self.wants_label = False
 

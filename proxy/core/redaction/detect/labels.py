@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
-from proxy.core.redaction.detect.engine import NO_SPAN, NextFrom, Scan, compile_union
+from proxy.core.redaction.detect.engine import Search, compile_search
 from proxy.core.redaction.detect.labels_other import OtherLabels
 
 WINDOW = 64
@@ -102,9 +102,9 @@ class LabelIndex:
         self._heads = frozenset(key.split(b" ")[0] for key in self._latin)
         """First words of labels: most words behind a value are none of them."""
         backwards = sorted(self._latin, key=lambda key: (len(key.replace(b" ", b"")), len(key)), reverse=True)
-        self._scan: Scan = _compile(backwards, engine)
+        self._search = _compile(backwards, engine)
         decisive = [key for key in backwards if self._latin[key] - _NOT_DECISIVE]
-        self._scan_positive: Scan = _compile(decisive, engine, glued=rb"[0-9]*")  # "birth1990-05-03", value and all
+        self._search_positive = _compile(decisive, engine, glued=rb"[0-9]*")  # "birth1990-05-03", value and all
 
     def before(self, text: str, data: bytes, start: int) -> Label | None:
         """Return the nearest label that ends within ``REACH`` characters before ``start``."""
@@ -158,8 +158,7 @@ class LabelIndex:
         if case.find(b"aA") >= 0 or case.find(b"AAa") >= 0:
             window = _HUMP.sub(b" ", window)
         backwards = window.translate(_NORMAL)[::-1]
-        next_from = self._scan(backwards)
-        start, end = next_from(0)
+        start, end = self._search(backwards, 0)
         if start < 0 or start > REACH:
             return None
         words = window[len(window) - end : len(window) - start]
@@ -181,7 +180,7 @@ class LabelIndex:
         case = data.translate(_CASE)
         if case.find(b"aA") >= 0 or case.find(b"AAa") >= 0:
             data = _HUMP.sub(b" ", data)
-        return self._scan_positive(data.translate(_NORMAL)[::-1])(0) != NO_SPAN
+        return self._search_positive(data.translate(_NORMAL)[::-1], 0)[0] >= 0
 
     def _kinds(self, backwards: bytes) -> frozenset[str]:
         key = _squeeze(backwards[::-1].rstrip(b"0123456789"))
@@ -197,10 +196,10 @@ class LabelIndex:
         return found.kinds if found else frozenset()
 
 
-def _compile(keys: list[bytes], engine: str, glued: bytes = rb"[0-9]{0,2}") -> Scan:
-    """Compile normalised labels, longest first, to a scan over text read backwards."""
+def _compile(keys: list[bytes], engine: str, glued: bytes = rb"[0-9]{0,2}") -> Search:
+    """Compile normalised labels, longest first, to a search in text read backwards."""
     alternatives = b"|".join([key[::-1].replace(b" ", b" *" if _may_be_glued(key) else b" +") for key in keys])
-    return compile_union((rb"\b" + glued + rb"s?(?:" + alternatives + rb")\b",), engine)
+    return compile_search((rb"\b" + glued + rb"s?(?:" + alternatives + rb")\b",), engine)
 
 
 def _may_be_glued(key: bytes) -> bool:
@@ -236,4 +235,4 @@ def _latin_window(text: str, start: int) -> bytes:
     return text[max(0, start - WINDOW) : start].translate(_LATIN_EXTENDED).encode("latin-1", "replace")
 
 
-__all__ = ["NEGATIVE", "REACH", "Label", "LabelIndex", "NextFrom", "normalise"]
+__all__ = ["NEGATIVE", "REACH", "Label", "LabelIndex", "normalise"]

@@ -67,7 +67,7 @@ class IssuerRules:
                 )
         self._forms = [(re.compile(form.encode()), sub) for sub, form in FORMS]
 
-    def __call__(self, ctx: Context, start: int) -> int:
+    def key_at(self, ctx: Context, start: int) -> int:
         """Report the key that starts here; return its end, or 0 when there is none."""
         if (ctx.is_glued_left(start) and ctx.data[start - 4 : start] != b"/bot") or (
             start > 1 and ctx.data[start - 1] == 0x2E and ctx.is_glued_left(start - 1)
