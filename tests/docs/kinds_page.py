@@ -111,7 +111,7 @@ def secrets_section() -> Iterator[str]:
         by_issuer.setdefault(issuer.sub, []).extend(issuer.prefixes)
     for sub, prefixes in sorted(by_issuer.items()):
         yield f"| {sub.lower()} | {', '.join(f'`{prefix}`' for prefix in prefixes)} |"
-    yield "\nKnown by a mark inside: " + ", ".join(sub.lower() for sub, _ in FORMS) + "."
+    yield "\nKnown by a mark inside: " + ", ".join(form.sub.lower() for form in FORMS) + "."
     for is_password, name in ((False, "api_key"), (True, "password")):
         words = secret_words(is_password=is_password)
         yield f"\nWords that announce a `{name}` (values must be dense enough and no template): {', '.join(words)}."

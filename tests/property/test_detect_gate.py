@@ -11,9 +11,14 @@ from hypothesis import strategies as st
 from proxy.core.redaction import fields
 from proxy.core.redaction.detect import DEFAULT_KINDS, accounts, build_detector, secrets
 from proxy.core.redaction.detect.catalog import build_catalog
+from proxy.core.redaction.detect.tables import issuers
 
 DETECTOR = build_detector()
-FORMS = (*accounts.shape_patterns(build_catalog(DEFAULT_KINDS)), *secrets.union_patterns())
+FORMS = (
+    *accounts.shape_patterns(build_catalog(DEFAULT_KINDS)),
+    *secrets.union_patterns(),
+    *((form.head + form.tail).encode() for form in issuers.FORMS),
+)
 
 VALUES = (
     "529.982.247-25", "52998224725", "11.222.333/0001-81", "12.ABC.345/01DE-35", "ana@example.com", "josé@café.com.br", "+55 11 98765-4321",

@@ -155,11 +155,15 @@ _USER_BEFORE = re.compile(
 _USER_CHARS = 20
 _PAIR_SIGNS = frozenset((b"/", b"&", b"|", b"+", b","))
 _PAIR_STEMS = frozenset(b"login credential credenciales credenciais credenziali zugangsdaten identifiants".split())
+_ANNOUNCE_MORE = _PAIR_STEMS | {b"authorization"}
+"""Names of two words, a user and a password or a scheme and a token: the first tells nothing of the second."""
 _COLON = re.compile(rb"[A-Za-z]{0,3} ?: ?")
 _USER_AND_SECRET = re.compile(
     rb"[\w.@\-]{2,40}(?: ?[/:|] ?|,| ?\()([^\s\"'`<>/|,()=][^\s\"'`<>/|,=]{4,62}[^\s\"'`<>/|,.;)=])"
 )
 _IS_KEY = re.compile(rb"[\"']?[ \t]{0,4}(?:=(?!=)|:)")
+_SMALL_NUMBER = re.compile(rb"s?[\"'\\]{0,3} ?[:=] ?[0-9]{1,5}(?:,|[)\]}.;:]{0,3}(?:[\s\"'`<>]|\Z))")
+"""A count stands where a value would (``max_tokens: 512``): nothing is announced."""
 _HEADER_END = re.compile(rb"[A-Za-z0-9_\-]{0,24}[\"'`]? {0,2}(?:[,;|\t)\n\r]|</[a-zA-Z]|$)")
 _NEXT_FIELD = re.compile(rb",|[;&](?:$|[A-Za-z_][\w.\-]*=)")
 _HAS_FORM = re.compile(rb"eyJ[A-Za-z0-9_\-]{8,}\.eyJ")
@@ -190,13 +194,15 @@ class Announced:
         """Judge what follows the label stem at [start, end); return where the scan goes on."""
         if (start < ctx.barren and not of_password) or _is_inside(ctx.data, start, end):
             return end
-        found = None if _PROSE.match(ctx.data, end) else _VALUE_AT.match(ctx.data, end, end + _REACH)
-        if _HEADER_END.match(ctx.data, end):
+        data = ctx.data
+        is_count = _SMALL_NUMBER.match(data, end) is not None and not _announces_more(data, start, end)
+        found = None if is_count or _PROSE.match(data, end) else _VALUE_AT.match(data, end, end + _REACH)
+        if not is_count and _HEADER_END.match(data, end):
             ctx.orphans = ctx.header = True
-        if not ctx.local and _is_owned(ctx.data[max(0, start - _OWNER_CHARS) : start]):
+        if not ctx.local and _is_owned(data, start):
             self._said_before(ctx, start, end, of_password=of_password)
         if found is None:
-            return _second_of_pair(ctx, start, end, 0) or end
+            return (not is_count and _second_of_pair(ctx, start, end, 0)) or end
         value = _unquoted(found)
         at = found.start("value")
         stop = _second_of_pair(ctx, start, end, at)
@@ -264,11 +270,12 @@ class Announced:
         return found.end()
 
 
-def _is_owned(lead: bytes) -> bool:
+def _is_owned(data: bytes, start: int) -> bool:
     """True where a secret is named ("my password", "is the new token"), or one in brackets: its value may stand before."""
-    if lead[-1:] != b" ":
-        return lead[-1:] == b"("
-    words = lead.split(b" ")[-4:-1]
+    before = data[start - 1 : start]
+    if before != b" ":
+        return before == b"("
+    words = data[max(0, start - _OWNER_CHARS) : start].split(b" ")[-4:-1]
     return not _OWNERS.isdisjoint(words[-2:]) or not _SAYS.isdisjoint(words)
 
 
@@ -301,13 +308,21 @@ def _is_explicit(found: re.Match[bytes]) -> bool:
     return _KEY_OF_LINE.search(text, max(0, found.start() - _REACH_BACK), found.start()) is not None
 
 
+def _announces_more(data: bytes, start: int, end: int) -> bool:
+    return _is_of_pair(data, start) or data[start:end].lower() in _ANNOUNCE_MORE
+
+
+def _is_of_pair(data: bytes, start: int) -> bool:
+    return data[start - 1 : start] in _PAIR_SIGNS
+
+
 def _second_of_pair(ctx: Context, start: int, end: int, at: int) -> int:
     """Report the password of ``id/pw: master/secret9`` and ``credentials: admin / secret9``; return its end, or 0.
 
     Args:
         at: Where the user stands; 0 for what is too short to be a value, behind a colon.
     """
-    if ctx.data[start - 1 : start] in _PAIR_SIGNS:
+    if _is_of_pair(ctx.data, start):
         if not _USER_BEFORE.search(ctx.data, max(0, start - _USER_CHARS), start):
             return 0
     elif ctx.data[start:end].lower() not in _PAIR_STEMS:

@@ -86,7 +86,7 @@ class Detector:
         self.is_silent = (
             _never
             if self._has_more
-            else compile_silence((*forms, *secrets.union_signs(), *accounts.shape_signs(catalog)), engine)
+            else compile_silence((*forms, *secrets.union_patterns(), *accounts.shape_signs(catalog)), engine)
         )
         """Of a body: True only when nothing can be found in it, and nothing in it is hidden or unreadable."""
         self._priority = {name: rule.priority for name, rule in catalog.rules.items()}
@@ -102,6 +102,8 @@ class Detector:
             self._handlers[char] = self._digits.read
         for char in b"@%":
             self._handlers[char] = _at_sign
+        for char in self._issuers.mark_starts:
+            self._handlers[char] = self._mark
         self._handlers[0x2D] = self._dash
         self._handlers[0x3A] = self._colon
 
@@ -215,14 +217,17 @@ class Detector:
     def _letters(self, ctx: Context, start: int, end: int) -> int:
         """A candidate that begins with a letter or a rare sign."""
         data = ctx.data
-        is_word = not data[start + 1 : start + 2].isdigit()  # no label and no word of birth has a digit for its second
-        is_password = PASSWORD_STEMS.get(data[start:end].lower().translate(None, JOINERS)) if is_word else None
+        candidate = data[start:end]
+        is_password = PASSWORD_STEMS.get(candidate)
+        is_word = not candidate[1:2].isdigit()  # no label and no word of birth has a digit for its second
+        if is_password is None and is_word:
+            is_password = PASSWORD_STEMS.get(candidate.lower().translate(None, JOINERS))
         if is_password is not None:
             return self._announced.judge(ctx, start, end, is_password)
-        stop = self._issuers.key_at(ctx, start)
+        stop = self._issuers.prefixed(ctx, start)
         if stop:
             return stop
-        special = _LETTERS.match(data, start, end)
+        special = None if candidate.isalnum() else _LETTERS.match(data, start, end)
         if special is not None and special.end() == end:
             return self._special(ctx, start, end, special.lastgroup)
         stop = self._accounts.judge(ctx, start, end)
@@ -273,7 +278,11 @@ class Detector:
     def _dash(self, ctx: Context, start: int, end: int) -> int:
         if ctx.data.startswith(b"-----BEGIN", start):
             return secrets.private_key(ctx, start, end)
-        return self._letters(ctx, start, end)
+        return self._mark(ctx, start, end)
+
+    def _mark(self, ctx: Context, start: int, end: int) -> int:
+        """A candidate that may be the mark inside a key."""
+        return self._issuers.marked(ctx, start) or self._letters(ctx, start, end)
 
     def _colon(self, ctx: Context, start: int, end: int) -> int:
         if ctx.data.startswith(b"://", start):

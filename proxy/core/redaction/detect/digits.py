@@ -32,6 +32,8 @@ _WORD = bytes(1 if (chr(c).isalnum() and c < 128) or c == 0x5F else 0 for c in r
 """What a number may be glued to: on its left, over one sign; on its right, at once."""
 _BESIDE = _WORD[:0x3A] + b"\x01" + _WORD[0x3B:]
 """What stands right after a number that has to be looked at: a colon may go on with an address."""
+_NO_POINTS = bytes(c for c in range(256) if c not in b"-/.")
+"""What is left of a date and of an address are their two or three separators."""
 _OPENING = re.compile(rb"0*[^0]?")
 _GROUPS = re.compile(rb"[0-9]+")
 _TRUNK = re.compile(rb"0[^0-9]{0,2}[1-9]")
@@ -66,6 +68,7 @@ _YEAR_LAST = frozenset((b"00-00-0000", b"00/00/0000", b"00.00.0000"))
 _TIMES = frozenset((b"", b" 00:00", b" 00:00:00", b":00:00:00", b" 00:00:00.000", b" 00:00:00.000000"))
 PLAIN_DATES = frozenset(day + time for day in (*_YEAR_FIRST, *_YEAR_LAST) for time in _TIMES if len(time) < 10)
 """Dates with ten characters and times that need no closer look to be told from other runs."""
+_DATES = frozenset(day + time for day in (*_YEAR_FIRST, *_YEAR_LAST) for time in _TIMES)
 _CENTURIES = frozenset((b"19", b"20"))
 _SPECIAL = re.compile(
     rb"(?<![0-9])(?<![0-9][-/.])(?:"
@@ -104,6 +107,10 @@ class DigitRuns:
     def judge(self, ctx: Context, start: int, end: int, run: bytes, shape: bytes) -> int:
         """Do so where the run and its shape are known."""
         data = ctx.data
+        if is_date_shape(run, shape):
+            if (ctx.birth or data[end : end + 2] == b" (") and not dates.report(ctx, start, start + 10):
+                ctx.orphans = True
+            return end
         before = data[start - 1] if start else 0x20
         has_neighbour = bool(_EDGE[before] or before == 0x2C or (end < ctx.size and _BESIDE[data[end]]))
         if shape in self._clear and not has_neighbour:
@@ -115,17 +122,12 @@ class DigitRuns:
     def _beside_others(
         self, ctx: Context, start: int, end: int, run: bytes, shape: bytes, *, has_neighbour: bool
     ) -> int:
-        """Judge a run that may be a date, hold one, or be glued to something."""
+        """Judge a run that may hold a date or be glued to something."""
         if run[0] == 0x28 and b")" not in run:
             return start + 1  # an opening bracket that is not the number's own
-        data = ctx.data
-        if is_date_shape(run, shape):
-            if (ctx.birth or data[end : end + 2] == b" (") and not dates.report(ctx, start, start + 10):
-                ctx.orphans = True
-            return end
         opened = run.rfind(b"(")
         if opened > 0 and run.find(b")", opened) < 0:  # "+44 7401 758210 (9 to 5)"
-            self(ctx, start, start + len(run[:opened].rstrip(_SEPARATORS)))
+            self.read(ctx, start, start + len(run[:opened].rstrip(_SEPARATORS)))
             return start + opened + 1
         return self._parted(ctx, start, end, run, shape, has_neighbour=has_neighbour)
 
@@ -137,7 +139,7 @@ class DigitRuns:
         if has_neighbour:
             start, stop = self._trim(ctx, start, end)
             resume = end if stop == end else max(stop, start + 1)
-        if shape not in self._exact and shape.strip(b"0"):
+        if shape not in self._exact and len(shape.translate(None, _NO_POINTS)) > 1:
             special = _SPECIAL.search(data, start, stop)
             is_passed_over = special is not None and _is_of_telephone(data, start, special)
             if special is not None and not is_passed_over:
@@ -408,10 +410,11 @@ def _is_of_telephone(data: bytes, start: int, special: re.Match[bytes]) -> bool:
 
 def is_date_shape(run: bytes, shape: bytes) -> bool:
     """True for a date of this or the last century with ten characters, perhaps with a time behind it."""
-    day = shape[:10]
-    if day in _YEAR_FIRST:
-        return run[:2] in _CENTURIES and run[5:6] in b"01" and shape[10:] in _TIMES
-    return day in _YEAR_LAST and run[6:8] in _CENTURIES and run[0:1] in b"0123" and shape[10:] in _TIMES
+    if shape not in _DATES:
+        return False
+    if shape[4] != 0x30:  # no digit: the year stands first
+        return run[:2] in _CENTURIES and run[5] in b"01"
+    return run[6:8] in _CENTURIES and run[0] in b"0123"
 
 
 def _is_glued_label(ctx: Context, start: int) -> bool:

@@ -42,7 +42,9 @@ def compile_union(patterns: tuple[bytes, ...], engine: str = "auto") -> Scan:
         raise ValueError("google-re2 is not installed")
     if engine == "re" or re2 is None:
         return _fallback(patterns)
-    return partial(partial, _match_of(_compiled(patterns)), re2._Anchor.UNANCHORED)  # no frame of ours on the way to RE2
+    return partial(
+        partial, _match_of(_compiled(patterns)), re2._Anchor.UNANCHORED
+    )  # no frame of ours on the way to RE2
 
 
 def _compiled(patterns: tuple[bytes, ...]) -> Any:
@@ -79,7 +81,7 @@ def compile_search(patterns: tuple[bytes, ...], engine: str = "auto") -> Search:
 def _match_of(compiled: Any) -> Callable[[Any, bytes, int, int], list[Span]]:
     """Return the search (anchor, bytes, start, end -> one span) without the wrapper's match objects: 0.4 µs a match."""
     try:
-        match: Any = compiled._regexp.Match
+        match: Callable[[Any, bytes, int, int], Any] = compiled._regexp.Match
         probe = match(re2._Anchor.UNANCHORED, b"", 0, 0)
         if not isinstance(probe, list) or len(probe[0]) != 2:
             raise TypeError("spans have another layout")

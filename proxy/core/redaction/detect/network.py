@@ -91,12 +91,19 @@ MAC = (
     rb"\b[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\b",
 )
 
-_V4 = re.compile(rb"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})(/(?:[12]?[0-9]|3[0-2])(?![0-9]))?")
-_VERSION_WORD = re.compile(
-    rb"(?i)(?:\b(?:version|vers?|v|release|rel|build|firmware|driver|revision|rev|guile|chrome|safari|firefox|edge?|opera|webkit|python|java"
-    rb"|kernel|sdk|api|section|sec|chapter|clause|fig|oid|vers\xe3o|vers\xe3o)\.?|[A-Za-z]/)[ \t:=]{0,2}v?$"
+_OCTET = rb"(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_V4 = re.compile(rb"\.".join([_OCTET] * 4) + rb"(/(?:[12]?[0-9]|3[0-2])(?![0-9]))?")
+_VERSION_WORDS = (
+    "version vers ver v release rel build firmware driver revision rev guile chrome safari firefox edge edg opera webkit python java"
+    " kernel sdk api section sec chapter clause fig oid vers\xe3o"
+).encode("latin-1").split()  # fmt: skip
+_AFTER_VERSION = re.compile(
+    rb"(?i)v?[ \t:=]{0,2}(?:\.?(?:" + b"|".join([word[::-1] for word in _VERSION_WORDS]) + rb")\b|/[A-Za-z])"
 )
-_OIDS = frozenset(((2, 5, 4), (2, 5, 29), (1, 3, 6), (1, 3, 101), (1, 2, 840)))
+"""Read backwards from a number: a word after which it is a version, or a product and a slash."""
+_OIDS = frozenset(((b"2", b"5", b"4"), (b"2", b"5", b"29"), (b"1", b"3", b"6"), (b"1", b"3", b"101")))
+_OWN_NETWORKS = (b"0", b"127")
+_MASK_OCTETS = (b"0", b"128", b"192", b"224", b"240", b"248", b"252", b"254", b"255")
 _SAYS_VERSION = re.compile(rb"(?i)-[a-z]|\.v[0-9]| \(?(?:release|build|beta|alpha|rc)\b")
 """What follows a version of four numbers and no address."""
 _PATH_BEFORE = re.compile(rb"\.[0-9]+[ ,]\Z")
@@ -107,6 +114,8 @@ _CHANGES = re.compile(
     rb"(?: v?[0-9][\w.\-]{0,20} (?:to|->|=>))? v?$"
 )
 """What is raised from one version to another."""
+_CHANGE_STEMS = (b"grad", b"bump", b"updat", b"patch", b"roll")
+"""One of them is in whatever ``_CHANGES`` matches."""
 _OF_NETWORK = re.compile(
     rb"(?i)\b(?:ips?|dns|records?|servers?|hosts?|address\w*|gateways?|routes?|nodes?|peers?|vms?|prox\w+|endpoints?|resolvers?|subnets?"
     rb"|networks?|interfaces?|routers?|switch\w*|firewalls?|domains?|clients?|vpn|lan|wan)\b"
@@ -136,15 +145,13 @@ def ipv4(ctx: Context, start: int) -> int:
     end = found.end()
     if data[end : end + 1] == b"." and data[end + 1 : end + 2].isdigit():
         return 0
-    octets = found.group(1, 2, 3, 4)
-    if any([int(o) > 255 or (len(o) > 1 and o[0] == 0x30) for o in octets]):
-        return 0
     if ctx.is_glued_left(start) or ctx.is_glued_right(end) or (start and data[start - 1] in b".-+"):
         return end
-    if _is_no_host([int(o) for o in octets]) or _is_version(data[max(0, start - 64) : start]):
+    octets = found.group(1, 2, 3)
+    if _is_no_host(octets) or _is_version(data[max(0, start - 64) : start]):
         return end
-    is_weak = all([len(o) == 1 for o in octets]) or (not ctx.local and _is_among_numbers(data, start, end))
-    if is_weak and not _is_called_address(ctx, start):
+    is_weak = found.end(4) - start == len(b"1.2.3.4") or (not ctx.local and _is_among_numbers(data, start, end))
+    if is_weak and not ctx.is_called(start, "IP_ADDRESS"):
         return end
     if (
         not ctx.local
@@ -173,20 +180,18 @@ def _is_version(lead: bytes) -> bool:
     bare = lead.rstrip(b" \t:=")
     if bare[-1:] in b"?!,;.)]":
         return False
-    if lead[-2:] in (b">=", b"<=", b"~=") or _VERSION_WORD.search(lead, max(0, len(lead) - 16)) is not None:
+    if lead[-2:] in (b">=", b"<=", b"~=") or _AFTER_VERSION.match(lead[:-17:-1]) is not None:
         return True
+    lower = lead.lower()
+    if not any([lower.find(stem) >= 0 for stem in _CHANGE_STEMS]):
+        return False
     return _CHANGES.search(lead) is not None and _OF_NETWORK.search(lead) is None
 
 
-def _is_called_address(ctx: Context, start: int) -> bool:
-    return ctx.is_called(start, "IP_ADDRESS")
-
-
-def _is_no_host(octets: list[int]) -> bool:
+def _is_no_host(octets: tuple[bytes, ...]) -> bool:
     """Loopback, this host, masks, and the object identifiers of certificates."""
-    if octets[0] == 255:
-        return octets[1] in (0, 128, 192, 224, 240, 248, 252, 254, 255)
-    return octets[0] in (0, 127) or tuple(octets[:3]) in _OIDS
+    first = octets[0]
+    return first in _OWN_NETWORKS or (first == b"255" and octets[1] in _MASK_OCTETS) or octets in _OIDS
 
 
 def ipv6(ctx: Context, start: int, end: int) -> int:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from functools import cache
+from re import _parser as parser  # type: ignore[attr-defined]
 
 from proxy.core.redaction.detect.context import STRONG, Context
 from proxy.core.redaction.detect.tables.issuers import FORMS, ISSUERS
@@ -26,7 +28,6 @@ _TELLING = 4
 """Shorter prefixes are found behind a hyphen in random text itself."""
 _LEAST_FORM = 36
 """Characters of the shortest of ``FORMS``."""
-_FIRST_CHARACTERS = re.compile(rb"\A\[[^\]]+\]\{[0-9]+\}")
 
 _TABLED = 512
 _N_LOG_N = [0.0, *(n * math.log2(n) for n in range(1, _TABLED + 1))]
@@ -65,33 +66,65 @@ class IssuerRules:
                 self._by_first.setdefault(prefix[:3].encode(), []).append(
                     (pattern, len(prefix), issuer.sub, issuer.min_entropy)
                 )
-        self._forms = [(re.compile(form.encode()), sub) for sub, form in FORMS]
+        self._forms = [(re.compile((form.head + form.tail).encode()), form.sub) for form in FORMS]
+        marks = [(form.tail.replace("\\", "")[:2].encode(), _width(form.head)) for form in FORMS]
+        self._marked = {mark: (width, row) for (mark, width), row in zip(marks, self._forms, strict=True) if width}
+        for form in FORMS:
+            if not form.head and form.tail[0].isalpha():  # letters, which are looked up by their first three
+                row = (form.tail.encode(), _TELLING, form.sub, 3.0)
+                self._by_first.setdefault(form.tail[:3].encode(), []).append(row)
+        self.mark_starts = frozenset(mark[0] for mark in self._marked)
 
     def key_at(self, ctx: Context, start: int) -> int:
-        """Report the key that starts here; return its end, or 0 when there is none."""
-        if (ctx.is_glued_left(start) and ctx.data[start - 4 : start] != b"/bot") or (
-            start > 1 and ctx.data[start - 1] == 0x2E and ctx.is_glued_left(start - 1)
-        ):
+        """Report the key whose issuer's prefix or whose form starts here; return its end, or 0 when there is none."""
+        return self.prefixed(ctx, start) or self._formed(ctx, start, self._forms)
+
+    def marked(self, ctx: Context, start: int) -> int:
+        """Report the key that has its mark here; return its end, or 0 when there is none."""
+        width, row = self._marked.get(ctx.data[start : start + 2], (0, None))
+        first = start - width
+        if row is None or first < 0 or (ctx.found and ctx.found[-1][0] <= 1 and ctx.found[-1][3].end > first):
+            return 0  # none, or the characters before it belong to another key
+        return self._formed(ctx, first, [row])
+
+    def prefixed(self, ctx: Context, start: int) -> int:
+        """Report the key whose issuer's prefix starts here; return its end, or 0 when there is none."""
+        head = ctx.data[start : start + 3]
+        by_first = self._by_first
+        rows = (*by_first.get(head, ()), *by_first.get(head[:2], ()), *by_first.get(head[:1], ()))
+        if not rows or _is_part(ctx, start):
             return 0
         best, sub = 0, ""
         least = _TELLING if start > 1 and ctx.data[start - 1] == 0x2D and ctx.is_glued_left(start - 1) else 0
-        head = ctx.data[start : start + 3]
-        rows = self._by_first.get
-        for source, size, name, floor in (*rows(head, ()), *rows(head[:2], ()), *rows(head[:1], ())):
+        for source, size, name, floor in rows:
             found = _compiled(source).match(ctx.data, start)
             if found and size >= least and found.end() > best and _is_random(found[0], size, floor):
                 best, sub = found.end(), name
-        if not best and ctx.size - start >= _LEAST_FORM:
-            for pattern, name in self._forms:
-                found = pattern.match(ctx.data, start)
-                if found and _is_random(found[0], 0, 3.0):
-                    best, sub = found.end(), name
-                    break
-        if not best or (best < ctx.size and chr(ctx.data[best]).isalnum() and ctx.data[best] < 128):
-            return 0
-        best -= len(ctx.data[start:best]) - len(ctx.data[start:best].rstrip(b".,"))
-        ctx.add(start, best, "API_KEY", 1, STRONG, sub)
-        return best
+        return _report(ctx, start, best, sub) if best else 0
+
+    def _formed(self, ctx: Context, start: int, rows: Iterable[tuple[re.Pattern[bytes], str]]) -> int:
+        for pattern, name in rows if ctx.size - start >= _LEAST_FORM else ():
+            found = pattern.match(ctx.data, start)
+            if found and _is_random(found[0], 0, 3.0):
+                return 0 if _is_part(ctx, start) else _report(ctx, start, found.end(), name)
+        return 0
+
+
+def _is_part(ctx: Context, start: int) -> bool:
+    """True where a word goes on, perhaps over a dot; not behind the ``/bot`` of a path."""
+    if ctx.is_glued_left(start):
+        return ctx.data[start - 4 : start] != b"/bot"
+    return start > 1 and ctx.data[start - 1] == 0x2E and ctx.is_glued_left(start - 1)
+
+
+def _report(ctx: Context, start: int, end: int, sub: str) -> int:
+    """Report a key unless letters follow it; return its end, or 0."""
+    data = ctx.data
+    if end < ctx.size and chr(data[end]).isalnum() and data[end] < 128:
+        return 0
+    end = start + len(data[start:end].rstrip(b".,"))
+    ctx.add(start, end, "API_KEY", 1, STRONG, sub)
+    return end
 
 
 def _is_random(key: bytes, prefix: int, floor: float) -> bool:
@@ -106,12 +139,11 @@ def _is_random(key: bytes, prefix: int, floor: float) -> bool:
 
 def union_patterns() -> tuple[bytes, ...]:
     """Return what the automaton looks for: telling prefixes with a few characters, short prefixes in full."""
-    return (*_prefixed(), *(_least(form) for _, form in FORMS), JWT, PEM, URL_CREDENTIALS)
+    return (*_prefixed(), *(_least(form.tail) for form in FORMS), JWT, PEM, URL_CREDENTIALS)
 
 
-def union_signs() -> tuple[bytes, ...]:
-    """Return what no text that holds one of these secrets is without: forms from behind their first characters on."""
-    return (*_prefixed(), *(_FIRST_CHARACTERS.sub(b"", _least(form)) for _, form in FORMS), JWT, PEM, URL_CREDENTIALS)
+def _width(pattern: str) -> int:
+    return int(parser.parse(pattern).getwidth()[1])
 
 
 def _prefixed() -> tuple[bytes, ...]:

@@ -17,6 +17,18 @@ class Issuer(NamedTuple):
     min_entropy: float = 3.0
 
 
+class Form(NamedTuple):
+    """A key known by a mark inside it rather than by its first characters.
+
+    ``head``, of one width, could begin at every letter of a text; the automaton looks for ``tail`` alone, which then
+    begins with two characters that stand for themselves, and the head is read backwards. No head: it begins with digits.
+    """
+
+    sub: str
+    head: str
+    tail: str
+
+
 _W = r"[A-Za-z0-9_\-]"
 _A = r"[A-Za-z0-9]"
 _UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
@@ -270,16 +282,16 @@ ISSUERS: tuple[Issuer, ...] = (
     Issuer("YANDEX_KEY", ("YCAJE", "YCM"), _W + "{32,40}", 3.8),
 )  # fmt: skip
 
-FORMS: tuple[tuple[str, str], ...] = (
-    ("AZURE_CLIENT_SECRET", r"[A-Za-z0-9_~.\-]{3}[0-9]Q~[A-Za-z0-9_~.\-]{31,34}"),
-    ("MAILCHIMP_KEY", r"[0-9a-z]{32}-us[0-9]{1,2}"),
-    ("TELEGRAM_TOKEN", r"[0-9]{8,10}:[A-Za-z0-9_\-]{35}"),
-    ("TERRAFORM_TOKEN", r"[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_\-=]{60,70}"),
-    ("MAXMIND_KEY", r"[A-Za-z0-9]{6}_[A-Za-z0-9]{29}_mmk"),
-    ("FACEBOOK_APP_TOKEN", r"[0-9]{15,16}\|[A-Za-z0-9_\-]{27}"),
-    (
+FORMS: tuple[Form, ...] = (
+    Form("AZURE_CLIENT_SECRET", r"[A-Za-z0-9_~.\-]{3}[0-9]", r"Q~[A-Za-z0-9_~.\-]{31,34}"),
+    Form("MAILCHIMP_KEY", "[0-9a-z]{32}", "-us[0-9]{1,2}"),
+    Form("TERRAFORM_TOKEN", "[A-Za-z0-9]{14}", r"\.atlasv1\.[A-Za-z0-9_\-=]{60,70}"),
+    Form("MAXMIND_KEY", "[A-Za-z0-9]{6}_[A-Za-z0-9]{29}", "_mmk"),
+    Form("TELEGRAM_TOKEN", "", r"[0-9]{8,10}:[A-Za-z0-9_\-]{35}"),
+    Form("FACEBOOK_APP_TOKEN", "", r"[0-9]{15,16}\|[A-Za-z0-9_\-]{27}"),
+    Form(
         "TEAMS_WEBHOOK",
+        "",
         r"https://[a-z0-9\-]{1,40}\.(?:webhook\.)?office\.com/webhook[a-z0-9]{0,4}/[A-Za-z0-9\-@]{60,90}/[A-Za-z]{6,24}/[0-9a-f]{32}/[0-9a-f\-]{36}",
     ),
 )
-"""Keys known by a mark inside them rather than by their first characters."""

@@ -230,6 +230,9 @@ def test_short_way_to_an_entropy_floor_says_what_counting_says(value: bytes, flo
         ('sql.Open("mysql", "app:ExzJF90fV1@tcp(db:3306)/crm")', [("app:ExzJF90fV1", "URL_CREDENTIALS")]),
         ("session_token=wEz9bf8pdW0WGpEQiew8V6BLWuQuoesn", [("wEz9bf8pdW0WGpEQiew8V6BLWuQuoesn", "API_KEY")]),
         ("completion_tokens: 1024, max_tokens=4096", []),
+        ("tokens: 512, token=wEz9bf8pdW0WGpEQiew8V6BLWuQuoesn", [("wEz9bf8pdW0WGpEQiew8V6BLWuQuoesn", "API_KEY")]),
+        ("Authorization: 12345 wEz9bf8pdW0WGpEQ", [("wEz9bf8pdW0WGpEQ", "API_KEY")]),
+        ("key fedcba9876543210fedcba9876543211-us12)", [("fedcba9876543210fedcba9876543211-us12", "API_KEY")]),
         (
             "Authorization: ApiKey-v2 5fb4285a10956505b1c0c3b8f3055703",
             [("5fb4285a10956505b1c0c3b8f3055703", "API_KEY")],

@@ -14,7 +14,9 @@ from proxy.core.redaction.detect import build_detector
 from proxy.core.redaction.detect.tables.issuers import FORMS, ISSUERS
 
 DETECTOR = build_detector()
-PATTERNS = [(i.sub, re.escape(prefix) + "(?:" + i.tail + ")") for i in ISSUERS for prefix in i.prefixes] + list(FORMS)
+PATTERNS = [(i.sub, re.escape(prefix) + "(?:" + i.tail + ")") for i in ISSUERS for prefix in i.prefixes] + [
+    (form.sub, form.head + form.tail) for form in FORMS
+]
 
 
 def _sampled(tree: Any, rng: random.Random) -> str:
