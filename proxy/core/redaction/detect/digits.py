@@ -46,6 +46,7 @@ _SPLIT_CARD = re.compile(
     rb"[0-9]{4}([ -])(?:[0-9]{4}\r?\n *[0-9]{4}\1[0-9]{4}|[0-9]{4}\1[0-9]{4}\r?\n *[0-9]{4})(?![ \-]?[0-9])"
 )
 _COORDINATES = frozenset((b"0000-00000", b"000000-0000000"))
+_COORDINATES_NORTH = frozenset(b"+" + shape for shape in _COORDINATES)
 _WRITTEN_ABROAD = re.compile(rb"\+0{1,3}[ .\-](?:\(0{1,4}\) ?)?0{1,4}([ .\-])(?:0{2,5}\1){0,3}0{2,5}")
 _YEARS = re.compile(rb"(?:19|20)[0-9]{2}[ \-/](?:19|20)[0-9]{2}")
 _OPERAND = re.compile(rb"(?:[0-9)\]]|(?<![A-Za-z\x80-\xff])[A-Za-z]) ?\Z")
@@ -290,7 +291,7 @@ class DigitRuns:
             return False
         if shape[0] == 0x2B and _is_operand(ctx.data, start, end):
             return False
-        if shape in _COORDINATES and ctx.data[start - 1 : start] == b"-":
+        if shape in _COORDINATES_NORTH or (shape in _COORDINATES and ctx.data[start - 1 : start] == b"-"):
             return False
         if shape[0] == 0x2B or shape[:2] in (b"(+", b"+ "):
             known, score = phones.is_international(digits), STRONG

@@ -143,6 +143,7 @@ TECHNICAL = (
     "al2023-ami-ecs-hvm-2023.0.20251111-kernel-6.1",
     "merge cacae4329f into main",
     "SS\t+0451+03137\tAfrica/Juba",
+    "CA\t+4953-09709\tAmerica/Winnipeg",
     "p[5::-2], y[::10], 163::, 800::800, alice:x:1000:1000::/home",
     "l1.52-.87 2.83-2.12 3.51.98.32 2.03.5 3.11z",
     'ObjectIdentifier("2.5.29.24")',
