@@ -22,6 +22,7 @@ _EXTENSION = re.compile(rb"[0-9] ?(?:e|ex|ext|exte[a-z]{0,5}|x|r|ra|ram[a-z]{0,2
 _ALNUM = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.," + bytes(range(0xC0, 0x100))
 _GROUP = re.compile(rb"[A-Z]{1,6}\.?|[A-Za-z]{0,6}[0-9][A-Za-z0-9.]{0,12}")
 _WORDY = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz .,;!?'()\n" + bytes(range(0xC0, 0x100))
+_LETTERS = _ALNUM.translate(None, b"0123456789.,")
 _MAX_GROUPS = 12
 _PART_OF_DATE = re.compile(
     rb"(?i:[0-9]{1,4}(?:st|nd|rd|th|\.|\xba|er)?,?)|(?:"
@@ -30,6 +31,11 @@ _PART_OF_DATE = re.compile(
 )
 _OTHER_DATE = re.compile(rb"[0-9]{1,4}[. ]{0,2}\?{1,12}[ 0-9?.]{0,16}\Z")
 """A date whose month, or whose signs for year, month and day, are in another script."""
+_GROWING_MONTH = re.compile(
+    rb"(?<![0-9])[0-9]{1,2}(?:st|nd|rd|th|\.|\xba|er)?[ \-/]{1,2}(?:de |of |di |d')?[A-Za-z?\x80-\xff]{1,12}"
+    rb"(?:[ \-/]{1,2}(?:de?|del|of?)? ?[0-9]{0,4})?\Z"
+)
+"""A day with a word behind it that may be a month's, and the year that may follow."""
 _SCHEME = re.compile(rb"(?i:bearer|basic|token) ?\Z")
 _MAX_SCHEME = 7
 _ARMOUR = re.compile(rb"-{1,5}(?:BEGIN[A-Z0-9 ]{0,40}-{0,5})?\Z")
@@ -70,6 +76,9 @@ def live_start(text: str, *, is_hasty: bool = False) -> int:
     other = _OTHER_DATE.search(near) if b"?" in near else None
     if other is not None:
         starts.append(shift + other.start())
+    month = _GROWING_MONTH.search(near)
+    if month is not None:
+        starts.append(shift + month.start())
     armour = _ARMOUR.search(near) if b"-" in near else None
     if armour is not None:
         starts.append(shift + armour.start())
@@ -111,7 +120,7 @@ def _groups(near: bytes) -> int:
             first, group = first + glued, group[glued:]
         if len(group) > 1 and group[0] >= 0x80 and group[1:].isalnum() and group[1:].isupper():
             glued, first, group = 1, first + 1, group[1:]  # "éDE89": an accented letter glues nothing
-        is_short = len(group) <= 2 and group.isalpha()
+        is_short = len(group) <= 2 and not group.translate(None, _LETTERS)
         if not group or not (is_short or _GROUP.fullmatch(group) or _PART_OF_DATE.fullmatch(group)):
             break
         start = first

@@ -70,6 +70,12 @@ BIRTHS = [
     "urodzony 3 marca 1980 r",
     "fecha de nacimiento: 3 de septiembre del 1980 ok",
     "född 3 mars 1980 i",
+    "né le 27 février 1957 à",
+    "née le 7 juillet 1957 à",
+    "urodzony 7 września 1957 w",
+    "urodzony 7 października 1957 w",
+    "narozen 7. května 1957 v",
+    "narozen 7. září 1957 v",
 ]
 
 
