@@ -22,6 +22,8 @@ _DROPPED = dict.fromkeys(map(ord, " \u00a0\\_-\u2010\u2011\u2012\u2013\u2014\u22
 _NOT_IN_NAME = re.compile(r"[^A-Z0-9]+")
 _KIN, _OWN, _STEP = 5, 3, 2
 """Characters (of five bits) of a keyed placeholder: shared by a value's spellings, its own, and more of these on collision."""
+_MAX_PREPARED = 16
+"""Texts with more findings are taken apart piece by piece each time, so that what is kept of them stays small."""
 _VARIANTS = "bcdefghijklmnopqrstuvwxyz"
 
 
@@ -79,7 +81,7 @@ class Spans(list[Finding]):
             pieces += (text[done:start], text[start:end])
             done = end
         pieces.append(text[done:])
-        if self._is_used:  # the text comes again: prepared, the same takes half the time
+        if self._is_used and len(self) <= _MAX_PREPARED:  # the text comes again: prepared, it takes half the time
             self._prepare()
         self._is_used = True
         return pieces

@@ -69,6 +69,17 @@ def test_placeholders_written_otherwise_stand_among_those_as_they_were_given() -
     assert b'"ana@x.com ana@x.com ana@x.com"' == vault.splice(b'"[EMAIL-1] [e-mail 1] [EMAIL-1]"', lambda _: False)
 
 
+def test_text_of_many_types_is_taken_apart_alike_however_often_it_comes() -> None:
+    """Short ones are prepared for the next time, long ones are not."""
+    for size in (1, 16, 17):
+        spans = Spans([Finding(at * 3, at * 3 + 2, f"KIND{'ABCDEFGHIJKLMNOPQ'[at]}", 1.0) for at in range(size)])
+        text = "12," * size
+        expected = ["", *["12", ","] * size]
+
+        for _ in range(3):
+            assert expected == spans.take_apart(text)
+
+
 def test_answer_with_one_list_is_not_asked_for_company() -> None:
     """Log probabilities and citations stand in lists; an answer without another list has none."""
     vault = Vault()
