@@ -155,7 +155,7 @@ def make_date(form: str) -> str:
     y, m, d = RNG.randint(1945, 2004), RNG.randint(1, 12), RNG.randint(13, 28)
     months = {
         "words": f"{d} March {y}", "ptwords": f"{d} de março de {y}", "eswords": f"{d} de agosto de {y}", "frwords": f"{d} février {y}",
-        "plus": f"{d}+febbraio+{y}", "travel": f"{d}JAN{y}",
+        "plus": f"{d}+febbraio+{y}", "travel": f"{d}JAN{y}", "fiwords": f"{d}. tammikuuta {y}",
     }  # fmt: skip
     if form in months:
         return months[form]

@@ -23,10 +23,10 @@ _BORN = ("\u751f", "\uc0dd")
 _BEHIND = 6
 
 _MONTH_STEMS = (
-    ("jan", "ene", "gen", "stycz", "ledn", "led"), ("feb", "fev", "f\xe9v", "lut", "helmi"), ("mar", "m\xe4r", "mrt", "mrz", "maa"),
-    ("apr", "abr", "avr", "kwie", "huhti"), ("may", "mai", "mag", "mei", "maj", "touko"), ("jun", "giu", "juin", "czerw", "kes\xe4"),
-    ("jul", "lug", "juil", "lip", "hein\xe4"), ("aug", "ago", "aou", "ao\xfb", "sierp", "elo"), ("sep", "set", "wrze", "syys"),
-    ("oct", "okt", "out", "ott", "pa\xbc", "pa\\?dz", "loka"), ("nov", "lis", "marras"), ("dec", "dez", "dic", "d\xe9c", "des", "gru", "joulu"),
+    ("jan", "tam", "ene", "gen", "sty", "ledn", "led"), ("feb", "fev", "f\xe9v", "lut", "hel"), ("mar", "m\xe4r", "mrt", "mrz", "maa"),
+    ("apr", "abr", "avr", "kwi", "huh"), ("may", "mai", "mag", "mei", "maj", "tou"), ("jun", "giu", "juin", "cze", "kes"),
+    ("jul", "lug", "juil", "lip", "hei"), ("aug", "ago", "aou", "ao\xfb", "sie", "elo"), ("sep", "set", "wrz", "syy"),
+    ("oct", "okt", "out", "ott", "pa\xbc", "pa\\?dz", "lok"), ("nov", "lis", "marras"), ("dec", "dez", "dic", "d\xe9c", "des", "gru", "jou"),
 )  # fmt: skip
 _MONTH_STEMS_BEHIND_DAYS = (
     ("oca", "ian", "sau", "sije"), ("\\?ub", "sub", "\xfano", "unor", "pebr", "vas", "velj"), ("m\xe1r", "b\\?ez", "brez", "kov", "o\\?uj"),
@@ -65,7 +65,7 @@ CJK = rb"\b[0-9]{1,4} ?\? ?[0-9]{1,2} ?\? ?[0-9]{1,2} ?\?"
 
 BIRTH = (
     rb"(?i:(?:\b|_)dob(?:\b|_)|\bd[._ ] ?o[._ ] ?b|birth|(?:\b|_)born|nascid|nasciment|(?:\b|_)nasc|[a-z]nasc\b|nacimi|nacid|naiss|\bn[e\xe9]e?[ _](?:le\b|[a\xe0][ :])|\bddn\b|geboren|geburt|(?:\b|_)geb(?:\b|_|dat)"
-    rb"|nascita|\bnat[oa][ _](?:il|a)\b|geboorte|urodz|\bur[.:]|f[o\xf8\xf6]d(?:t|d|sels|else)|syntym|syntyn|do[\?g]um|dogum|narozen|sz[u\xfc]let|n\?scut|na\?ter|naster"
+    rb"|nascita|\bnat[oa](?:/[oa]|\(a\))?[ _](?:il|a)\b|geboorte|urodz|\bur[.:]|f[o\xf8\xf6]d(?:t|d|sels|else)|syntym|syntyn|do[\?g]um|dogum|narozen|sz[u\xfc]let|n\?scut|na\?ter|naster"
     rb"|[a-z]_?dob\b|aniversario|anivers\xe1rio|\bnaci\b|\bnasci\b|nasceu"
     rb"|lahir|kapanganak|kaarawan|ipinanganak|zaliwa\b|ng[a\xe0]y[ _]?sinh|sinh[ _]ng[a\xe0]y|nam[ _]sinh|(?:\b|_)nar(?:o|\b)|(?:\b|_)ro[dj]en|rojst|(?:\b|_)sz[u\xfc]l|gimimo|dzim|s[u\xfc]n(?:ni|dinud)|janm|janam"
     rb"|\bdogul|anadan[ _]ol|\bd[._ ]{1,2}tarihi"
@@ -97,7 +97,8 @@ def named_date(ctx: Context, start: int, end: int) -> int:
 
 def short_date(ctx: Context, start: int, end: int) -> int:
     """Judge a date of four to eight digits, when a word of birth was seen."""
-    if ctx.birth and is_calendar_date(ctx.data[start:end]) and not report(ctx, start, end):
+    may_be = ctx.birth or ctx.data[end : end + 2] == b" ("
+    if may_be and is_calendar_date(ctx.data[start:end]) and not report(ctx, start, end):
         ctx.orphans = True
     return end
 

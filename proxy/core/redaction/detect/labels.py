@@ -58,7 +58,7 @@ _HUMP = re.compile(rb"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 _FOLLOWS = re.compile(
-    rb" {0,2}[(\[\-=>\xa0]{0,2} ?(?:\(|(?:(?:is|as|are|e|es|\xe9|ist|est|\xe8|er|\xe4r|on|en|jest|to)(?![A-Za-z\xc0-\xff]) ?)?"
+    rb" {0,2}[(\[\-=>\xa0]{0,2} ?(?:\(|(?:(?:is|that's|c'est|as|are|e|es|\xe9|ist|est|\xe8|er|\xe4r|on|en|jest|to)(?![A-Za-z\xc0-\xff]) ?)?"
     rb"(?:(?:my|the|your|his|her|our|mi|su|tu|meu|minha|o|a|seu|sua|mein|meine|die|der|mon|ma|son|sa|le|la|il|mio|mia|mijn|mitt|min"
     rb"|el|m\xf3j)(?![A-Za-z\xc0-\xff]) ?){0,2})"
 )
@@ -144,7 +144,9 @@ class LabelIndex:
         """Return the label among the words behind a value, the first or, after a verb or an owner, the second on."""
         words = normalise(window)
         spans = [found.span() for found in islice(_WORDS.finditer(words, lead), _MAX_LABEL_WORDS + 1)]
-        for first, (start, _) in enumerate(spans[:2]):  # one adjective may stand before it: "is my German tax ID"
+        for first, (start, _) in enumerate(
+            spans[:3]
+        ):  # an adjective or an owner before it: "is the patient's NHS number"
             for _, stop in reversed(spans[first : first + _MAX_LABEL_WORDS]):
                 named = self._latin.get(_squeeze(words[start:stop]))
                 if named:

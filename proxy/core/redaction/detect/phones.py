@@ -102,8 +102,8 @@ def is_national_shape(shape: bytes, digits: str) -> bool:
     if shape[:1] == b"(":
         return _is_area_shape(shape, digits)
     if digits[0] == "0" and 9 <= len(digits) <= 11 and digits[1] != "0":
-        if shape == b"00000-0000" or shape.count(b"/") > 1:
-            return False  # a postal code of the United States; a path
+        if shape in (b"00000-0000", b"000-00000-000") or shape.count(b"/") > 1:
+            return False  # a postal code of the United States; a part of a machine; a path
         return _TRUNK.fullmatch(shape) is not None and len(set(shape) - {0x30}) == 1
     return False
 

@@ -55,6 +55,7 @@ KINDS: tuple[Kind, ...] = (
             "nr telefon", "numar de telefon", "numarul de telefon",
             "cel", "tel cel", "unter der nummer", "chave pix", "pix key",
             "fixo", "kom",
+            "tlm", "tlml", "fono", "me liguem no", "liguem no", "liguem para",
         ),
     ),
     Kind(
