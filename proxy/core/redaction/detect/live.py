@@ -19,7 +19,8 @@ _GROUP_END = bytes(0x20 if chr(c) in '- \xa0\n"' else c for c in range(256))
 """Tables that make one character of all that end a run, to be searched for once."""
 _NUMBER_CHARS = b"0123456789 .-/():_+\xa0"
 _EXTENSION = re.compile(rb"[0-9] ?(?:e|ex|ext|exte[a-z]{0,5}|x|r|ra|ram[a-z]{0,2})\.? ?[0-9]{0,6}\Z", re.IGNORECASE)
-_ALNUM = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.," + bytes(range(0xC0, 0x100))
+_ALNUM = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.,?" + bytes(range(0xC0, 0x100))
+_LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz?" + bytes(range(0xC0, 0x100))
 _GROUP = re.compile(rb"[A-Z]{1,6}\.?|[A-Za-z]{0,6}[0-9][A-Za-z0-9.]{0,12}")
 _WORDY = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz .,;!?'()\n" + bytes(range(0xC0, 0x100))
 _LETTERS = _ALNUM.translate(None, b"0123456789.,")
@@ -27,7 +28,7 @@ _MAX_GROUPS = 12
 _PART_OF_DATE = re.compile(
     rb"(?i:[0-9]{1,4}(?:st|nd|rd|th|\.|\xba|er)?,?)|(?:"
     + dates.MONTH_NAME
-    + rb",?)|(?i:de|del|of|di|th\xe1ng|thang|n[?a]m)"
+    + rb",?)|(?i:de|del|of|di|th(?:\xe1|a)n?g?|n[?a]m)"
 )
 _OTHER_DATE = re.compile(rb"[0-9]{1,4}[. ]{0,2}\?{1,12}[ 0-9?.]{0,16}\Z")
 """A date whose month, or whose signs for year, month and day, are in another script."""

@@ -234,3 +234,11 @@ def test_cell_of_a_row_in_json_is_what_the_array_of_names_says(text: str) -> Non
 def test_line_under_the_header_of_a_database_client_is_no_row(text: str) -> None:
     """The clients psql and mysql draw a rule between header and rows."""
     assert [("DATE_OF_BIRTH", "1990-01-02")] == [(f.kind, text[f.start : f.end]) for f in DETECTOR.find(text)]
+
+
+@pytest.mark.parametrize(
+    "text", ["narozen 12. bř", "ngày sinh 12 thá", "Született: 1958. má", "Родился 15 авг", "생일 1990년 5"]
+)
+def test_date_that_is_still_being_written_is_held_back(text: str) -> None:
+    """A stream may not let go of the day before the month is there to make it a date."""
+    assert text.index("1") >= DETECTOR.live_start(text)
