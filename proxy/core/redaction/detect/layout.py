@@ -18,9 +18,9 @@ _RULE_CHARS = frozenset("|:-+= ")
 _RULE = re.compile(r"[\s|:\-+=]+")
 _INSERT = re.compile(r"(?i)\binsert\s+into\s+[\w.\"`\[\]]{1,80}\s*\(([^()]{1,600})\)\s*values\s*(?=\()")
 _TUPLE_ITEM = re.compile(r"\s*(?:N?'((?:[^'\\]|''|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|([^,()'\"]*))\s*([,)])")
-_ARRAY = re.compile(
-    r"\[\s*((?:\"(?:[^\"\\]|\\.)*\"|[^\[\]{}\",]{1,40})(?:\s*,\s*(?:\"(?:[^\"\\]|\\.)*\"|[^\[\]{}\",]{1,40}))+)\s*\]"
-)
+_ITEM = r"(?:\"(?:[^\"\\]|\\.)*+\"|[^\s\[\]{}\",][^\[\]{}\",]{0,39}+)"
+"""Possessive throughout: blanks belong to one side of a comma only, or an array that never ends is tried in all ways."""
+_ARRAY = re.compile(rf"\[\s*+({_ITEM}(?:\s*+,\s*+{_ITEM})++)\s*+\]")
 _ARRAY_ITEM = re.compile(r"\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\",]+?))\s*(?:,|$)")
 _QUOTED_CELL = {
     d: re.compile(rf"[ ]*(?:\"((?:[^\"]|\"\")*)\"|([^{re.escape(d)}]*))[ ]*(?:{re.escape(d)}|$)") for d in _DELIMITERS

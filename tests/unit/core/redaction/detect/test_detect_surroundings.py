@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from proxy.core.redaction.detect import build_detector
@@ -154,3 +156,12 @@ def test_word_of_another_kind_between_takes_the_value_to_itself() -> None:
     assert [("123e4567-e89b-42d3-a456-426614174000", "BR_PIX_KEY")] == found(
         "chave aleatória: 123e4567-e89b-42d3-a456-426614174000"
     )
+
+
+def test_array_that_never_ends_is_read_in_time() -> None:
+    """Blanks around commas could once be shared out in every way there is: thirty indented lines took for ever."""
+    text = 'names = ["password"]\nrows = [\n' + "".join(f"        item{n},\n" for n in range(300)) + "{ssn: 536-90-4399"
+    began_s = time.process_time()
+
+    assert [("536-90-4399", "US_SSN")] == found(text)
+    assert time.process_time() - began_s < 2
