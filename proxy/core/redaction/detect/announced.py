@@ -327,8 +327,10 @@ def _second_of_pair(ctx: Context, start: int, end: int, at: int) -> int:
             return 0
     elif ctx.data[start:end].lower() not in _PAIR_STEMS:
         return 0
-    sign = None if at else _COLON.match(ctx.data, end)
-    found = _USER_AND_SECRET.match(ctx.data, sign.end() if sign else at)
+    if not at:
+        sign = _COLON.match(ctx.data, end)
+        at = sign.end() if sign else 0
+    found = _USER_AND_SECRET.match(ctx.data, at) if at else None
     if found is None or (ctx.local and found.start(1) - start > _LOCAL_REACH):
         return 0
     if is_template(found[1]) or is_no_secret(found[1]) or not is_password(found[1], explicit=True):

@@ -257,3 +257,10 @@ def test_signs_that_are_no_letters_do_not_keep_a_text_from_being_read_quickly() 
 def test_every_word_for_a_date_of_birth_makes_the_scan_look_at_dates(label: str) -> None:
     """The words that open the search and the words that name the kind stand in two tables."""
     assert ["DATE_OF_BIRTH"] == [f.kind for f in DETECTOR.find(f"{label}: 1990-05-03")]
+
+
+def test_name_of_a_secret_in_a_header_sends_no_scan_back_to_the_beginning() -> None:
+    """A text that began with a user and a secret, and named one in a header, was read for ever."""
+    text = "ana/geheim9x! wrote\nid,token,ip\n41878,x,y\n"
+
+    assert [] == found(text)
