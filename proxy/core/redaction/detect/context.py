@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 
-from proxy.core.redaction.detect.labels import NEGATIVE, Label, LabelIndex
+from proxy.core.redaction.detect.labels import NEGATIVE_ALONE, Label, LabelIndex
 from proxy.core.redaction.detect.tables.tongues import LIST_WORDS
 from proxy.terms.redaction import Finding
 
@@ -36,7 +36,6 @@ _ATTRIBUTES = re.compile(
 """The rest of a tag whose name is the label: ``<ns:pis xsi:type="xsd:string">``."""
 _ID_KEY = re.compile(rb"\\{0,3}[\"'], ?\\{0,3}[\"'](?:id|identifier|identificador)\\{0,3}[\"'] ?: ?\\{0,3}[\"']?")
 """What stands between the name of a document and its number: ``{"type": "PIS", "id": "…"}``."""
-_NEGATIVE_ALONE = frozenset((NEGATIVE,))
 _KEY_TAIL = re.compile(rb"[\w\-]{0,24}[\\\"']{0,4}")
 _VALUE_KEY = re.compile(rb".{0,8}[\"'], ?\\?[\"']valor\\?[\"'] ?: ?\\?[\"']?", re.DOTALL)
 """A key that names an amount, and here the value of what the key before it says: ``"campo": "cns", "valor": "…"``."""
@@ -91,9 +90,7 @@ class Context:
         if found is None or not found.distance:
             return found
         gap = found.gap
-        if found.kinds == _NEGATIVE_ALONE and _VALUE_KEY.fullmatch(
-            self.data, max(0, start - found.distance - 9), start
-        ):
+        if found.kinds == NEGATIVE_ALONE and _VALUE_KEY.fullmatch(self.data, max(0, start - found.distance - 9), start):
             stop = self.data.rfind(b",", 0, start)
             named = self._labels.before(self.text, self.data, stop)
             return named if named is not None and _KEY_TAIL.fullmatch(named.gap) else found

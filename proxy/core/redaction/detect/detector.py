@@ -6,6 +6,7 @@ Owns the scan loop and the dispatch of candidates to their families. Knows no JS
 from __future__ import annotations
 
 import re
+from functools import cached_property
 
 from proxy.core.redaction.detect import accounts, announced_other, commands, dates, layout, network, secrets
 from proxy.core.redaction.detect.announced import GENERIC_KEY, JOINERS, LABEL_STEM, PASSWORD_STEMS, Announced
@@ -13,7 +14,7 @@ from proxy.core.redaction.detect.catalog import DEFAULT_KINDS, KNOWN_KINDS, buil
 from proxy.core.redaction.detect.context import LABELLED, Context, resolve
 from proxy.core.redaction.detect.custom import CustomTypes
 from proxy.core.redaction.detect.digits import DIGIT_RUN, PLAIN_DATES, SHAPE, DigitRuns, Handler
-from proxy.core.redaction.detect.engine import NextFrom, compile_union
+from proxy.core.redaction.detect.engine import NextFrom, Search, compile_search, compile_union
 from proxy.core.redaction.detect.fold import has_other_letters, is_escape, plain_view, to_bytes
 from proxy.core.redaction.detect.gate import (
     TOKENS_KEY,
@@ -24,7 +25,7 @@ from proxy.core.redaction.detect.gate import (
     without_limits,
 )
 from proxy.core.redaction.detect.kinds import CustomType
-from proxy.core.redaction.detect.labels import NEGATIVE, LabelIndex
+from proxy.core.redaction.detect.labels import NEGATIVE_ALONE, LabelIndex
 from proxy.core.redaction.detect.live import live_start
 from proxy.core.redaction.detect.opt_in import OptIn
 from proxy.core.redaction.detect.reach import reach_of
@@ -75,6 +76,7 @@ class Detector:
         self._has_more = bool(self._custom.types or self._opt_in.kinds)
         """True when text is searched once more, for the policy's own types or for labelled free text."""
         self._takes_all = kinds >= DEFAULT_KINDS
+        self._engine = engine
         self._labels = LabelIndex(catalog.labels, engine)
         forms = (
             DIGIT_RUN, network.EMAIL_TAIL, network.EMAIL_PUNY, secrets.SOURCE, network.IPV4, *network.IPV6, *network.MAC,
@@ -170,10 +172,15 @@ class Detector:
 
     def _names_kind(self, header: str) -> bool:
         """True when a JSON key or column header announces values of some kind."""
-        named = self._labels.named_by(header)
-        return (
-            bool(named - {NEGATIVE}) or _STEM.search(to_bytes(header)) is not None or announced_other.has_word(header)
-        )
+        if self._labels.named_by(header) - NEGATIVE_ALONE or announced_other.has_word(header):
+            return True
+        data = to_bytes(header)
+        return self._may_be_stem(data, 0)[0] >= 0 and _STEM.search(data) is not None
+
+    @cached_property
+    def _may_be_stem(self) -> Search:
+        """The search for the name of a secret in a header; compiled with the first table, of whose words most are none."""
+        return compile_search((LABEL_STEM, GENERIC_KEY), self._engine)
 
     def _names_column(self, header: str) -> bool:
         """True when a column's header announces values of some kind and is no part of a sentence."""

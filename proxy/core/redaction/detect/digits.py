@@ -12,7 +12,7 @@ from collections.abc import Callable
 from proxy.core.redaction.detect import dates, phones
 from proxy.core.redaction.detect.catalog import Catalog
 from proxy.core.redaction.detect.context import LABELLED, NEAR, SOFT, STRONG, WEAK, Context
-from proxy.core.redaction.detect.labels import NEGATIVE, Label
+from proxy.core.redaction.detect.labels import NEGATIVE, NEGATIVE_ALONE, Label
 from proxy.core.redaction.detect.network import ipv4
 from proxy.core.redaction.detect.validators_americas import card
 
@@ -252,6 +252,8 @@ class DigitRuns:
         return self._phone_by_shape(ctx, start, end, shape, digits)
 
     def _by_label(self, ctx: Context, start: int, end: int, shape: bytes, digits: str, label: Label) -> bool:
+        if label.kinds == NEGATIVE_ALONE:
+            return False
         is_odd = (
             shape[:1] == b"+" or shape.find(b":") >= 0 or _ONE_AND_MORE.search(shape)
         )  # a telephone number, or a time and the like: no identifier
@@ -420,7 +422,10 @@ def is_date_shape(run: bytes, shape: bytes) -> bool:
 
 def _is_glued_label(ctx: Context, start: int) -> bool:
     """True where the word a number is glued to announces it: ``CPF529.982.247-25``; its check must be right then."""
-    label = ctx.label(start) if ctx.data[start - 1 : start].isalpha() else None
+    data = ctx.data
+    if not data[start - 1 : start].isalpha() or (data[start - 1] in b"Tt" and data[start - 2 : start - 1].isdigit()):
+        return False  # the commonest by far is the letter between a day and a time
+    label = ctx.label(start)
     return label is not None and label.distance == 0 and NEGATIVE not in label.kinds
 
 

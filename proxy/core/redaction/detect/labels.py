@@ -20,6 +20,7 @@ WINDOW = 64
 REACH = 48
 NEGATIVE = "-"
 """What words like "order" or "invoice" name: something that is no personal value."""
+NEGATIVE_ALONE = frozenset((NEGATIVE,))
 
 _FOLD_FROM = "ÀÁÂÃÄÅàáâãäåÇçÈÉÊËèéêëÌÍÎÏìíîïÑñÒÓÔÕÖØòóôõöøÙÚÛÜùúûüÝýÿßº°ª"
 _FOLD_TO = "aaaaaaaaaaaacceeeeeeeeiiiiiiiinnoooooooooooouuuuuuuuyyysooa"
@@ -92,10 +93,11 @@ class LabelIndex:
         self._latin: dict[bytes, frozenset[str]] = {}
         other: dict[str, frozenset[str]] = {}
         for label, kinds in _with_dotted(words):
-            if b"?" in label.translate(_LATIN_EXTENDED).encode("latin-1", "replace"):
+            latin = _to_latin(label)
+            if b"?" in latin:
                 other[label.lower()] = other.get(label.lower(), frozenset()) | frozenset(kinds)
                 continue
-            key = _squeeze(normalise(label.translate(_LATIN_EXTENDED).encode("latin-1", "replace")))
+            key = _squeeze(normalise(latin))
             self._latin[key] = self._latin.get(key, frozenset()) | frozenset(kinds)
         self._other = OtherLabels(other, frozenset(label for label in other if other[label] - _NOT_DECISIVE))
         self._glued = {key.replace(b" ", b""): kinds for key, kinds in self._latin.items() if _may_be_glued(key)}
@@ -204,6 +206,11 @@ def _compile(keys: list[bytes], engine: str, glued: bytes = rb"[0-9]{0,2}") -> S
     return compile_search((rb"\b" + glued + rb"s?(?:" + alternatives + rb")\b",), engine)
 
 
+def _to_latin(label: str) -> bytes:
+    """Return a label in Latin-1, with question marks for the letters of other scripts."""
+    return label.encode() if label.isascii() else label.translate(_LATIN_EXTENDED).encode("latin-1", "replace")
+
+
 def _may_be_glued(key: bytes) -> bool:
     """True for labels that keys and headers also write in one word: phonenumber, dateofbirth, taxid."""
     letters = len(key.replace(b" ", b""))
@@ -220,7 +227,7 @@ def _with_dotted(words: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, Iter
 
 def is_usable_label(label: str) -> bool:
     """True when something of a label is left to look for once case, accents and signs are taken away."""
-    latin = label.translate(_LATIN_EXTENDED).encode("latin-1", "replace")
+    latin = _to_latin(label)
     return b"?" in latin or bool(_squeeze(normalise(latin)))
 
 
@@ -237,4 +244,4 @@ def _latin_window(text: str, start: int) -> bytes:
     return text[max(0, start - WINDOW) : start].translate(_LATIN_EXTENDED).encode("latin-1", "replace")
 
 
-__all__ = ["NEGATIVE", "REACH", "Label", "LabelIndex", "normalise"]
+__all__ = ["NEGATIVE", "NEGATIVE_ALONE", "REACH", "Label", "LabelIndex", "normalise"]

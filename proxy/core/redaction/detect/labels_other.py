@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 
 _WINDOW = 40
 """Characters before a value in which a label is looked for."""
@@ -26,15 +27,22 @@ _IN_WORDS = "\u0370", "\u052f"
 
 
 class OtherLabels:
-    """The labels in other scripts, compiled once."""
+    """The labels in other scripts, compiled when the first text with such letters is met."""
 
     def __init__(self, kinds: Mapping[str, frozenset[str]], decisive: frozenset[str]) -> None:
         """Take label in lower case -> kinds it names, and the labels that may open a gate."""
         self._kinds: dict[str, frozenset[str]] = {}
         for label, named in kinds.items():
             self._kinds[_lower(label)] = self._kinds.get(_lower(label), frozenset()) | named
-        self._scan = re.compile(_pattern(tuple(self._kinds)))
-        self._decisive = re.compile(_pattern(tuple({_lower(label): None for label in decisive})))
+        self._openers = tuple({_lower(label): None for label in decisive})
+
+    @cached_property
+    def _scan(self) -> re.Pattern[str]:
+        return re.compile(_pattern(tuple(self._kinds)))
+
+    @cached_property
+    def _decisive(self) -> re.Pattern[str]:
+        return re.compile(_pattern(self._openers))
 
     def before(self, text: str, start: int) -> tuple[frozenset[str], str] | None:
         """Return what the last label before ``start`` names, and the text between both."""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import accumulate, islice
 
 Cell = tuple[int, int, str]
 """(start, end, header) of a cell's text, quotes left out."""
 
 _DELIMITERS = (",", ";", "\t", "|")
 _HEADER = re.compile(r"[\"'`]?\s*[^\W\d][\w .()/\-#º°]{0,40}[\"'`]?")
+_NO_HEADER = re.compile(r"[^\w\s.()/\-#º°\"'`,;|]")
+"""What stands in no line of headers between delimiters: most lines of code and of prose hold one."""
 _RULE_CHARS = frozenset("|:-+= ")
 _RULE = re.compile(r"[\s|:\-+=]+")
 _INSERT = re.compile(r"(?i)\binsert\s+into\s+[\w.\"`\[\]]{1,80}\s*\(([^()]{1,600})\)\s*values\s*(?=\()")
@@ -39,21 +41,23 @@ def cells(text: str, is_named: Callable[[str], bool]) -> Iterator[Cell]:
         yield from _delimited(text, is_named)
     if '["' in text:
         yield from _arrays(text, is_named)
-    for statement in _INSERT.finditer(text):
-        yield from _inserted(text, statement, is_named)
+    if "nsert" in text or "NSERT" in text:
+        for statement in _INSERT.finditer(text):
+            yield from _inserted(text, statement, is_named)
     if "<th" in text or "<TH" in text:
         yield from _marked_up(text, is_named)
 
 
 def _delimited(text: str, is_named: Callable[[str], bool]) -> Iterator[Cell]:
-    lines: list[tuple[int, str]] = []
-    at = 0
-    for line in text.split("\n"):
-        lines.append((at, line.rstrip("\r")))
-        at += len(line) + 1
+    lines = _lines(text)
+    may_not_be_header = _NO_HEADER.search
     i = 0
     while i + 1 < len(lines):
-        header_line, following = lines[i][1], lines[i + 1][1]
+        header_line = lines[i][1]
+        if (not header_line or may_not_be_header(header_line)) and "  " not in header_line.strip():
+            i += 1
+            continue
+        following = lines[i + 1][1]
         below = 2 if following[:1] in _RULE_CHARS and i + 2 < len(lines) and _RULE.fullmatch(following) else 1
         delimiter = _header_delimiter(header_line, lines[i + below][1])
         headers = _headers(header_line, delimiter, is_named) if delimiter else []
@@ -79,6 +83,15 @@ def _delimited(text: str, is_named: Callable[[str], bool]) -> Iterator[Cell]:
             i += 1
 
 
+def _lines(text: str) -> list[tuple[int, str]]:
+    """Return the lines of a text without their ends, each with where it starts."""
+    lines = text.split("\n")
+    starts = accumulate([len(line) + 1 for line in lines], initial=0)
+    if "\r" in text:
+        lines = [line.rstrip("\r") for line in lines]
+    return list(zip(starts, lines, strict=False))
+
+
 def _aligned_columns(line: str, is_named: Callable[[str], bool]) -> list[tuple[int, int, int, str]]:
     """Return (end of the header before it, start, end, name) of the headers the caller knows in a line of names set apart by blanks."""
     if "  " not in line.strip():
@@ -92,10 +105,11 @@ def _aligned_columns(line: str, is_named: Callable[[str], bool]) -> list[tuple[i
 
 def _under(line: str, left: int, start: int, end: int) -> tuple[int, int] | None:
     """Return the cell of a line that is flush with the columns [start, end), on either side."""
-    if line[end - 1 : end].strip() and not line[end : end + 1].strip():
+    size = len(line)
+    if end <= size and not line[end - 1].isspace() and (end == size or line[end].isspace()):
         begin = line.rfind("  ", left, end)
         return max(begin + 2 if begin >= 0 else left, end - _MAX_CELL), end
-    if line[start : start + 1].strip() and not line[start - 1 : start].strip():
+    if start < size and not line[start].isspace() and (not start or line[start - 1].isspace()):
         stop = line.find("  ", start, start + _MAX_CELL)
         return start, stop if stop >= 0 else min(len(line), start + _MAX_CELL)
     return None

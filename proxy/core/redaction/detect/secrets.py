@@ -26,6 +26,8 @@ _SOURCE_USER = re.compile(rb"[A-Za-z0-9_.\-]{1,64}[:/][^\s\"'`@/]{3,128}\Z")
 
 _TELLING = 4
 """Shorter prefixes are found behind a hyphen in random text itself."""
+_TELLING_TAIL = 20
+"""So many characters behind a prefix are enough to look closer."""
 _LEAST_FORM = 36
 """Characters of the shortest of ``FORMS``."""
 
@@ -166,8 +168,20 @@ def _prefixed() -> tuple[bytes, ...]:
 
 
 def _least(pattern: str) -> bytes:
-    """Return the pattern with its last repetition at the least: enough to know where a key starts."""
-    return re.sub(r"\{(\d+),\d*\}(?:=\{0,\d\})?$", r"{\1}", pattern).encode()
+    """Return the pattern with its last repetition at the least, and no count too large: enough to know where a key starts.
+
+    An automaton has a state for every repetition; the issuer's own pattern has the last word.
+    """
+    least = re.sub(r"\{(\d+)(?:,\d*)?\}(?:=\{0,\d\})?$", _capped, pattern)
+    return re.sub(r"\{(\d+),(\d+)\}", _unbounded, least).encode()
+
+
+def _capped(times: re.Match[str]) -> str:
+    return f"{{{min(int(times[1]), _TELLING_TAIL)}}}"
+
+
+def _unbounded(times: re.Match[str]) -> str:
+    return times[0] if int(times[2]) - int(times[1]) <= _TELLING_TAIL else f"{{{times[1]},}}"
 
 
 def entropy(value: bytes) -> float:
