@@ -27,6 +27,7 @@ from proxy.app.parts import (
     names_service,
     shared_budget_store,
     token_verifier,
+    value_store,
 )
 from proxy.app.policy_texts import PolicyTexts
 from proxy.app.record import AuditRecord
@@ -46,6 +47,7 @@ from proxy.flow.exchange import Exchange
 from proxy.flow.fleet import Fleet
 from proxy.flow.free_checks import FreeChecks
 from proxy.flow.heartbeat import Heartbeat
+from proxy.flow.kept_values import KeptValues
 from proxy.flow.policy_life import PolicyLife
 from proxy.flow.pricing import Pricing
 from proxy.flow.redactors import Redactors
@@ -121,6 +123,9 @@ class Assembly:
         self.fleet = Fleet(random.random)
         secret = None if settings.redaction_key is None else self._secrets.current(settings.redaction_key)
         self._hash_key = os.urandom(32) if secret is None else secret.reveal().encode()
+        self.values = KeptValues(
+            value_store(settings, self._secrets, self._hash_key), self._hash_key, time.monotonic, random.random
+        )
         self.pricing = Pricing(PriceTable()) if settings.prices is not None else None
         self._make_life()
         keys = ProviderKeys(
@@ -178,6 +183,7 @@ class Assembly:
             self._large,
             is_fsync,
             self.contents,
+            values=self.values,
             names=self.names,
         )
         self._heed_ends(relay)

@@ -38,6 +38,7 @@ def add_gauges(app: Assembly) -> None:
         _add_shadow_gauges(app, app.shadow, one)
     if app.names is not None:
         _add_names_gauges(app, one, app.names)
+    _add_value_gauges(app, one)
     _add_rollout_gauges(app, one)
     if app.vitals.key_sources:
         _add_key_gauges(app)
@@ -121,6 +122,16 @@ def _add_names_gauges(app: Assembly, one: One, names: Names) -> None:
     )
     add("names_wait_seconds", "Time requests waited for it.", (), one(lambda: names.seconds), is_counter=True)
     add("names_open", "1 while it is left alone after failures.", (), one(lambda: float(names.is_open)))
+
+
+def _add_value_gauges(app: Assembly, one: One) -> None:
+    """Show how values fare between the turns of conversations."""
+    add, values = app.metrics.add_gauges, app.values
+    kept, recalled, failures = one(lambda: values.kept), one(lambda: values.recalled), one(lambda: values.failures)
+    add("values_kept", "Values given to the store for later turns.", (), kept, is_counter=True)
+    add("values_recalled", "Values of earlier turns that came from it.", (), recalled, is_counter=True)
+    add("values_failures", "Times it did not answer, or there were too many.", (), failures, is_counter=True)
+    add("values_open", "1 while it is left alone after failures.", (), one(lambda: float(values.is_open)))
 
 
 def _add_budget_gauges(app: Assembly, one: One) -> None:

@@ -188,6 +188,7 @@ class App(Assembly):
         await self.upstream.close()
         if self.names is not None:
             await self.names.close()
+        await self.values.close()
         if self.budget_store is not None:
             await self.budget_store.close()
         await self.record.close()

@@ -19,9 +19,11 @@ from proxy.core.config.settings import AdminToken, SecretRef, Settings
 from proxy.flow.key_source import KeySource
 from proxy.server.admin_access import Credential
 from proxy.sources.secrets import Secrets
+from proxy.stores.memory_values import MemoryValues
 from proxy.terms.admin import Role
 
 if TYPE_CHECKING:
+    from proxy.flow.kept_values import ValueStore
     from proxy.flow.names import Names
     from proxy.sources.tokens import Tokens
     from proxy.stores.redis_budgets import RedisBudgets
@@ -90,16 +92,32 @@ def token_verifier(settings: Settings, notice: Callable[..., None]) -> Tokens | 
     )
 
 
+def value_store(settings: Settings, secrets: Secrets, key: bytes) -> ValueStore:
+    """Return where values wait between turns: beside the shared budgets, or in this process."""
+    url = _store_url(settings, secrets)
+    if not url:
+        return MemoryValues(time.monotonic)
+    from proxy.stores.redis_values import RedisValues  # noqa: PLC0415 - as below
+
+    return RedisValues(url, settings.budgets.namespace, key)
+
+
+def _store_url(settings: Settings, secrets: Secrets) -> str:
+    """Return the URL of the store that sidecars share, or nothing."""
+    url = settings.budgets.url
+    if isinstance(url, SecretRef):
+        secret = secrets.current(url)
+        url = parse_budget_store(secret.reveal()) if secret is not None else ""
+    return "" if not url or url == MEMORY_STORE else url
+
+
 def shared_budget_store(
     settings: Settings, secrets: Secrets, sidecar: str, notice: Callable[..., None]
 ) -> RedisBudgets | None:
     """Return the shared counters, when config.yaml names a store for them."""
     budgets = settings.budgets
-    url = budgets.url
-    if isinstance(url, SecretRef):
-        secret = secrets.current(url)
-        url = parse_budget_store(secret.reveal()) if secret is not None else ""
-    if not url or url == MEMORY_STORE:
+    url = _store_url(settings, secrets)
+    if not url:
         return None
     from proxy.stores.redis_budgets import RedisBudgets  # noqa: PLC0415 - only who shares budgets pays for the driver
 

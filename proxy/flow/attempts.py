@@ -90,7 +90,7 @@ class Attempts:
             result = await self._attempt(exchange, plan, deployment, step, deadline_s, now_s)
             if result.outcome is OK and (
                 self._deliver_at_once(exchange, plan, deployment, step, result)
-                if self.delivery.takes_at_once(result.answer)
+                if exchange.follows is None and self.delivery.takes_at_once(result.answer)
                 else await self._deliver(exchange, plan, deployment, step, result)
             ):
                 return None

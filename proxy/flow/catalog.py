@@ -93,6 +93,8 @@ class Route:
     both kinds passes it to nobody, or one vendor's key would reach another."""
     content: ContentRule | None = None
     """What is kept of the words; None: nothing."""
+    keep_values_s: float | None = None
+    """For how long the values of a conversation outlive its turns; None: they do not."""
     shares: tuple[StepShare, ...] | None = None
     """Steps with several members; None: the chain is walked as it is."""
     is_transparent: bool = False
@@ -167,6 +169,7 @@ class Snapshot:
             may_wait=not plan.observe_only and any(rule.when_exhausted is WhenExhausted.WAIT for rule in rules),
             passes_caller_key=passes,
             content=plan.audit.content,
+            keep_values_s=None if redactor is None or plan.observe_only else plan.redaction.keep_values_s,
             shares=tuple(shares) or None,
             is_transparent=len(deployments) == 1 and not plan.retries.same_target,
         )

@@ -124,6 +124,8 @@ class Delivery:
             found = _read(exchange, route, head, body, asked, is_readable)
         if isinstance(found, Failed):
             return found
+        if exchange.follows is not None:
+            await exchange.follows.settled()
         ended(OK)
         exchange.seal()
         if self.is_fsync:
@@ -224,6 +226,8 @@ def _kept(exchange: Exchange, body: bytes) -> bytes:
     exchange.facts.response_bytes = len(body)
     if exchange.content is not None and exchange.dialect is not EMBEDDINGS:
         exchange.content.take_answer(body)
+    if exchange.follows is not None:
+        exchange.follows.take_answer(body)
     return body
 
 

@@ -24,6 +24,7 @@ from proxy.terms.outcomes import Fault, Outcome, Status
 
 if TYPE_CHECKING:
     from proxy.flow.content import ContentDraft
+    from proxy.flow.kept_values import Follower
     from proxy.flow.rescue import CallerStream
 
 _JSON: Final = b"content-type: application/json\r\n"
@@ -62,6 +63,7 @@ class Exchange:
         "dialect",
         "facts",
         "first_token_by_s",
+        "follows",
         "granted",
         "hides_usage",
         "inbound",
@@ -87,6 +89,8 @@ class Exchange:
         self.vault: Vault | None = None
         self.content: ContentDraft | None = None
         """The words of this exchange, where policy has them kept."""
+        self.follows: Follower | None = None
+        """Keeps the values of this turn for the next one, once the answer has said its name."""
         self.marks: Tally | None = None
         """What was found in the answer, where policy looks."""
         self.stream: CallerStream | None = None

@@ -99,6 +99,8 @@ class LiveDelivery:
             watch = None
         if exchange.content is not None and watch is not None and not is_seam:
             transforms = exchange.content.beside(transforms, route.answers, dialect)
+        if exchange.follows is not None and not is_seam:
+            transforms = (exchange.follows, *transforms)
         share = Share(exchange, route, request, watch, ended, transforms)
         pipe = StreamPipe(
             live,

@@ -39,6 +39,7 @@ from proxy.flow.intake import (
     read_json,
     takes_long,
 )
+from proxy.flow.kept_values import KeptValues, may_name_history
 from proxy.flow.large_bodies import FitJob, LargeBodies, redact_body
 from proxy.flow.live_answers import is_draining
 from proxy.flow.metering import plan_of
@@ -74,6 +75,8 @@ class Relay:
     """Where words wait that policy has kept."""
     ended: Callable[[Exchange], object] | None = None
     """Is told of every exchange that has ended: a candidate, a rollout; None: nobody is."""
+    values: KeptValues | None = None
+    """Keeps the values of conversations between turns, where policy asks; None: nobody does, in rehearsals."""
     names: Names | None = None
     """Finds names in free text; None: no service is configured."""
 
@@ -238,6 +241,7 @@ class Relay:
             exchange.dialect is not OTHER
             and 0 < len(request.body) <= AT_ONCE_BYTES
             and route.content is None
+            and route.keep_values_s is None
             and request.body is exchange.inbound.body
             and (self.names is None or route.redactor is None or not route.redactor.name_kinds)
         )
@@ -245,8 +249,21 @@ class Relay:
     async def _redact(self, exchange: Exchange, route: Route, request: Request) -> Problem | None:
         """Apply the policy's request rules; after this ``request.body`` is what may leave."""
         if route.content is None:
-            return await self._redact_only(exchange, route, request)
-        return await self._redact_and_keep(exchange, route, request)
+            refusal = await self._redact_only(exchange, route, request)
+        else:
+            refusal = await self._redact_and_keep(exchange, route, request)
+        keep_s, values = route.keep_values_s, self.values
+        if refusal is None and keep_s is not None and values is not None and exchange.dialect is not OTHER:
+            await self._join_history(exchange, values, keep_s, request)
+        return refusal
+
+    async def _join_history(self, exchange: Exchange, values: KeptValues, keep_s: float, request: Request) -> None:
+        """Know the values of earlier turns, and let later ones know those of this."""
+        document, body = request.document, request.body
+        if document is None and may_name_history(exchange, body):
+            is_large = len(body) > OFFLOAD_ABOVE_BYTES
+            document = await self.attempts.delivery.offload(partial(parsed, body)) if is_large else parsed(body)
+        await values.join(exchange, keep_s, document)
 
     async def _redact_only(self, exchange: Exchange, route: Route, request: Request) -> Problem | None:
         redactor = route.redactor

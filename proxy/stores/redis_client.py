@@ -27,16 +27,23 @@ Client = Any
 """``Redis`` or ``RedisCluster``: what both have is used, and their types have no common name."""
 
 
-def connect(url: str) -> Client:
+def connect(
+    url: str, command_timeout_s: float = COMMAND_TIMEOUT_S, connect_timeout_s: float = CONNECT_TIMEOUT_S
+) -> Client:
     """Return a client that dials when it is first used.
+
+    Args:
+        url: Of the server, or of its cluster or sentinels.
+        command_timeout_s: For each answer.
+        connect_timeout_s: For dialling.
 
     Raises:
         ValueError: The URL cannot be read; the message never repeats it.
     """
     scheme = url.partition("://")[0]
     options: dict[str, Any] = {
-        "socket_timeout": COMMAND_TIMEOUT_S,
-        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": command_timeout_s,
+        "socket_connect_timeout": connect_timeout_s,
         "max_connections": MAX_CONNECTIONS,
         "retry": Retry(NoBackoff(), 0),
     }

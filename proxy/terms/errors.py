@@ -69,5 +69,11 @@ class RedactionFault(ProxyError):
     code = "redaction_failed"
 
 
+class ValuesUnavailable(ProxyError):
+    """The store of kept values did not answer; placeholders of earlier turns stay as they are."""
+
+    code = "values_unavailable"
+
+
 class NamesUnavailable(RedactionFault):
     """The names service did not answer as it should, and policy may not act without it."""

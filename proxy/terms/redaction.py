@@ -152,6 +152,8 @@ class RedactionPlan:
     stream_mode: StreamMode = StreamMode.STRICT
     files: FileTypes = FileTypes.LINES
     placeholders: Placeholders = Placeholders.NUMBERED
+    keep_values_s: float | None = None
+    """For how long a conversation's values are kept between its turns; None: each exchange forgets its own."""
     observe_only: bool = False
     """``mode: observe`` of the policy: decide and count, change nothing."""
     custom: tuple[CustomType, ...] = ()

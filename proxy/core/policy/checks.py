@@ -104,7 +104,16 @@ def _check_redaction(
 
 
 def _check_placeholders(section: Section, settings: Settings, problems: list[Problem]) -> None:
-    if section.is_good("placeholders") and section["placeholders"] == "keyed" and settings.redaction_key is None:
+    if not section.is_good("placeholders", "keep_values"):
+        return
+    keeps = section["keep_values"] is not None
+    if keeps and section["placeholders"] == "numbered" and section.is_written("placeholders"):
+        text = "numbers would be given twice in a conversation whose values are kept"
+        problems.append(error(section.at("placeholders"), "contradiction", text, "leave it out, or say `keyed`"))
+    if keeps and settings.redaction_key is None:
+        text = "kept values open only under the key of this start: config.yaml has no `redaction_key`"
+        problems.append(lint(section.at("keep_values"), "unset-key", text, "add `redaction_key`"))
+    elif section["placeholders"] == "keyed" and settings.redaction_key is None:
         text = (
             "keyed placeholders change with every start and differ between sidecars: config.yaml has no `redaction_key`"
         )

@@ -254,8 +254,9 @@ def _redaction_of_route(plan: RedactionPlan, section: Section | None) -> Redacti
     """Return the plan with the directions that the section names in place of its own."""
     request, response = (None, None) if section is None else (section["request"], section["response"])
     if request is not None:
-        keyed = Placeholders(request["placeholders"])
-        plan = replace(plan, request=_direction(request), placeholders=keyed)
+        keep_s = request["keep_values"]
+        form = Placeholders(request["placeholders"]) if keep_s is None else Placeholders.KEYED
+        plan = replace(plan, request=_direction(request), placeholders=form, keep_values_s=keep_s)
     if response is not None:
         plan = replace(plan, response=_direction(response), stream_mode=StreamMode(response["stream"]))
     return plan

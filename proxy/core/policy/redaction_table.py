@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from proxy.core.config.kinds import Choice, Number, Text
+from proxy.core.config.kinds import Choice, Number, Text, duration
 from proxy.core.config.schema import Key, ListOf, Table
 from proxy.core.policy.custom_types import TYPES_KEY, parse_type
 from proxy.terms.redaction import Action, FileTypes, Placeholders, StreamMode, Unscanned
@@ -92,6 +92,15 @@ _PLACEHOLDERS = Key(
     "numbered",
     "keyed",
 )
+_KEEP_VALUES = Key(
+    "keep_values",
+    duration("1m", "30d"),
+    "For how long values of a conversation are kept, sealed, in the budget store, so that placeholders of turns that only"
+    " the provider still has become values again; makes placeholders keyed. Left out: an exchange forgets its values when"
+    " it ends.",
+    None,
+    "24h",
+)
 _STREAM = Key(
     "stream",
     Choice(tuple(StreamMode)),
@@ -103,7 +112,7 @@ _STREAM = Key(
 
 def _directions(default: str | None) -> tuple[Key, Key]:
     there, back = "On the way to the provider.", "On the way back: what the model itself writes."
-    request = _direction("request", there, tuple(Action), _REFUSED, _PLACEHOLDERS)
+    request = _direction("request", there, tuple(Action), _REFUSED, _PLACEHOLDERS, _KEEP_VALUES)
     response = _direction("response", back, _ANSWER_ACTIONS, _ANSWER_REFUSED, _STREAM)
     return (
         Key("request", request, there, default, "{default: restore}"),

@@ -144,6 +144,7 @@ def test_every_key_arrives_in_its_plan() -> None:
         StreamMode.LOW_LATENCY,
         FileTypes.TEXT,
         Placeholders.KEYED,
+        86400.0,
         observe_only=True,
         custom=(
             CustomType(
@@ -303,6 +304,8 @@ R = HEAD + "routes:\n  - "
 D = GOOD + "redaction:\n  request:\n    "
 T = GOOD + "redaction:\n  types:\n    - "
 BAD_FILES = [
+    (D + "placeholders: numbered\n    keep_values: 24h\n", 6, 19, "contradiction", "say `keyed`"),
+    (D + "keep_values: 5s\n", 6, 18, "out-of-range", ""),
     ("", 1, 1, "empty-file", "version:"),
     (HEAD, 1, 1, "no-route", "add a route"),
     (GOOD + "mode: observ\n", 4, 7, "unknown-value", "did you mean `observe`?"),
@@ -459,6 +462,8 @@ LINTS = [
     (R + "{match: {models: [a]}, chain: [{provider: openai}], max_attempts: 9}\n", 4, 71, "no-effect"),
     (GOOD + "rollout: {share: 1%, watch: 5s}\n", 4, 29, "rollout-sample"),
     (R + "{match: {models: [a]}, chain: [{provider: openai, model: b}, {provider: groq}]}\n", 4, 66, "unset-model"),
+    (D + "placeholders: keyed\n", 6, 19, "unset-key"),
+    (D + "keep_values: 24h\n", 6, 18, "unset-key"),
 ]  # fmt: skip
 
 
