@@ -134,6 +134,7 @@ def print_gate(detector: Detector, budget_s: float) -> None:
 HOSTILE = (
     "1", "1 ", "123 ", "12-", "0-", "01 ", "@", "a@", "(", "eyJ", "eyJhbGciOi.", "password ", "token=", "cpf ", "A1", "::", "1.",
     "-----BEGIN PRIVATE KEY-----", "x,y\n", "curl -u ", 'auth("',
+    "1990-05-03 ", "1.1.1.1 ", "10.0.0.1:", "1(", "password:", "sshpass -p ", "xoxb-1-", "x 1234567890, ",
 )  # fmt: skip
 """What hurts most when repeated."""
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest.score_detect import OWN_FILES, load_rows
-from proxy.core.redaction.detect import build_detector
+from proxy.core.redaction.detect import Detector, build_detector
 from proxy.core.redaction.detect.engine import compile_union
 
 RE2 = build_detector(engine="re2")
@@ -50,7 +50,8 @@ def test_findings_are_disjoint_and_inside_the_text(text: str) -> None:
 @pytest.mark.parametrize(
     "piece",
     ["1", "1 ", "123 ", "12-", "123-45-", "@", "a@", "(", "+", "eyJ", "eyJhbGciOi.", "password ", "token=", "token1=", "cpf ", "A1", "::", "1.", "1:2:",
-     "-----BEGIN PRIVATE KEY-----", "x,y\n", "%41", "GB82 ", "://a:", "é", "sk-", "born 1990-01-01 ", "\u200b", "\\.", "1\\.", "1+", "12+345 ", "пароль ", "a1b2c3d4 is my password "],
+     "-----BEGIN PRIVATE KEY-----", "x,y\n", "%41", "GB82 ", "://a:", "é", "sk-", "born 1990-01-01 ", "\u200b", "\\.", "1\\.", "1+", "12+345 ", "пароль ", "a1b2c3d4 is my password ",
+     "1990-05-03 ", "1.1.1.1 ", "1.1.1.1+", "10.0.0.1:", "1(", "529.982.247-25 10.20.30.40 ", "password:", "sshpass -p ", "xoxb-1-", "x 1234567890, "],
 )  # fmt: skip
 def test_hostile_text_costs_time_in_proportion_to_its_length(piece: str) -> None:
     """A prompt is the caller's to choose; none may hold the event loop for long."""
@@ -67,6 +68,47 @@ def test_hostile_text_costs_time_in_proportion_to_its_length(piece: str) -> None
 
     assert times[1] < max(times[0] * 24, 0.02)
     assert times[1] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        ('["cpf", "dob"],', '["529.982.247-25", "1990-05-03"],'),
+        ("<tr><th>cpf</th><th>dob</th></tr>", "<tr><td>529.982.247-25</td><td>1990-05-03</td></tr>"),
+        ("cpf,name\n", "529.982.247-25,12345678901\n"),
+        ("  ".join(["cpf"] * 200) + "\n111.111.111-12\n", "x\n"),
+        ("phone: ", "1 "),
+        ("cpf: 0", "0-0000000000000"),
+        ("ana@x.com ", "x 1234567890, "),
+    ],
+)
+def test_hostile_text_below_a_header_or_behind_a_label_costs_time_in_proportion_to_its_length(
+    head: str, piece: str
+) -> None:
+    """Tables and lists compare what they find with what was found before."""
+    times = []
+    for size in (10_000, 80_000):
+        text = head + piece * (size // len(piece))
+        took = []
+        for _ in range(2):
+            began = time.thread_time()
+            RE2.find(text)
+            took.append(time.thread_time() - began)
+        times.append(min(took))
+
+    assert times[1] < max(times[0] * 24, 0.02)
+    assert times[1] < 0.5
+
+
+@pytest.mark.parametrize("detector", [RE2, FALLBACK])
+@pytest.mark.parametrize("date", ["1990-05-03 ", "10.20.30.40 "])
+def test_value_amid_hundreds_of_dates_is_found_wherever_it_stands(detector: Detector, date: str) -> None:
+    """A long run of digits is judged piece by piece; none of the cuts goes through a value."""
+    values = ["529.982.247-25", "4111 1111 1111 1111", "+55 11 98765-4321"]
+    run = "".join([date * 7 + f"{values[nth % 3]} " for nth in range(60)])
+    found = [run[f.start : f.end] for f in detector.find(run) if f.kind != "IP_ADDRESS"]
+
+    assert values * 20 == found
 
 
 @pytest.mark.parametrize(

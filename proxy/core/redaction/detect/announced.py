@@ -165,12 +165,16 @@ _IS_KEY = re.compile(rb"[\"']?[ \t]{0,4}(?:=(?!=)|:)")
 _SMALL_NUMBER = re.compile(rb"s?[\"'\\]{0,3} ?[:=] ?[0-9]{1,5}(?:,|[)\]}.;:]{0,3}(?:[\s\"'`<>]|\Z))")
 """A count stands where a value would (``max_tokens: 512``): nothing is announced."""
 _HEADER_END = re.compile(rb"[A-Za-z0-9_\-]{0,24}[\"'`]? {0,2}(?:[,;|\t)\n\r]|</[a-zA-Z]|$)")
-_NEXT_FIELD = re.compile(rb",|[;&](?:$|[A-Za-z_][\w.\-]*=)")
+_NEXT_FIELD = re.compile(rb"[,;&](?:(?<=,)|$|[A-Za-z_][\w.\-]*=)")
 _HAS_FORM = re.compile(rb"eyJ[A-Za-z0-9_\-]{8,}\.eyJ")
 _TOKEN_CHARS = re.compile(rb"[A-Za-z0-9_\-.~+/=:%@#$!&*|^?()]+")
 _NAME_BEFORE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
 _PIX = re.compile(rb"(?i)(?:\b|_)pix(?:\b|_|key)|[a-z]Pix|pixKey")
 _DIGITS = b"0123456789"
+_ALL_LETTERS = bytes(c for c in range(256) if chr(c).isalpha())
+_SIGNS = b"!@#$%^&*()_-+=[]{}|;:,.?/~"
+_BLOTS = b"*xX.-_#"
+"""What blots out a value."""
 _HEX = b"0123456789abcdefABCDEF-"
 """Sixteen different characters at most: their entropy is lower by nature."""
 _WORDS_AND_DIGIT = re.compile(rb"[a-z]+(?:[-._/:][a-z]*)*[0-9]?")
@@ -407,27 +411,28 @@ def _is_lone_passphrase(value: bytes, found: re.Match[bytes]) -> bool:
 
 def is_password(value: bytes, *, explicit: bool) -> bool:
     """True for what may be a password once a label (``explicit``: and a sign) stands before it."""
-    if set(value) <= set(b"*xX.-_#") or (is_placeholder(value) and len(value) < 12):
+    if not value.translate(None, _BLOTS) or (is_placeholder(value) and len(value) < 12):
         return False
-    digit = any([0x30 <= c <= 0x39 for c in value])
-    letter = any([chr(c).isalpha() for c in value])
-    sign = any([c in b"!@#$%^&*()_-+=[]{}|;:,.?/~" for c in value])
-    mixed = _is_mixed(value)
+    digit, letter, mixed = _has(value, _DIGITS), _has(value, _ALL_LETTERS), _is_mixed(value)
     if explicit and not digit:
-        telling = any([c in b"!@#$%^&*+=?~" for c in value])
+        telling = _has(value, b"!@#$%^&*+=?~")
         return letter and ((telling and mixed) or _has_no_words(value) or is_passphrase(value))
     if explicit:
-        return letter or sign
+        return letter or _has(value, _SIGNS)
     if not (digit and letter and len(value) >= 7):
         return False
-    return mixed or (sign and _WORDS_AND_DIGIT.fullmatch(value) is None)
+    return mixed or (_has(value, _SIGNS) and _WORDS_AND_DIGIT.fullmatch(value) is None)
+
+
+def _has(value: bytes, chars: bytes) -> bool:
+    return len(value.translate(None, chars)) < len(value)
 
 
 def _is_strong_password(value: bytes) -> bool:
     """True for what is a password whatever its label calls it: letters of both cases, digits and telling signs."""
     if _PASSWORD_CHARS.fullmatch(value) is None or is_placeholder(value) or not _is_mixed(value):
         return False
-    return any([0x30 <= c <= 0x39 for c in value]) and any([c in b"!@#$%^&*+?~" for c in value])
+    return _has(value, _DIGITS) and _has(value, b"!@#$%^&*+?~")
 
 
 def is_token(value: bytes, explicit: bool) -> bool:
@@ -438,7 +443,7 @@ def is_token(value: bytes, explicit: bool) -> bool:
         return False
     if not (explicit or len(value) >= 24) or is_placeholder(value):
         return False
-    if not any([0x30 <= c <= 0x39 for c in value]) or not any([chr(c).isalpha() for c in value]):
+    if not _has(value, _DIGITS) or not _has(value, _ALL_LETTERS):
         return False
     if len(value) < 33 and not value.translate(None, _BASE32):
         floor = 2.6

@@ -6,6 +6,7 @@ Owns which commands and calls take a secret, and where in them it stands. What a
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from proxy.core.redaction.detect.announced import is_password, is_token
 from proxy.core.redaction.detect.context import LABELLED, Context
@@ -61,6 +62,8 @@ _ECHOED = re.compile(
 )
 _LINE_END = re.compile(rb"(?<!\\)\n")
 _REACH = 160
+_MAX_FLAGS = 4
+"""More flags with a value are not looked at: a line of nothing else is no command."""
 _CALL_REACH = 400
 _LOCAL_REACH = 90
 """A stream still knows so many characters to the left of a value."""
@@ -74,7 +77,7 @@ def command(ctx: Context, start: int, end: int) -> int:
     window_end = stop.start() if stop else window_end
     own = _OWN.get(ctx.data[start : end - 1])
     for pattern in (own,) if own is not None else _WITH_FLAGS:
-        for found in pattern.finditer(ctx.data, end - 1, window_end):
+        for found in islice(pattern.finditer(ctx.data, end - 1, window_end), _MAX_FLAGS):
             if _report(ctx, start, found):
                 break
     return end

@@ -57,6 +57,10 @@ _VALUE_BETWEEN = re.compile(rb"[0-9]{4}")
 _ESCAPED = frozenset(b"nrtbf")
 
 
+Item = tuple[int, int, int, Finding]
+"""Priority, length below zero and start of a finding, and itself: in the order in which overlaps are settled."""
+
+
 class Context:
     """One search over one text."""
 
@@ -68,7 +72,7 @@ class Context:
         self.text = text
         self.data = data
         self.size = len(data)
-        self.found: list[tuple[int, int, int, Finding]] = []
+        self.found: list[Item] = []
         self.birth = is_foreign
         """True once a word of birth was seen (or may hide in another script): dates are looked at only then."""
         self.orphans = False
@@ -106,9 +110,9 @@ class Context:
         if self.local or not self.found:
             return None
         last = self.found[-1][3]
-        gap = self.data[last.end : start]
-        if not 0 < len(gap) < _MAX_LIST_GAP:
+        if not 0 < start - last.end < _MAX_LIST_GAP:
             return None
+        gap = self.data[last.end : start]
         if gap.find(b"?") >= 0 and self.text[last.end : start].strip() in LIST_WORDS:
             return Label(frozenset((last.kind,)), 1, b" ")
         if _LIST_GAP.fullmatch(gap) is None:
@@ -162,7 +166,7 @@ def _joins(gap: bytes) -> bool:
     return gap.find(b"\n\n") < 0 or not gap.strip(_UNDER_HEADING)
 
 
-def resolve(found: list[tuple[int, int, int, Finding]]) -> list[Finding]:
+def resolve(found: list[Item]) -> list[Finding]:
     """Return disjoint findings in order: on overlap lower priority number, then longer, then earlier wins."""
     if len(found) == 1:
         return [found[0][3]]
@@ -176,7 +180,7 @@ def resolve(found: list[tuple[int, int, int, Finding]]) -> list[Finding]:
     kept: list[Finding] = []
     taken: list[Finding] = []
     found.sort(key=lambda item: item[2])
-    clusters: list[list[tuple[int, int, int, Finding]]] = []
+    clusters: list[list[Item]] = []
     reach = -1
     for item in found:
         if item[2] < reach:

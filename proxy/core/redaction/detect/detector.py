@@ -6,12 +6,15 @@ Owns the scan loop and the dispatch of candidates to their families. Knows no JS
 from __future__ import annotations
 
 import re
-from functools import cached_property
+import sys
+from bisect import bisect_left
+from functools import cached_property, partial
+from itertools import accumulate
 
 from proxy.core.redaction.detect import accounts, announced_other, commands, dates, layout, network, secrets
 from proxy.core.redaction.detect.announced import GENERIC_KEY, JOINERS, LABEL_STEM, PASSWORD_STEMS, Announced
 from proxy.core.redaction.detect.catalog import DEFAULT_KINDS, KNOWN_KINDS, build_catalog
-from proxy.core.redaction.detect.context import LABELLED, Context, resolve
+from proxy.core.redaction.detect.context import LABELLED, Context, Item, resolve
 from proxy.core.redaction.detect.custom import CustomTypes
 from proxy.core.redaction.detect.digits import DIGIT_RUN, PLAIN_DATES, SHAPE, DigitRuns, Handler
 from proxy.core.redaction.detect.engine import NextFrom, Search, compile_search, compile_union
@@ -60,6 +63,10 @@ _RUN = re.compile(DIGIT_RUN)
 _SHORT = re.compile(dates.SHORT)
 _RUN_CHARS = b"0123456789 /()\xa0+"
 _WORD = re.compile(rb"[A-Za-z]+")
+_LONG_RUN = 768
+_WINDOW, _MARGIN = 512, 160
+"""Characters read at once of a longer run of digits, and how many at their end may belong to what is cut there."""
+_ANY_LENGTH = sys.maxsize
 _SIGNS_OF_TABLES = (b"\n", b"nsert", b"NSERT", b"<th", b"<TH", b'["')
 _SENTENCE = re.compile(r" (?:that|which|and|the|to|is|are|we|for|with)(?: |$)")
 
@@ -101,13 +108,18 @@ class Detector:
         for char in b"0123456789":
             self._handlers[char] = self._mixed
         for char in b"+(":
-            self._handlers[char] = self._digits.read
+            self._handlers[char] = self._signed
         for char in b"@%":
             self._handlers[char] = _at_sign
         for char in self._issuers.mark_starts:
             self._handlers[char] = self._mark
         self._handlers[0x2D] = self._dash
         self._handlers[0x3A] = self._colon
+        self._inside_runs = self._handlers.copy()
+        """The same for candidates inside a long run of digits."""
+        for chars, handler in ((b"0123456789", self._mixed), (b"+(", self._signed)):
+            for char in chars:
+                self._inside_runs[char] = partial(handler, longest=_ANY_LENGTH)
 
     def find(self, text: str, *, local: bool = False) -> list[Finding]:
         """Return the values seen in a text, in order, none overlapping another.
@@ -157,18 +169,21 @@ class Detector:
         """Search the cells of tables again, each under its header, which outweighs what was guessed without it."""
         if not any([ctx.data.find(sign) >= 0 for sign in _SIGNS_OF_TABLES]):
             return
+        known, spans = ctx.found, list[tuple[int, int]]()
+        ctx.found = []
         for start, end, header in layout.cells(ctx.text, self._names_column):
+            if spans and start < spans[-1][0]:  # tables of another sort, from the beginning of the text
+                known, spans, ctx.found = _outweighed(known, spans) + ctx.found, [], []
             shift = start - len(header) - 2
             under = self._find_any(f"{header}: {ctx.text[start:end]}", True)
             found = [f for f in under if f.start + shift >= start]
             if found:
-                ctx.found = [
-                    item
-                    for item in ctx.found
-                    if item[3].end <= start or item[3].start >= end or item[3].score > LABELLED
-                ]
+                while ctx.found and ctx.found[-1][3].end > start and ctx.found[-1][3].score <= LABELLED:
+                    ctx.found.pop()
+                spans.append((start, end))
                 for f in found:
                     ctx.add(f.start + shift, f.end + shift, f.kind, self._priority.get(f.kind, 1), f.score, f.sub)
+        ctx.found = _outweighed(known, spans) + ctx.found
 
     def _names_kind(self, header: str) -> bool:
         """True when a JSON key or column header announces values of some kind."""
@@ -190,8 +205,42 @@ class Detector:
         """Hold the custom types to their examples; ValueError when one fails."""
         self._custom.check_examples(self.find)
 
-    def _mixed(self, ctx: Context, start: int, end: int) -> int:
+    def _along(self, ctx: Context, start: int, end: int) -> int:
+        """Judge a long run of digits; where not all of it is judged at once, go on piece by piece.
+
+        A run that holds many dates would else be read to its end for each of them. A window that turns out too narrow
+        for what begins in it is widened.
+        """
+        data, handlers = ctx.data, self._inside_runs
+        start = handlers[data[start]](ctx, start, end)
+        width = _WINDOW
+        while start < end:
+            opened, limit = start, min(ctx.size, start + width)
+            sure = min(end, limit - _MARGIN if limit < ctx.size else limit)
+            next_from = self._scan(data)
+            width = _WINDOW
+            while start < sure:
+                [(first, last)] = next_from(start, limit)
+                if first < 0 or first >= sure:
+                    start = sure
+                    break
+                known = len(ctx.found)
+                start = handlers[data[first]](ctx, first, last)
+                if start > sure and limit < ctx.size:
+                    del ctx.found[known:]
+                    width = _WINDOW if first - opened > _WINDOW // 2 else (limit - opened) * 4
+                    start = first
+                    break
+        return start
+
+    def _signed(self, ctx: Context, start: int, end: int, longest: int = _LONG_RUN) -> int:
+        """A candidate that begins with a plus sign or a bracket."""
+        return self._digits.read(ctx, start, end) if end - start <= longest else self._along(ctx, start, end)
+
+    def _mixed(self, ctx: Context, start: int, end: int, longest: int = _LONG_RUN) -> int:
         """A candidate that begins with a digit."""
+        if end - start > longest:
+            return self._along(ctx, start, end)
         data = ctx.data
         candidate = data[start:end]
         shape = candidate.translate(SHAPE)
@@ -342,6 +391,20 @@ class Detector:
         """Return the leftmost position from which a value could still grow past the end of the text."""
         start = live_start(text, is_hasty=is_hasty)
         return min(start, max(0, len(text) - self._reach)) if self._reach else start
+
+
+def _outweighed(found: list[Item], spans: list[tuple[int, int]]) -> list[Item]:
+    """Return what is left of findings where cells at ``spans``, in order of their starts, hold others."""
+    if not spans:
+        return found
+    starts = [start for start, _ in spans]
+    reach = list(accumulate([end for _, end in spans], max))
+    kept: list[Item] = []
+    for item in found:
+        before = bisect_left(starts, item[3].end)
+        if item[3].score > LABELLED or not before or reach[before - 1] <= item[3].start:
+            kept.append(item)
+    return kept
 
 
 def _never(raw: bytes) -> bool:

@@ -40,8 +40,8 @@ _TRUNK = re.compile(rb"0[^0-9]{0,2}[1-9]")
 _MAX_GROUPS = 8
 _MAX_VALUE = 32
 _SEPARATORS = b" .-/:()_\xa0+"
-_ONE_AND_MORE = re.compile(rb"0{13}.*[^0]|[^0].*0{13}")
-"""A number that is long enough by itself, and groups beside it: not one value."""
+_LONG_GROUP = b"0" * 13
+"""A number that is long enough by itself: with groups beside it, they are not one value."""
 _SPLIT_CARD = re.compile(
     rb"[0-9]{4}([ -])(?:[0-9]{4}\r?\n *[0-9]{4}\1[0-9]{4}|[0-9]{4}\1[0-9]{4}\r?\n *[0-9]{4})(?![ \-]?[0-9])"
 )
@@ -128,7 +128,7 @@ class DigitRuns:
             return start + 1  # an opening bracket that is not the number's own
         opened = run.rfind(b"(")
         if opened > 0 and run.find(b")", opened) < 0:  # "+44 7401 758210 (9 to 5)"
-            self.read(ctx, start, start + len(run[:opened].rstrip(_SEPARATORS)))
+            self.read(ctx, start, start + _before_open(run, opened))
             return start + opened + 1
         return self._parted(ctx, start, end, run, shape, has_neighbour=has_neighbour)
 
@@ -255,7 +255,7 @@ class DigitRuns:
         if label.kinds == NEGATIVE_ALONE:
             return False
         is_odd = (
-            shape[:1] == b"+" or shape.find(b":") >= 0 or _ONE_AND_MORE.search(shape)
+            shape[:1] == b"+" or shape.find(b":") >= 0 or (shape.find(_LONG_GROUP) >= 0 and bool(shape.strip(b"0")))
         )  # a telephone number, or a time and the like: no identifier
         for rule in (*self._labelled.get(shape, ()), *(() if is_odd else self._counted.get(len(digits), ()))):
             if rule.name in label.kinds and (rule.loose is None or rule.loose(digits)):
@@ -352,6 +352,17 @@ class DigitRuns:
             if self._judge(ctx, start + first, start + last, run[first:last], part, whole=i == 0):
                 return j
         return -1
+
+
+def _before_open(run: bytes, opened: int) -> int:
+    """Return the end of what stands before the bracket at ``opened`` and before all that are open like it."""
+    size = len(run)
+    while opened > 0 and run.find(b")", opened, size) < 0:
+        size = opened
+        while size and run[size - 1] in _SEPARATORS:
+            size -= 1
+        opened = run.rfind(b"(", 0, size)
+    return size
 
 
 def _ambiguous(catalog: Catalog) -> frozenset[bytes]:

@@ -17,7 +17,7 @@ except ImportError:  # the fallback below finds the same spans, several times sl
 
 Span = tuple[int, int]
 NextFrom = Callable[[int, int], list[Span]]
-"""Position to look from (never decreasing) and size of the bytes -> the next span, or NO_SPAN, in a list by itself."""
+"""Position to look from (never decreasing) and to look up to (always the same) -> the next span, or NO_SPAN, in a list by itself."""
 Scan = Callable[[bytes], NextFrom]
 Search = Callable[[bytes, int], Span]
 """Bytes and where to look from -> the next span, or NO_SPAN."""
@@ -106,11 +106,11 @@ def _fallback(patterns: tuple[bytes, ...]) -> Scan:
         ahead: list[Span] = [(-1, 0)] * len(searches)
         exhausted = (len(data) + 1, 0)
 
-        def next_from(start: int, _: int) -> list[Span]:
+        def next_from(start: int, end: int) -> list[Span]:
             best = exhausted
             for i, search in enumerate(searches):
                 if ahead[i][0] < start:
-                    found = search(data, start)
+                    found = search(data, start, end)
                     ahead[i] = found.span() if found else exhausted
                 if ahead[i][0] < best[0] or (ahead[i][0] == best[0] and ahead[i][1] > best[1]):
                     best = ahead[i]

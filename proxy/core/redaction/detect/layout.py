@@ -64,10 +64,7 @@ def _delimited(text: str, is_named: Callable[[str], bool]) -> Iterator[Cell]:
         i += 1
         columns = [] if delimiter or "  " not in header_line else _aligned_columns(header_line, is_named)
         while columns and i < len(lines) and lines[i][1].strip():
-            for left, start, end, header in columns:
-                cell = _under(lines[i][1], left, start, end)
-                if cell is not None:
-                    yield lines[i][0] + cell[0], lines[i][0] + cell[1], header
+            yield from _aligned(lines[i], columns)
             i += 1
         if not headers or not delimiter:
             continue
@@ -101,6 +98,17 @@ def _aligned_columns(line: str, is_named: Callable[[str], bool]) -> list[tuple[i
         return []
     lefts = [0, *[name.end() for name in found]]
     return [(left, *name.span(), name[0]) for left, name in zip(lefts, found, strict=False) if is_named(name[0])]
+
+
+def _aligned(line: tuple[int, str], columns: list[tuple[int, int, int, str]]) -> Iterator[Cell]:
+    """Yield the cells of a line under columns set apart by blanks."""
+    at, text = line
+    for left, start, end, header in columns:
+        if start >= len(text):
+            break  # many columns, and many short lines below
+        cell = _under(text, left, start, end)
+        if cell is not None:
+            yield at + cell[0], at + cell[1], header
 
 
 def _under(line: str, left: int, start: int, end: int) -> tuple[int, int] | None:

@@ -44,8 +44,11 @@ _LONG = 80
 """Longer ones may begin with a run of one letter and be a key all the same."""
 _REGULAR_STARTS = (b"aaaaaaaa", b"00000000", b"11111111")
 _TEMPLATE = re.compile(
-    rb"\$\{|\$\(|\{\{|\}\}|^<|>$|^%(?:[sdifrxvq](?:[^A-Za-z0-9]|$)|\([A-Za-z_]|[A-Za-z_]+%|\{)|^\$[A-Za-z_]+(?:$|[/:;,])|^\[[A-Za-z_ ]+\]$|^\{[A-Za-z_.]+\}$|^@@"
+    rb"<|%(?:[sdifrxvq](?:[^A-Za-z0-9]|$)|\([A-Za-z_]|[A-Za-z_]+%|\{)|\$[A-Za-z_]+(?:$|[/:;,])|\[[A-Za-z_ ]+\]$|\{[A-Za-z_.]+\}$|@@"
 )
+"""How a value begins that is filled in later."""
+_IN_TEMPLATES = (b"${", b"$(", b"{{", b"}}")
+"""What shows the same wherever it stands."""
 _NO_SECRET = frozenset(
     b"password passwd pass pwd secret user username token key null none true false undefined".split()
 )
@@ -212,7 +215,9 @@ def is_placeholder(value: bytes) -> bool:
 
 def is_template(value: bytes) -> bool:
     """True for ${VAR}, <token>, {{ value }}, %s and plain words that only name the field."""
-    return _TEMPLATE.search(value) is not None or value.lower() in _NO_SECRET
+    if _TEMPLATE.match(value) is not None or value.endswith((b">", b">\n")) or value.lower() in _NO_SECRET:
+        return True
+    return any([value.find(sign) >= 0 for sign in _IN_TEMPLATES])
 
 
 def jwt(ctx: Context, start: int, end: int) -> int:
@@ -233,7 +238,7 @@ def private_key(ctx: Context, start: int, end: int) -> int:
             return end
         stop = close + 5 if close >= 0 else stop + 8
     else:
-        stop = len(data[:stop].rstrip()) if stop > end else end
+        stop = end + len(data[end:stop].rstrip())
     ctx.add(start, stop, "PRIVATE_KEY", 0, STRONG)
     return stop
 
