@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 
 from proxy.core.redaction.detect import dates, phones
-from proxy.core.redaction.detect.catalog import Catalog
+from proxy.core.redaction.detect.catalog import Catalog, Rule
 from proxy.core.redaction.detect.context import LABELLED, NEAR, SOFT, STRONG, WEAK, Context
 from proxy.core.redaction.detect.labels import NEGATIVE, NEGATIVE_ALONE, Label
 from proxy.core.redaction.detect.network import ipv4
@@ -92,6 +92,8 @@ class DigitRuns:
         self._counted = catalog.counted
         self._phone = catalog.rules.get("PHONE")
         self._ambiguous = _ambiguous(catalog)
+        self._shared = frozenset(s for s in self._ambiguous if not _others(catalog, s))
+        """Ambiguous shapes of strong kinds alone, of which mostly one alone accepts a number."""
         exact = {s for s in (*catalog.strong, *catalog.soft) if b"A" not in s} | set(phones.NATIONAL_SHAPES)
         self._openings = frozenset(_OPENING.match(s)[0] for s in exact)  # type: ignore[index]
         self.exact_shapes = self._exact = {
@@ -212,13 +214,14 @@ class DigitRuns:
     def _judge(self, ctx: Context, start: int, end: int, run: bytes, shape: bytes, *, whole: bool) -> bool:
         """Report the run as one value if evidence suffices."""
         digits = run.translate(None, NON_DIGITS).decode()
-        if whole and shape in self._ambiguous:
+        strong = self._strong.get(shape, ())
+        if whole and shape in self._ambiguous and (shape not in self._shared or _fits_several(strong, digits)):
             label = ctx.label(start) or ctx.label_after(end)
             if label is not None and self._by_label(ctx, start, end, shape, digits, label):
                 return True
         if _is_of_more(ctx, start, end, shape):
             return False
-        for rule in self._strong.get(shape, ()):
+        for rule in strong:
             if rule.check is None or rule.check(digits):
                 ctx.add(start, end, rule.name, rule.priority, STRONG)
                 return True
@@ -369,13 +372,24 @@ def _ambiguous(catalog: Catalog) -> frozenset[bytes]:
     """Strong shapes that are also written for other kinds: there a label outweighs a check that fits by chance."""
     found = set()
     for shape, rules in catalog.strong.items():
-        names = {rule.name for rule in rules}
-        others = {r.name for index in (catalog.soft, catalog.labelled) for r in index.get(shape, ())}
-        if len(set(shape.translate(None, b"0"))) == 1 and len({len(g) for g in re.split(rb"[^0]", shape)}) == 1:
-            others |= {r.name for r in catalog.counted.get(shape.count(b"0"), ())}
-        if b"A" not in shape and (others - names or len(names) > 1):
+        if b"A" not in shape and (_others(catalog, shape) or len({rule.name for rule in rules}) > 1):
             found.add(shape)
     return frozenset(found)
+
+
+def _others(catalog: Catalog, shape: bytes) -> set[str]:
+    """Return the kinds a strong shape is also written for, less certain ones."""
+    others = {r.name for index in (catalog.soft, catalog.labelled) for r in index.get(shape, ())}
+    if len(set(shape.translate(None, b"0"))) == 1 and len({len(g) for g in re.split(rb"[^0]", shape)}) == 1:
+        others |= {r.name for r in catalog.counted.get(shape.count(b"0"), ())}
+    return others - {rule.name for rule in catalog.strong[shape]}
+
+
+def _fits_several(rules: tuple[Rule, ...], digits: str) -> bool:
+    """True when more than one of the kinds would take the number beside its label, or none takes it without."""
+    if not any([rule.check is None or rule.check(digits) for rule in rules]):
+        return True
+    return sum([rule.loose is None or rule.loose(digits) for rule in rules]) > 1
 
 
 def _is_clear(shape: bytes) -> bool:
