@@ -65,6 +65,12 @@ def test_any_cut_redacts_like_the_whole(text: str, cuts: list[int], is_json: boo
 
 @given(text=TEXTS)
 @example(text="+ 192.168.7.9 529.982.247-25 192.168.7.9")
+@example(text="password:  hunter2!Xy hunter2!Xy")
+@example(text="password:  4111 1111 1111 1111[token= 111.222.333-44 ")
+@example(text="token=  111.222.333-44 phone  192.168.7.9 password:  ")
+@example(text="phone 4111 1111 1111 1111 ,    111.222.333-44 ")
+@example(text="cpf: 529.982.247-25 111.222.333-44")
+@example(text="529.982.247-25 111.222.333-44 (529.982.247-25)")
 @settings(max_examples=200, deadline=None)
 def test_redacting_twice_is_redacting_once(text: str) -> None:
     """An answer becomes the next request's history."""

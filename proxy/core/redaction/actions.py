@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import re
 
+from proxy.core.redaction.detect.stand_ins import OWN_MARK
 from proxy.core.redaction.normal import normal_form
 from proxy.core.redaction.tags import tag_name
 from proxy.core.redaction.vault import Vault
@@ -16,9 +17,7 @@ from proxy.terms.redaction import Action, DirectionPlan
 
 _VISIBLE = 4
 _NOTHING_VISIBLE = frozenset({"PASSWORD", "PRIVATE_KEY", "JWT"})
-_OWN_MARK = re.compile(
-    r"\[(?:[A-Z][A-Z0-9-]*-(?:[0-9]{1,5}[a-z]?|[A-Z2-7]{8}|[A-Z2-7]{10})|[A-Z][A-Z0-9_]*_REDACTED|[A-Z][A-Z0-9_]*:[0-9a-f]{8})\]"
-)
+_OWN_MARK = re.compile(OWN_MARK)
 _MAX_MARK = 64
 
 

@@ -12,6 +12,7 @@ from proxy.core.redaction.detect.context import LABELLED, Context
 from proxy.core.redaction.detect.labels import NEGATIVE
 from proxy.core.redaction.detect.lookalikes import is_no_secret, is_words
 from proxy.core.redaction.detect.secrets import IssuerRules, has_entropy, is_placeholder, is_template
+from proxy.core.redaction.detect.stand_ins import end_of_mark
 
 _PASSWORDS = (
     "password passwd passphrase passcode passord pwd senha contrase\xf1a contrasena contrase?a clave mot_de_passe mdp passwort "
@@ -170,6 +171,7 @@ _HAS_FORM = re.compile(rb"eyJ[A-Za-z0-9_\-]{8,}\.eyJ")
 _TOKEN_CHARS = re.compile(rb"[A-Za-z0-9_\-.~+/=:%@#$!&*|^?()]+")
 _NAME_BEFORE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
 _PIX = re.compile(rb"(?i)(?:\b|_)pix(?:\b|_|key)|[a-z]Pix|pixKey")
+_OPEN = b"["
 _DIGITS = b"0123456789"
 _ALL_LETTERS = bytes(c for c in range(256) if chr(c).isalpha())
 _SIGNS = b"!@#$%^&*()_-+=[]{}|;:,.?/~"
@@ -196,9 +198,12 @@ class Announced:
 
     def judge(self, ctx: Context, start: int, end: int, of_password: bool) -> int:
         """Judge what follows the label stem at [start, end); return where the scan goes on."""
-        if (start < ctx.barren and not of_password) or _is_inside(ctx.data, start, end):
-            return end
         data = ctx.data
+        if (start < ctx.barren and not of_password) or _is_inside(data, start, end):
+            return end
+        mark = end_of_mark(data, start, end)
+        if mark:
+            return mark
         is_count = _SMALL_NUMBER.match(data, end) is not None and not _announces_more(data, start, end)
         found = None if is_count or _PROSE.match(data, end) else _VALUE_AT.match(data, end, end + _REACH)
         if not is_count and _HEADER_END.match(data, end):
@@ -210,7 +215,11 @@ class Announced:
         value = _unquoted(found)
         at = found.start("value")
         stop = _second_of_pair(ctx, start, end, at)
-        if stop or ctx.data[start:end].lower() == b"login":
+        if (
+            stop
+            or data[start:end].lower() == b"login"
+            or (_OPEN in data[at - 1 : at + 1] and end_of_mark(data, at, at))
+        ):
             return stop or end
         if len(value) < 6 or not _is_dense(value, found) or _is_another_key(ctx, found, value):
             return self._schemed(ctx, start, end, found.end("value")) or end

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from proxy.core.redaction.detect.engine import Search, compile_search
 from proxy.core.redaction.detect.labels_other import OtherLabels
+from proxy.core.redaction.detect.stand_ins import OWN_MARK, holds_one_of, is_mark, without_names
 
 WINDOW = 64
 """Characters looked at before a value; a label must end at most ``REACH`` before it."""
@@ -65,7 +66,7 @@ _FOLLOWS = re.compile(
 )
 
 
-_OWN_VALUE = re.compile(rb"[ \"')]{0,3}[:=]|[^,;.)]{0,6}[0-9]")
+_OWN_VALUE = re.compile(rb"[ \"')]{0,3}[:=]|[^,;.)]{0,6}(?:[0-9]|" + OWN_MARK.encode() + b")")
 _WORDS = re.compile(rb"[a-z0-9]+")
 _GLUED_TAILS = frozenset((b"no", b"nr", b"id"))
 _MAX_LABEL_WORDS = 4
@@ -73,6 +74,7 @@ _AFTER_WINDOW = 56
 _HEAD_CHARS = 32
 _LEADS = frozenset((b" ", b"(", b"[", b"-", b"\xa0"))
 """What may stand right behind a value that a label follows."""
+_OF_WORDS = frozenset("EMAIL PASSWORD API_KEY JWT PRIVATE_KEY URL_CREDENTIALS PERSON ADDRESS".split())
 _NOT_DECISIVE = frozenset((NEGATIVE, "IP_ADDRESS"))
 """What a label may name and yet open no gate by itself: nothing, or addresses, of which those that need it open it anyway."""
 
@@ -101,6 +103,8 @@ class LabelIndex:
             self._latin[key] = self._latin.get(key, frozenset()) | frozenset(kinds)
         self._other = OtherLabels(other, frozenset(label for label in other if other[label] - _NOT_DECISIVE))
         self._glued = {key.replace(b" ", b""): kinds for key, kinds in self._latin.items() if _may_be_glued(key)}
+        self._numbers = frozenset[str]().union(*self._latin.values()) - _OF_WORDS
+        """Kinds of digits: one between a label and a value parts them, and so does its stand-in."""
         self._heads = frozenset(key.split(b" ")[0] for key in self._latin)
         """First words of labels: most words behind a value are none of them."""
         backwards = sorted(self._latin, key=lambda key: (len(key.replace(b" ", b"")), len(key)), reverse=True)
@@ -129,7 +133,7 @@ class LabelIndex:
         if data[end : end + 1] not in _LEADS:
             return None
         lead = _FOLLOWS.match(data, end, end + _AFTER_WINDOW)
-        if lead is None or not data[lead.end() : lead.end() + 1].isalpha():
+        if lead is None or not data[lead.end() : lead.end() + 1].isalpha() or is_mark(data, lead.end() - 1):
             return None
         heads = normalise(data[lead.end() : lead.end() + _HEAD_CHARS]).split(None, 2)
         owner = normalise(lead[0]).split()[-1:]
@@ -158,6 +162,14 @@ class LabelIndex:
         return None
 
     def _nearest(self, window: bytes) -> Label | None:
+        if window.find(b"[") < 0:
+            return self._nearest_word(window)
+        found = self._nearest_word(without_names(window))
+        if found is None or holds_one_of(window, len(window) - found.distance, found.kinds | self._numbers):
+            return None
+        return found._replace(gap=window[len(window) - found.distance :])
+
+    def _nearest_word(self, window: bytes) -> Label | None:
         case = window.translate(_CASE)
         if case.find(b"aA") >= 0 or case.find(b"AAa") >= 0:
             window = _HUMP.sub(b" ", window)
