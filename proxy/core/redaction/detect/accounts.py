@@ -39,6 +39,7 @@ _V4_UUID = re.compile(rb"(?i)[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]
 _CNPJ = re.compile(b"|".join(CNPJ_ALNUM))
 _WALLET = re.compile(b"|".join(WALLET))
 _IBAN_START = re.compile(rb"(?i:" + _COUNTRIES + rb")[0-9]{2}")
+_IBAN_COUNTRIES = frozenset(country.encode() for country in IBAN_LENGTHS)
 _HASH = re.compile(rb"[0-9a-f]+")
 """In small letters a number of hex digits alone is the name of a commit before it is anything else."""
 _VAT_START = re.compile(VAT)
@@ -114,6 +115,12 @@ class Accounts:
             return 0
         stop = start + word.end()  # the automaton's longest match may hide a shorter value at the same place
         return stop if self._by_shape(ctx, start, stop, word[0], word[0].translate(SHAPE)) else 0
+
+    def account(self, ctx: Context, start: int, candidate: bytes) -> int:
+        """Report the account that begins here like no other value; return its end, or 0 when ``judge`` has to look closer."""
+        if candidate[:2].upper() not in _IBAN_COUNTRIES or len(candidate) == _UUID_SIZE or candidate.find(b".") >= 0:
+            return 0
+        return self._iban(ctx, start)
 
     def _by_country(self, ctx: Context, start: int, value: bytes) -> int:
         stop = self._iban(ctx, start) if _IBAN_START.match(value) else 0
@@ -235,6 +242,8 @@ def _take(data: bytes, start: int, count: int, separators: bytes) -> int:
 
 def _is_of_words(value: bytes) -> bool:
     """True for small letters in groups unlike those an account is written in: ``be16 and be32 types``."""
+    if value.isalnum():
+        return False
     groups = re.split(rb"[ \-\xa0.+]", value)
     return len(groups) > 1 and not value.isupper() and any([len(group) != 4 for group in groups[:-1]])
 

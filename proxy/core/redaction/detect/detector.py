@@ -274,6 +274,9 @@ class Detector:
         """A candidate that begins with a letter or a rare sign."""
         data = ctx.data
         candidate = data[start:end]
+        stop = self._accounts.account(ctx, start, candidate) if candidate[2:4].isdigit() else 0
+        if stop:
+            return stop
         is_password = PASSWORD_STEMS.get(candidate)
         is_word = not candidate[1:2].isdigit()  # no label and no word of birth has a digit for its second
         if is_password is None and is_word:

@@ -215,7 +215,11 @@ class DigitRuns:
         """Report the run as one value if evidence suffices."""
         digits = run.translate(None, NON_DIGITS).decode()
         strong = self._strong.get(shape, ())
-        if whole and shape in self._ambiguous and (shape not in self._shared or _fits_several(strong, digits)):
+        sole = _sole(strong, digits) if shape in self._shared else None
+        if sole is not None and not _is_of_more(ctx, start, end, shape):
+            ctx.add(start, end, sole.name, sole.priority, STRONG)
+            return True
+        if whole and sole is None and shape in self._ambiguous:
             label = ctx.label(start) or ctx.label_after(end)
             if label is not None and self._by_label(ctx, start, end, shape, digits, label):
                 return True
@@ -234,12 +238,15 @@ class DigitRuns:
                 return True
             if self._speaks_against(label, digits):
                 return False
-        elif whole:
-            ctx.orphans = True
-            listed = ctx.listed(start)
-            if listed is not None and self._by_label(ctx, start, end, shape, digits, listed):
-                return True
+        elif whole and self._as_listed(ctx, start, end, shape, digits):
+            return True
         return self._unlabelled(ctx, start, end, shape, digits)
+
+    def _as_listed(self, ctx: Context, start: int, end: int, shape: bytes, digits: str) -> bool:
+        """Report one more value of a list whose first was found; a table's header may tell of it otherwise."""
+        ctx.orphans = True
+        listed = ctx.listed(start)
+        return listed is not None and self._by_label(ctx, start, end, shape, digits, listed)
 
     def _speaks_against(self, label: Label, digits: str) -> bool:
         """True for an order number, and for a number announced as a kind whose check it fails."""
@@ -385,11 +392,15 @@ def _others(catalog: Catalog, shape: bytes) -> set[str]:
     return others - {rule.name for rule in catalog.strong[shape]}
 
 
-def _fits_several(rules: tuple[Rule, ...], digits: str) -> bool:
-    """True when more than one of the kinds would take the number beside its label, or none takes it without."""
-    if not any([rule.check is None or rule.check(digits) for rule in rules]):
-        return True
-    return sum([rule.loose is None or rule.loose(digits) for rule in rules]) > 1
+def _sole(rules: tuple[Rule, ...], digits: str) -> Rule | None:
+    """Return the kind that takes a number without a label when no other would take it, not even beside its own."""
+    sole = None
+    for rule in rules:
+        if rule.loose is None or rule.loose(digits):
+            if sole is not None:
+                return None
+            sole = rule
+    return sole if sole is not None and (sole.check is None or sole.check(digits)) else None
 
 
 def _is_clear(shape: bytes) -> bool:

@@ -49,44 +49,68 @@ def cells(text: str, is_named: Callable[[str], bool]) -> Iterator[Cell]:
 
 
 def _delimited(text: str, is_named: Callable[[str], bool]) -> Iterator[Cell]:
-    lines = _lines(text)
+    lines, starts = _lines(text)
     may_not_be_header = _NO_HEADER.search
     i = 0
-    while i + 1 < len(lines):
-        header_line = lines[i][1]
-        if (not header_line or may_not_be_header(header_line)) and "  " not in header_line.strip():
-            i += 1
-            continue
-        following = lines[i + 1][1]
-        below = 2 if following[:1] in _RULE_CHARS and i + 2 < len(lines) and _RULE.fullmatch(following) else 1
-        delimiter = _header_delimiter(header_line, lines[i + below][1])
+    for candidate in [
+        at
+        for at, line in enumerate(lines[:-1])
+        if line and (not may_not_be_header(line) or ("  " in line and "  " in line.strip()))
+    ]:
+        if candidate < i:
+            continue  # a row of the table before
+        header_line, following = lines[candidate], lines[candidate + 1]
+        below = 2 if following[:1] in _RULE_CHARS and candidate + 2 < len(lines) and _RULE.fullmatch(following) else 1
+        delimiter = _header_delimiter(header_line, lines[candidate + below])
         headers = _headers(header_line, delimiter, is_named) if delimiter else []
-        i += 1
+        i = candidate + 1
         columns = [] if delimiter or "  " not in header_line else _aligned_columns(header_line, is_named)
-        while columns and i < len(lines) and lines[i][1].strip():
-            yield from _aligned(lines[i], columns)
+        while columns and i < len(lines) and lines[i].strip():
+            yield from _aligned((starts[i], lines[i]), columns)
             i += 1
         if not headers or not delimiter:
             continue
         i += below - 1
+        named = [(column, header) for column, header in enumerate(headers) if header]
         while i < len(lines):
-            row = _split(lines[i][1], delimiter)
-            if len(row) != len(headers):
+            row = _row(lines[i], delimiter, len(headers), named)
+            if row is None:
                 break
-            if not _RULE.fullmatch(lines[i][1]):
-                for header, (start, end) in zip(headers, row, strict=True):
-                    if header and end > start:
-                        yield lines[i][0] + start, lines[i][0] + end, header
+            if not _RULE.fullmatch(lines[i]):
+                for start, end, header in row:
+                    yield starts[i] + start, starts[i] + end, header
             i += 1
 
 
-def _lines(text: str) -> list[tuple[int, str]]:
-    """Return the lines of a text without their ends, each with where it starts."""
+def _row(line: str, delimiter: str, size: int, named: list[tuple[int, str]]) -> list[Cell] | None:
+    """Return the cells of a line that are not empty and whose columns the caller knows, None when it has more cells or fewer."""
+    if '"' in line:
+        spans = _split(line, delimiter)
+        if len(spans) != size:
+            return None
+        return [(*spans[column], header) for column, header in named if spans[column][1] > spans[column][0]]
+    cells = line.split(delimiter)
+    if len(cells) != size:
+        return None
+    found: list[Cell] = []
+    at = before = 0
+    for column, header in named:
+        at += sum([len(cell) for cell in cells[before:column]]) + column - before
+        before = column
+        cell = cells[column].lstrip()
+        if cell:
+            start = at + len(cells[column]) - len(cell)
+            found.append((start, start + len(cell.rstrip()), header))
+    return found
+
+
+def _lines(text: str) -> tuple[list[str], list[int]]:
+    """Return the lines of a text without their ends, and where each starts."""
     lines = text.split("\n")
-    starts = accumulate([len(line) + 1 for line in lines], initial=0)
+    starts = list(accumulate([len(line) + 1 for line in lines], initial=0))
     if "\r" in text:
         lines = [line.rstrip("\r") for line in lines]
-    return list(zip(starts, lines, strict=False))
+    return lines, starts
 
 
 def _aligned_columns(line: str, is_named: Callable[[str], bool]) -> list[tuple[int, int, int, str]]:

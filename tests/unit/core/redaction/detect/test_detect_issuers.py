@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from proxy.core.redaction.detect import build_detector
+from proxy.core.redaction.detect.secrets import union_patterns
 from proxy.core.redaction.detect.tables.issuers import FORMS, ISSUERS
 
 DETECTOR = build_detector()
@@ -53,3 +54,12 @@ def test_key_of_every_issuer_is_found(sub: str, pattern: str) -> None:
         )
 
     assert found >= 9
+
+
+def test_no_issuer_swells_the_automaton() -> None:
+    """A state for each of 86 repeated letters costs every start and every body; the issuer's own pattern counts them."""
+    re2 = pytest.importorskip("re2")
+
+    for pattern in union_patterns():
+        prefixes = pattern.count(b"|") + 1
+        assert re2.compile(pattern).programsize < 600 + 40 * prefixes, pattern

@@ -165,3 +165,20 @@ def test_array_that_never_ends_is_read_in_time() -> None:
 
     assert [("536-90-4399", "US_SSN")] == found(text)
     assert time.process_time() - began_s < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("SSN: 536-22-8745", "US_SSN"),
+        ("the number 536-22-8745 on file", "US_SSN"),
+        ("SSN 936-70-4399", "US_SSN"),
+        ("ITIN 936-70-4399", "US_ITIN"),
+        ("the number 936-70-4399 on file", "US_ITIN"),
+        ("SSN: 666-12-3456", "US_SSN"),
+        ("SSN 987-65-4320", "US_SSN"),
+    ],
+)
+def test_label_decides_between_kinds_of_one_shape_only_where_both_would_take_the_number(text: str, kind: str) -> None:
+    """Numbers of taxpayers and of social security are both written 3-2-4; most belong to one of them alone."""
+    assert [kind] == [named for _, named in found(text)]
