@@ -51,7 +51,7 @@ def test_findings_are_disjoint_and_inside_the_text(text: str) -> None:
     "piece",
     ["1", "1 ", "123 ", "12-", "123-45-", "@", "a@", "(", "+", "eyJ", "eyJhbGciOi.", "password ", "token=", "token1=", "cpf ", "A1", "::", "1.", "1:2:",
      "-----BEGIN PRIVATE KEY-----", "x,y\n", "%41", "GB82 ", "://a:", "é", "sk-", "born 1990-01-01 ", "\u200b", "\\.", "1\\.", "1+", "12+345 ", "пароль ", "a1b2c3d4 is my password ",
-     "1990-05-03 ", "1.1.1.1 ", "1.1.1.1+", "10.0.0.1:", "1(", "529.982.247-25 10.20.30.40 ", "password:", "sshpass -p ", "xoxb-1-", "x 1234567890, "],
+     "1990-05-03 ", "1.1.1.1 ", "1.1.1.1+", "10.0.0.1:", "1(", "529.982.247-25 10.20.30.40 ", "xoxb-1-", "x 1234567890, "],
 )  # fmt: skip
 def test_hostile_text_costs_time_in_proportion_to_its_length(piece: str) -> None:
     """A prompt is the caller's to choose; none may hold the event loop for long."""

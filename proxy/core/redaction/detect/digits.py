@@ -57,7 +57,8 @@ _HEX_GROUP = re.compile(
 """A group of hex digits, right before a number, that shows it to be one of a dump; not the beginning of an account's."""
 _EXTENSION = re.compile(rb"(?i) ?(?:x|ext\.?|extension|ramal) ?[0-9]{1,6}(?![0-9A-Za-z])")
 _CARD = b"0000 0000 0000 0000"
-_CARDS = frozenset(b" ".join([_CARD] * count) for count in range(2, 65))
+_MAX_CARDS = 64
+_CARDS = frozenset(b" ".join([_CARD] * count) for count in range(2, _MAX_CARDS + 1))
 _COLON_JOINED = re.compile(rb":(?:[0-9A-Fa-f]{1,4})?:")
 _DECIMAL = re.compile(rb"[0-9]{1,6}\.[0-9]{2,}")
 _ISBN = re.compile(rb"97[89][ -]?[0-9][0-9 \-]{8,13}")
@@ -326,6 +327,11 @@ class DigitRuns:
         groups = [found.span() for found in _GROUPS.finditer(run)]
         i = taken = 0
         while i < len(groups):
+            first = groups[i][0]
+            count = _cards_from(shape, first) if i == taken else 0
+            if count > 1 and self._all_cards(ctx, start + first, run[first : first + 20 * count - 1]):
+                i = taken = i + 4 * count
+                continue
             j = self._window_from(ctx, start, run, shape, groups, i, taken)
             i, taken = (i + 1, taken) if j < 0 else (j + 1, j + 1)
 
@@ -362,6 +368,16 @@ class DigitRuns:
             if self._judge(ctx, start + first, start + last, run[first:last], part, whole=i == 0):
                 return j
         return -1
+
+
+def _cards_from(shape: bytes, first: int) -> int:
+    """Return how many numbers in four fours stand in a row from ``first`` on, one blank between two."""
+    count, at = 0, first
+    while count < _MAX_CARDS and shape.startswith(_CARD, at) and shape[at + 19 : at + 20] != b"0":
+        count, at = count + 1, at + 20
+        if shape[at - 1 : at] != b" ":
+            break
+    return count
 
 
 def _before_open(run: bytes, opened: int) -> int:

@@ -12,6 +12,7 @@ from functools import cache
 from re import _parser as parser  # type: ignore[attr-defined]
 
 from proxy.core.redaction.detect.context import STRONG, Context
+from proxy.core.redaction.detect.stand_ins import end_of_mark
 from proxy.core.redaction.detect.tables.issuers import FORMS, ISSUERS
 
 JWT = rb"\beyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{4,}\.[A-Za-z0-9_\-]{6,}"
@@ -260,6 +261,10 @@ def url_credentials(ctx: Context, start: int, end: int) -> int:
 def source_credentials(ctx: Context, start: int, end: int) -> int:
     """Report ``user:secret`` before the middle of a data source name."""
     lead = _SOURCE_USER.search(ctx.data, max(0, start - 200), start)
-    if lead is not None and not is_template(lead[0].replace(b"/", b":").partition(b":")[2]):
+    if (
+        lead is not None
+        and not end_of_mark(ctx.data, start - 1, start - 1)
+        and not is_template(lead[0].replace(b"/", b":").partition(b":")[2])
+    ):
         ctx.add(lead.start(), start, "URL_CREDENTIALS", 1, STRONG)
     return end
