@@ -11,7 +11,17 @@ import re
 from proxy.core.redaction.detect.context import LABELLED, Context
 from proxy.core.redaction.detect.labels import NEGATIVE
 from proxy.core.redaction.detect.lookalikes import is_no_secret, is_words
-from proxy.core.redaction.detect.secrets import IssuerRules, has_entropy, is_placeholder, is_template
+from proxy.core.redaction.detect.secret_looks import (
+    DIGITS,
+    cut_value,
+    has_no_words,
+    humps,
+    is_passphrase,
+    is_password,
+    is_strong_password,
+    is_token,
+)
+from proxy.core.redaction.detect.secrets import IssuerRules, is_template
 from proxy.core.redaction.detect.stand_ins import end_of_mark
 
 _PASSWORDS = (
@@ -120,12 +130,6 @@ _SIGNED = re.compile(rb"[:=>|#,\n]|- ")
 _SIGN_OR_WORD = re.compile(_SIGNED.pattern + rb"|[A-Za-z\xe8\xe9]")
 _FIELD = re.compile(rb"[?&;][A-Za-z_.\-]{2,24}=\Z")
 """A field of a query or of a connection string: what follows is a value whatever it is made of."""
-_HUMP = re.compile(rb"[a-z][A-Z]")
-_PASSPHRASE = re.compile(rb"[a-z]{3,12}(?:-[a-z]{3,12}){2,6}")
-_SAYS_WHAT = re.compile(
-    rb"pass|secret|token|key|your|example|sample|name|value|none|not|with|from|case|auto|gener|required|change|reset|default|form|input"
-    rb"|field|text|read|write|only|user|admin|current|new-|old-|prod|file|data|time|type|based|string|config|auth|login|account"
-)
 _KEY_OF_LINE = re.compile(rb"(?:\A|\n)[ \t]{0,16}[a-z][a-z0-9.]{0,24}[_\-][a-z0-9_.\-]{2,28}\Z")
 _ENDS_LINE = (b"", b"\n", b"\r")
 _ENDS_VALUE = (b"", b"\n", b"\r", b'"', b"'", b"`")
@@ -166,23 +170,10 @@ _IS_KEY = re.compile(rb"[\"']?[ \t]{0,4}(?:=(?!=)|:)")
 _SMALL_NUMBER = re.compile(rb"s?[\"'\\]{0,3} ?[:=] ?[0-9]{1,5}(?:,|[)\]}.;:]{0,3}(?:[\s\"'`<>]|\Z))")
 """A count stands where a value would (``max_tokens: 512``): nothing is announced."""
 _HEADER_END = re.compile(rb"[A-Za-z0-9_\-]{0,24}[\"'`]? {0,2}(?:[,;|\t)\n\r]|</[a-zA-Z]|$)")
-_NEXT_FIELD = re.compile(rb"[,;&](?:(?<=,)|$|[A-Za-z_][\w.\-]*=)")
 _HAS_FORM = re.compile(rb"eyJ[A-Za-z0-9_\-]{8,}\.eyJ")
-_TOKEN_CHARS = re.compile(rb"[A-Za-z0-9_\-.~+/=:%@#$!&*|^?()]+")
 _NAME_BEFORE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
 _PIX = re.compile(rb"(?i)(?:\b|_)pix(?:\b|_|key)|[a-z]Pix|pixKey")
 _OPEN = b"["
-_DIGITS = b"0123456789"
-_ALL_LETTERS = bytes(c for c in range(256) if chr(c).isalpha())
-_SIGNS = b"!@#$%^&*()_-+=[]{}|;:,.?/~"
-_BLOTS = b"*xX.-_#"
-"""What blots out a value."""
-_HEX = b"0123456789abcdefABCDEF-"
-"""Sixteen different characters at most: their entropy is lower by nature."""
-_WORDS_AND_DIGIT = re.compile(rb"[a-z]+(?:[-._/:][a-z]*)*[0-9]?")
-"""No password without a sign before it: ``prefer-ipv4``."""
-_PASSWORD_CHARS = re.compile(rb"[A-Za-z0-9!@#$%^&*+=?~._\-]{10,40}")
-_BASE32 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _REACH_BACK = 32
 _REACH = 460
 _LOCAL_REACH = 64
@@ -245,14 +236,14 @@ class Announced:
     def _token(self, ctx: Context, found: re.Match[bytes], value: bytes) -> int:
         """Report what stands behind the name of a token or key; return its end, or 0."""
         at = found.start("value")
-        if value.translate(None, _DIGITS) == value:
+        if value.translate(None, DIGITS) == value:
             ctx.barren = at + len(value)
             return 0
         stop = self._issuers.key_at(ctx, at)
         if not stop and is_token(value, _is_explicit(found)):
             stop = at + len(value)
             ctx.add(at, stop, "API_KEY", 4, LABELLED, "LABELLED")
-        elif not stop and found["quote"] is not None and _is_strong_password(value):
+        elif not stop and found["quote"] is not None and is_strong_password(value):
             stop = at + len(value)
             ctx.add(at, stop, "PASSWORD", 4, LABELLED)
         if not stop and len(value) > _LONG:
@@ -392,23 +383,8 @@ def _is_dense(value: bytes, found: re.Match[bytes]) -> bool:
     """True when the value is no word: a digit or a sign is in it, or its letters make none."""
     if value.isalpha():
         lead = found.string[max(0, found.start() - _REACH_BACK) : found.start("value")]
-        return _has_no_words(value) or (_FIELD.search(lead) is not None and _humps(value) > 1)
+        return has_no_words(value) or (_FIELD.search(lead) is not None and humps(value) > 1)
     return not is_words(value) or _is_lone_passphrase(value, found)
-
-
-def _humps(value: bytes) -> int:
-    return len(_HUMP.findall(value))
-
-
-def _has_no_words(value: bytes) -> bool:
-    """True for eight letters and more in mixed case with too few vowels for any language: ``iLrRcISJtl``."""
-    size = len(value)
-    return size > 7 and _humps(value) > 1 and (size - len(value.translate(None, b"aeiouAEIOU"))) * 5 < size
-
-
-def is_passphrase(value: bytes) -> bool:
-    """True for three words and more joined by hyphens that say nothing of what they are: ``amber-falcon-lake``."""
-    return _PASSPHRASE.fullmatch(value) is not None and _SAYS_WHAT.search(value) is None
 
 
 def _is_lone_passphrase(value: bytes, found: re.Match[bytes]) -> bool:
@@ -416,55 +392,6 @@ def _is_lone_passphrase(value: bytes, found: re.Match[bytes]) -> bool:
     if not is_passphrase(value) or not _SIGNED.search(found["sep"]):
         return False
     return found.string[found.end("value") : found.end("value") + 1] in _ENDS_VALUE
-
-
-def is_password(value: bytes, *, explicit: bool) -> bool:
-    """True for what may be a password once a label (``explicit``: and a sign) stands before it."""
-    if not value.translate(None, _BLOTS) or (is_placeholder(value) and len(value) < 12):
-        return False
-    digit, letter, mixed = _has(value, _DIGITS), _has(value, _ALL_LETTERS), _is_mixed(value)
-    if explicit and not digit:
-        telling = _has(value, b"!@#$%^&*+=?~")
-        return letter and ((telling and mixed) or _has_no_words(value) or is_passphrase(value))
-    if explicit:
-        return letter or _has(value, _SIGNS)
-    if not (digit and letter and len(value) >= 7):
-        return False
-    return mixed or (_has(value, _SIGNS) and _WORDS_AND_DIGIT.fullmatch(value) is None)
-
-
-def _has(value: bytes, chars: bytes) -> bool:
-    return len(value.translate(None, chars)) < len(value)
-
-
-def _is_strong_password(value: bytes) -> bool:
-    """True for what is a password whatever its label calls it: letters of both cases, digits and telling signs."""
-    if _PASSWORD_CHARS.fullmatch(value) is None or is_placeholder(value) or not _is_mixed(value):
-        return False
-    return _has(value, _DIGITS) and _has(value, b"!@#$%^&*+?~")
-
-
-def is_token(value: bytes, explicit: bool) -> bool:
-    """True for what may be a token or key once a label (``explicit``: and a sign) stands before it."""
-    if len(value) < 16 and not (
-        explicit and len(value) >= 12 and sum([0x30 <= c <= 0x39 for c in value]) > 1 and _is_mixed(value)
-    ):
-        return False
-    if not (explicit or len(value) >= 24) or is_placeholder(value):
-        return False
-    if not _has(value, _DIGITS) or not _has(value, _ALL_LETTERS):
-        return False
-    if len(value) < 33 and not value.translate(None, _BASE32):
-        floor = 2.6
-    elif len(value) > 19 and not value.translate(None, _HEX):
-        floor = 3.0 if len(value) > 31 else 2.8
-    else:
-        floor = 3.3 if len(value) > 15 else 3.2
-    return _TOKEN_CHARS.fullmatch(value) is not None and has_entropy(value, floor)
-
-
-def _is_mixed(value: bytes) -> bool:
-    return value.lower() != value and value.upper() != value
 
 
 def _unquoted(found: re.Match[bytes]) -> bytes:
@@ -476,9 +403,3 @@ def _unquoted(found: re.Match[bytes]) -> bytes:
     if value.find(b"\\") >= 0:
         value = value[: value.index(b"\\")]
     return cut_value(value) if quote is None else value
-
-
-def cut_value(value: bytes) -> bytes:
-    """Return the part of an unquoted run that is the value: no next field, nothing that closes a sentence."""
-    cut = _NEXT_FIELD.search(value, 1)
-    return (value[: cut.start()] if cut else value).rstrip(b".,;:)]}")

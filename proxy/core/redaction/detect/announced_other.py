@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 
-from proxy.core.redaction.detect.announced import GENERIC_KEY, LABEL_STEM, cut_value, is_password, is_token
+from proxy.core.redaction.detect.announced import GENERIC_KEY, LABEL_STEM
 from proxy.core.redaction.detect.context import LABELLED, Context
+from proxy.core.redaction.detect.secret_looks import cut_value, is_password, is_token
 from proxy.core.redaction.detect.secrets import IssuerRules, is_template
 
 _PASSWORDS = (

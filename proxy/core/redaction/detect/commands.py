@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from itertools import islice
 
-from proxy.core.redaction.detect.announced import is_password, is_token
 from proxy.core.redaction.detect.context import LABELLED, Context
 from proxy.core.redaction.detect.lookalikes import is_no_secret
+from proxy.core.redaction.detect.secret_looks import is_password, is_token
 from proxy.core.redaction.detect.secrets import is_template
 
 _FLAG_COMMANDS = (

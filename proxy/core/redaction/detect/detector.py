@@ -16,7 +16,8 @@ from proxy.core.redaction.detect.announced import GENERIC_KEY, JOINERS, LABEL_ST
 from proxy.core.redaction.detect.catalog import DEFAULT_KINDS, KNOWN_KINDS, build_catalog
 from proxy.core.redaction.detect.context import LABELLED, Context, Item, resolve
 from proxy.core.redaction.detect.custom import CustomTypes
-from proxy.core.redaction.detect.digits import DIGIT_RUN, PLAIN_DATES, SHAPE, DigitRuns, Handler
+from proxy.core.redaction.detect.digit_looks import PLAIN_DATES
+from proxy.core.redaction.detect.digits import DIGIT_RUN, SHAPE, DigitRuns, Handler
 from proxy.core.redaction.detect.engine import NextFrom, Search, compile_search, compile_union
 from proxy.core.redaction.detect.fold import has_other_letters, is_escape, plain_view, to_bytes
 from proxy.core.redaction.detect.gate import (

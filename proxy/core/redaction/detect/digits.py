@@ -12,6 +12,23 @@ from collections.abc import Callable
 from proxy.core.redaction.detect import dates, phones
 from proxy.core.redaction.detect.catalog import Catalog, Rule
 from proxy.core.redaction.detect.context import LABELLED, NEAR, SOFT, STRONG, WEAK, Context
+from proxy.core.redaction.detect.digit_looks import (
+    CARD,
+    MAX_CARDS,
+    NON_DIGITS,
+    SEPARATORS,
+    before_open,
+    cards_from,
+    is_benign,
+    is_clear,
+    is_date_shape,
+    is_of_more,
+    is_of_telephone,
+    is_operand,
+    is_timestamp,
+    spaced,
+    stands_alone,
+)
 from proxy.core.redaction.detect.labels import NEGATIVE, NEGATIVE_ALONE, Label
 from proxy.core.redaction.detect.network import ipv4
 from proxy.core.redaction.detect.validators_americas import card
@@ -26,7 +43,6 @@ SHAPE = bytes(
     0x30 if 0x30 <= c <= 0x39 else 0x41 if 0x41 <= c <= 0x5A or 0x61 <= c <= 0x7A else 0x20 if c == 0xA0 else c
     for c in range(256)
 )
-NON_DIGITS = bytes(c for c in range(256) if not 0x30 <= c <= 0x39)
 _EDGE = bytes(1 if (chr(c).isalnum() and c < 128) or c in b"_-./:#" else 0 for c in range(256))
 _WORD = bytes(1 if (chr(c).isalnum() and c < 128) or c == 0x5F else 0 for c in range(256))
 """What a number may be glued to: on its left, over one sign; on its right, at once."""
@@ -39,7 +55,6 @@ _GROUPS = re.compile(rb"[0-9]+")
 _TRUNK = re.compile(rb"0[^0-9]{0,2}[1-9]")
 _MAX_GROUPS = 8
 _MAX_VALUE = 32
-_SEPARATORS = b" .-/:()_\xa0+"
 _LONG_GROUP = b"0" * 13
 """A number that is long enough by itself: with groups beside it, they are not one value."""
 _SPLIT_CARD = re.compile(
@@ -48,30 +63,13 @@ _SPLIT_CARD = re.compile(
 _COORDINATES = frozenset((b"0000-00000", b"000000-0000000"))
 _COORDINATES_NORTH = frozenset(b"+" + shape for shape in _COORDINATES)
 _WRITTEN_ABROAD = re.compile(rb"\+0{1,3}[ .\-](?:\(0{1,4}\) ?)?0{1,4}([ .\-])(?:0{2,5}\1){0,3}0{2,5}")
-_YEARS = re.compile(rb"(?:19|20)[0-9]{2}[ \-/](?:19|20)[0-9]{2}")
-_OPERAND = re.compile(rb"(?:[0-9)\]]|(?<![A-Za-z\x80-\xff])[A-Za-z]) ?\Z")
 _JOINTS = b"-./:_"
-_HEX_GROUP = re.compile(
-    rb"(?<![0-9A-Za-z])(?![A-Z]{2}[0-9]{2}[ \n])((?=[0-9]*[A-Fa-f])(?=[A-Fa-f]*[0-9])[0-9A-Fa-f]{2,5})[ \n]\Z"
-)
-"""A group of hex digits, right before a number, that shows it to be one of a dump; not the beginning of an account's."""
 _EXTENSION = re.compile(rb"(?i) ?(?:x|ext\.?|extension|ramal) ?[0-9]{1,6}(?![0-9A-Za-z])")
-_CARD = b"0000 0000 0000 0000"
-_MAX_CARDS = 64
-_CARDS = frozenset(b" ".join([_CARD] * count) for count in range(2, _MAX_CARDS + 1))
+_CARDS = frozenset(b" ".join([CARD] * count) for count in range(2, MAX_CARDS + 1))
 _COLON_JOINED = re.compile(rb":(?:[0-9A-Fa-f]{1,4})?:")
-_DECIMAL = re.compile(rb"[0-9]{1,6}\.[0-9]{2,}")
-_ISBN = re.compile(rb"97[89][ -]?[0-9][0-9 \-]{8,13}")
 _THOUSANDS = re.compile(rb"[0-9]{1,2}([ .\xa0])[0-9]{3}(?:\1[0-9]{3})+")
 """One large number, its digits in threes: nothing is cut out of it."""
 _THOUSANDS_LEFT = re.compile(rb"[0-9],[0-9]{3},\Z")
-_YEAR_FIRST = frozenset((b"0000-00-00", b"0000/00/00", b"0000.00.00"))
-_YEAR_LAST = frozenset((b"00-00-0000", b"00/00/0000", b"00.00.0000"))
-_TIMES = frozenset((b"", b" 00:00", b" 00:00:00", b":00:00:00", b" 00:00:00.000", b" 00:00:00.000000"))
-PLAIN_DATES = frozenset(day + time for day in (*_YEAR_FIRST, *_YEAR_LAST) for time in _TIMES if len(time) < 10)
-"""Dates with ten characters and times that need no closer look to be told from other runs."""
-_DATES = frozenset(day + time for day in (*_YEAR_FIRST, *_YEAR_LAST) for time in _TIMES)
-_CENTURIES = frozenset((b"19", b"20"))
 _SPECIAL = re.compile(
     rb"(?<![0-9])(?<![0-9][-/.])(?:"
     rb"(?P<date>(?:19|20)[0-9]{2}([-/.])(?:0?[1-9]|1[0-2])\2(?:0?[1-9]|[12][0-9]|3[01])"
@@ -100,7 +98,7 @@ class DigitRuns:
         self.exact_shapes = self._exact = {
             s for s in exact if s.count(b".") != 3
         }  # four dotted groups may be an address
-        self._clear = frozenset(s for s in self._exact if _is_clear(s))
+        self._clear = frozenset(s for s in self._exact if is_clear(s))
         """Shapes of which every number with nothing beside it is judged as a whole."""
 
     def read(self, ctx: Context, start: int, end: int) -> int:
@@ -131,7 +129,7 @@ class DigitRuns:
             return start + 1  # an opening bracket that is not the number's own
         opened = run.rfind(b"(")
         if opened > 0 and run.find(b")", opened) < 0:  # "+44 7401 758210 (9 to 5)"
-            self.read(ctx, start, start + _before_open(run, opened))
+            self.read(ctx, start, start + before_open(run, opened))
             return start + opened + 1
         return self._parted(ctx, start, end, run, shape, has_neighbour=has_neighbour)
 
@@ -145,17 +143,17 @@ class DigitRuns:
             resume = end if stop == end else max(stop, start + 1)
         if shape not in self._exact and len(shape.translate(None, _NO_POINTS)) > 1:
             special = _SPECIAL.search(data, start, stop)
-            is_passed_over = special is not None and _is_of_telephone(data, start, special)
+            is_passed_over = special is not None and is_of_telephone(data, start, special)
             if special is not None and not is_passed_over:
                 if special.start() == start:
                     return self._special(ctx, special)
                 resume = special.start()
-                stop = start + len(data[start:resume].rstrip(_SEPARATORS))
+                stop = start + len(data[start:resume].rstrip(SEPARATORS))
         if stop - start != len(run):
             run = data[start:stop]
             shape = run.translate(SHAPE)
         if shape.count(b"0") < 7 or (
-            (run[0] == 0x39 or shape.find(b".") >= 0 or len(run) == 9) and _is_benign(run, shape)
+            (run[0] == 0x39 or shape.find(b".") >= 0 or len(run) == 9) and is_benign(run, shape)
         ):
             return start + 1 if is_passed_over else resume
         # A form field writes blanks as plus signs; two blanks join groups only where a label stands before them.
@@ -163,7 +161,7 @@ class DigitRuns:
             (shape.find(b"+", 1) > 0 and data[start - 1 : start] == b"=")
             or (shape.find(b"  ") >= 0 and ctx.label(start) is not None)
         )
-        if is_spaced and self._judge(ctx, start, stop, run, _spaced(shape), whole=True):
+        if is_spaced and self._judge(ctx, start, stop, run, spaced(shape), whole=True):
             return resume
         if self._judge(ctx, start, stop, run, shape, whole=True) or not shape.strip(b"0"):
             return resume
@@ -176,7 +174,7 @@ class DigitRuns:
 
     def _before_last(self, ctx: Context, start: int, run: bytes) -> None:
         """Judge a run without its last group, of which nobody knows yet whether it begins an address."""
-        run = run[: max(0, run.rfind(b" "))].rstrip(_SEPARATORS)
+        run = run[: max(0, run.rfind(b" "))].rstrip(SEPARATORS)
         shape = run.translate(SHAPE)
         if shape.count(b"0") > 6 and not self._judge(ctx, start, start + len(run), run, shape, whole=True):
             self._windows(ctx, start, run, shape)
@@ -206,10 +204,10 @@ class DigitRuns:
             start = following.start()
         if ctx.is_glued_right(end) and not _EXTENSION.match(data, end):
             end = start + len(data[start:end].rstrip(b"0123456789"))
-            end = start + len(data[start:end].rstrip(_SEPARATORS))
+            end = start + len(data[start:end].rstrip(SEPARATORS))
         if _COLON_JOINED.match(data, end):  # "4111111111111111 00:1A:2B:3C:4D:5E": the last group begins an address
             blank = data.rfind(b" ", start, end)
-            end = start + len(data[start:blank].rstrip(_SEPARATORS)) if blank > start else end
+            end = start + len(data[start:blank].rstrip(SEPARATORS)) if blank > start else end
         return start, end
 
     def _judge(self, ctx: Context, start: int, end: int, run: bytes, shape: bytes, *, whole: bool) -> bool:
@@ -217,14 +215,14 @@ class DigitRuns:
         digits = run.translate(None, NON_DIGITS).decode()
         strong = self._strong.get(shape, ())
         sole = _sole(strong, digits) if shape in self._shared else None
-        if sole is not None and not _is_of_more(ctx, start, end, shape):
+        if sole is not None and not is_of_more(ctx, start, end, shape):
             ctx.add(start, end, sole.name, sole.priority, STRONG)
             return True
         if whole and sole is None and shape in self._ambiguous:
             label = ctx.label(start) or ctx.label_after(end)
             if label is not None and self._by_label(ctx, start, end, shape, digits, label):
                 return True
-        if _is_of_more(ctx, start, end, shape):
+        if is_of_more(ctx, start, end, shape):
             return False
         for rule in strong:
             if rule.check is None or rule.check(digits):
@@ -256,7 +254,7 @@ class DigitRuns:
         return label.distance < 4 and any([rule.name in label.kinds for rule in self._counted.get(len(digits), ())])
 
     def _unlabelled(self, ctx: Context, start: int, end: int, shape: bytes, digits: str) -> bool:
-        for rule in self._soft.get(shape, ()) if not _is_timestamp(digits) else ():
+        for rule in self._soft.get(shape, ()) if not is_timestamp(digits) else ():
             if rule.check is None or rule.check(digits):
                 ctx.add(start, end, rule.name, rule.priority, SOFT)
                 return True
@@ -302,7 +300,7 @@ class DigitRuns:
     def _phone_by_shape(self, ctx: Context, start: int, end: int, shape: bytes, digits: str) -> bool:
         if self._phone is None or not 7 <= len(digits) <= 15 or shape.find(b":") >= 0 or shape.find(b"+", 1) > 1:
             return False
-        if shape[0] == 0x2B and _is_operand(ctx.data, start, end):
+        if shape[0] == 0x2B and is_operand(ctx.data, start, end):
             return False
         if shape in _COORDINATES_NORTH or (shape in _COORDINATES and ctx.data[start - 1 : start] == b"-"):
             return False
@@ -328,7 +326,7 @@ class DigitRuns:
         i = taken = 0
         while i < len(groups):
             first = groups[i][0]
-            count = _cards_from(shape, first) if i == taken else 0
+            count = cards_from(shape, first) if i == taken else 0
             if count > 1 and self._all_cards(ctx, start + first, run[first : first + 20 * count - 1]):
                 i = taken = i + 4 * count
                 continue
@@ -339,7 +337,7 @@ class DigitRuns:
         """Report card numbers in fours that stand one behind the other; False when not all of them are."""
         known = len(ctx.found)
         for at in range(0, len(run), 20):
-            if not self._judge(ctx, start + at, start + at + 19, run[at : at + 19], _CARD, whole=False):
+            if not self._judge(ctx, start + at, start + at + 19, run[at : at + 19], CARD, whole=False):
                 del ctx.found[known:]
                 return False
         return True
@@ -363,32 +361,11 @@ class DigitRuns:
                 continue
             part = shape[first:last]
             is_open = free or (is_trunk and 9 <= last - first - (j - i) <= 11)
-            if not (is_open or part in self._exact) or not _stands_alone(run, groups, i, j, taken):
+            if not (is_open or part in self._exact) or not stands_alone(run, groups, i, j, taken):
                 continue
             if self._judge(ctx, start + first, start + last, run[first:last], part, whole=i == 0):
                 return j
         return -1
-
-
-def _cards_from(shape: bytes, first: int) -> int:
-    """Return how many numbers in four fours stand in a row from ``first`` on, one blank between two."""
-    count, at = 0, first
-    while count < _MAX_CARDS and shape.startswith(_CARD, at) and shape[at + 19 : at + 20] != b"0":
-        count, at = count + 1, at + 20
-        if shape[at - 1 : at] != b" ":
-            break
-    return count
-
-
-def _before_open(run: bytes, opened: int) -> int:
-    """Return the end of what stands before the bracket at ``opened`` and before all that are open like it."""
-    size = len(run)
-    while opened > 0 and run.find(b")", opened, size) < 0:
-        size = opened
-        while size and run[size - 1] in _SEPARATORS:
-            size -= 1
-        opened = run.rfind(b"(", 0, size)
-    return size
 
 
 def _ambiguous(catalog: Catalog) -> frozenset[bytes]:
@@ -419,59 +396,6 @@ def _sole(rules: tuple[Rule, ...], digits: str) -> Rule | None:
     return sole if sole is not None and (sole.check is None or sole.check(digits)) else None
 
 
-def _is_clear(shape: bytes) -> bool:
-    """True for a shape that is no date's, and of which no number is benign or too short or has brackets or a sign before it."""
-    is_date = shape[:10] in _YEAR_FIRST or shape[:10] in _YEAR_LAST
-    return (
-        shape[:1] == b"0"
-        and shape.count(b"0") > 6
-        and not is_date
-        and not _is_benign(shape, shape)
-        and (shape.count(b"0") != 13 or bool(shape.strip(b"0- ")))
-    )
-
-
-def _spaced(shape: bytes) -> bytes:
-    """Return a shape with the plus signs inside it read as the blanks they stand for in a form, and two blanks as one."""
-    return (shape[:1] + shape[1:].replace(b"+", b" ")).replace(b"  ", b" ")
-
-
-def _is_benign(run: bytes, shape: bytes) -> bool:
-    """True for decimals and ISBN-13: runs that are none of our values."""
-    if shape.strip(b"0.- "):
-        return _YEARS.fullmatch(run) is not None
-    if _YEARS.fullmatch(run) is not None:
-        return True
-    return _DECIMAL.fullmatch(run) is not None or (shape.count(b"0") == 13 and _ISBN.fullmatch(run) is not None)
-
-
-def _is_timestamp(digits: str) -> bool:
-    """True for fourteen digits that are a day and a time of this or the last century: bare, they are that."""
-    if len(digits) != 14 or digits[:2] not in ("19", "20"):
-        return False
-    day, hour, minute, second = digits[:8], digits[8:10], digits[10:12], digits[12:]
-    return dates.is_calendar_date(day.encode()) and hour < "24" and minute < "60" and second < "60"
-
-
-def _is_of_telephone(data: bytes, start: int, special: re.Match[bytes]) -> bool:
-    """True when four dotted groups may belong to the telephone number that a plus sign at ``start`` begins.
-
-    What stands before them is not long enough for a number of its own.
-    """
-    if data[start] != 0x2B or special["ip"] is None:
-        return False
-    return len(data[start : special.start()].translate(None, NON_DIGITS)) <= 7
-
-
-def is_date_shape(run: bytes, shape: bytes) -> bool:
-    """True for a date of this or the last century with ten characters, perhaps with a time behind it."""
-    if shape not in _DATES:
-        return False
-    if shape[4] != 0x30:  # no digit: the year stands first
-        return run[:2] in _CENTURIES and run[5] in b"01"
-    return run[6:8] in _CENTURIES and run[0] in b"0123"
-
-
 def _is_glued_label(ctx: Context, start: int) -> bool:
     """True where the word a number is glued to announces it: ``CPF529.982.247-25``; its check must be right then."""
     data = ctx.data
@@ -479,25 +403,6 @@ def _is_glued_label(ctx: Context, start: int) -> bool:
         return False  # the commonest by far is the letter between a day and a time
     label = ctx.label(start)
     return label is not None and label.distance == 0 and NEGATIVE not in label.kinds
-
-
-def _is_operand(data: bytes, start: int, end: int) -> bool:
-    """True where the plus sign is that of a sum: ``3*x + 39062500``, ``+39062500*x``."""
-    if data[end : end + 1] in (b"*", b"^"):
-        return True
-    return data[start + 1 : start + 2] == b" " and _OPERAND.search(data, max(0, start - 4), start) is not None
-
-
-def _is_of_more(ctx: Context, start: int, end: int, shape: bytes) -> bool:
-    """True for groups of digits in a hex dump, in a longer dotted row, or in a formula."""
-    data = ctx.data
-    if data[end : end + 1] == b"*" and not ctx.local and data[end + 1 : end + 2].isalnum():
-        return shape.isdigit()
-    blank = shape.find(b" ")
-    if blank > 0:
-        found = _HEX_GROUP.search(data, max(0, start - blank - 2), start)
-        return found is not None and found.end(1) - found.start(1) == blank
-    return bool(start) and data[start - 1] == 0x2E and shape.find(b".") >= 0
 
 
 def _card_over_lines(ctx: Context, start: int) -> bool:
@@ -512,21 +417,3 @@ def _card_over_lines(ctx: Context, start: int) -> bool:
 def _with_extension(ctx: Context, end: int) -> int:
     extension = _EXTENSION.match(ctx.data, end)
     return extension.end() if extension else end
-
-
-def _stands_alone(run: bytes, groups: list[tuple[int, int]], i: int, j: int, taken: int) -> bool:
-    """True when the groups beside the window do not look like its own continuation."""
-    inner = run[groups[i][1] : groups[i + 1][0]] if j > i else b""
-    if i > taken and not _separates(run[groups[i - 1][1] : groups[i][0]], inner, groups[i - 1], groups[i]):
-        return False
-    if j + 1 == len(groups):
-        return True
-    last = run[groups[j - 1][1] : groups[j][0]] if j > i else b""
-    return _separates(run[groups[j][1] : groups[j + 1][0]], last, groups[j + 1], groups[j])
-
-
-def _separates(gap: bytes, inner: bytes, outside: tuple[int, int], inside: tuple[int, int]) -> bool:
-    """A blank between groups of unlike length or where another separator is used inside; brackets, slash, colon."""
-    if gap.strip(b" \xa0"):
-        return gap[:1] in b"/:" or b"(" in gap
-    return inner not in (gap, b"") or outside[1] - outside[0] != inside[1] - inside[0] or outside[1] - outside[0] > 8
