@@ -89,17 +89,20 @@ class KeptValues:
         conversation, before = history_of(document)
         lasting = self._names(exchange, ("said", exchange.facts.conversation), ("conversation", conversation))
         earlier = [*lasting, *self._names(exchange, ("answer", before))]
-        own = [] if exchange.vault is None else exchange.vault.rows()
-        rows = await self._recall(exchange, earlier)
-        known = {tag for _, _, tag in rows}
-        new = [row for row in own if row[2] not in known]
-        if rows:
+        own = {} if exchange.vault is None else {row[2]: row for row in exchange.vault.rows()}
+        found = {name: await self._recall(exchange, name) for name in earlier}
+        recalled = {tag: row for rows in found.values() for tag, row in rows.items()}
+        self.recalled += len(recalled)
+        if recalled:
             vault = exchange.vault = exchange.vault or Vault()
-            vault.take(rows)
-        if rows or new:
-            follower = exchange.follows = Follower(self, exchange, [*rows, *new], keep_s)
+            vault.take(recalled.values())
+        known = recalled | own
+        if known:
+            follower = exchange.follows = Follower(self, exchange, list(known.values()), keep_s)
             for name in lasting:
-                follower.waits_for(self._keep(exchange, name, new, keep_s, len(rows)))
+                new = [row for tag, row in known.items() if tag not in found[name]]
+                if new or own:  # nothing new was said again: what is kept lasts from now on
+                    follower.waits_for(self._keep(exchange, name, new, keep_s, len(found[name])))
 
     def keep_under(
         self, exchange: Exchange, answer: str, rows: list[KeptRow], keep_s: float
@@ -117,33 +120,24 @@ class KeptValues:
             if name
         ]
 
-    async def _recall(self, exchange: Exchange, names: list[str]) -> list[KeptRow]:
-        rows: dict[str, KeptRow] = {}
-        for name in names:
-            under_way = self._writes.get(name)
-            if under_way is not None:
-                await asyncio.wait({under_way})
-            for row in await self._read(exchange, name):
-                rows.setdefault(row[2], row)
-        self.recalled += len(rows)
-        return list(rows.values())
-
-    async def _read(self, exchange: Exchange, name: str) -> list[KeptRow]:
+    async def _recall(self, exchange: Exchange, name: str) -> dict[str, KeptRow]:
+        """Return what is kept under a name, by placeholder."""
+        under_way = self._writes.get(name)
+        if under_way is not None:
+            await asyncio.wait({under_way})
         try:
             blobs = await self._ask(self._store.read(name))
-            return [row for blob in blobs for row in read_rows(blob)]
+            return {row[2]: row for blob in blobs for row in read_rows(blob)}
         except (ValuesUnavailable, ValueError):
-            self._fail(exchange, NOT_RECALLED)
-            return []
+            self.fail(exchange, NOT_RECALLED)
+            return {}
 
     def _keep(
         self, exchange: Exchange, name: str, rows: list[KeptRow], keep_s: float, already: int
     ) -> asyncio.Task[None] | None:
-        if not rows:
-            return None
         data = write_rows(rows)
         if already + len(rows) > MAX_VALUES or len(data) > _MAX_BYTES or len(self._writes) >= _MAX_WRITES:
-            self._fail(exchange, NOT_KEPT)
+            self.fail(exchange, NOT_KEPT)
             return None
         task = asyncio.get_running_loop().create_task(self._write(exchange, name, data, keep_s, self._writes.get(name)))
         self._writes[name] = task
@@ -164,7 +158,7 @@ class KeptValues:
         try:
             await self._ask(self._store.write(name, data, keep_s))
         except ValuesUnavailable:
-            self._fail(exchange, NOT_KEPT)
+            self.fail(exchange, NOT_KEPT)
 
     async def _ask(self, call: Any) -> Any:
         """Ask the store unless it is left alone; the breaker hears what came of it."""
@@ -185,7 +179,8 @@ class KeptValues:
         self._breaker.succeed(self._now_s(), is_probe=is_probe)
         return answer
 
-    def _fail(self, exchange: Exchange, note: str) -> None:
+    def fail(self, exchange: Exchange, note: str) -> None:
+        """Count it, and say it in the row."""
         self.failures += 1
         if note not in exchange.facts.notes:
             exchange.facts.notes.append(note)
@@ -219,6 +214,7 @@ class Follower:
     def take_answer(self, body: bytes) -> None:
         """Take a whole answer."""
         self._look(body[:ID_WINDOW_BYTES])
+        self._give_up()
 
     # --- as a codec between the provider's events and the caller's, which changes nothing
 
@@ -229,14 +225,22 @@ class Follower:
         return data
 
     def finish(self, broken: bool = False) -> bytes:
+        self._give_up()
         return b""
+
+    def _give_up(self) -> None:
+        """Say that no later turn will know the values by an id, where none came."""
+        if self._has_id:
+            self._has_id, self._rows, self._seen = False, [], b""
+            self._kept.fail(self._exchange, NOT_KEPT)
 
     def _look(self, beginning: bytes) -> None:
         name = answer_id(beginning) if self._has_id else ""
         if name:
             self.waits_for(self._kept.keep_under(self._exchange, name, self._rows, self._keep_s))
-        if name or len(beginning) >= ID_WINDOW_BYTES:
             self._has_id, self._rows, self._seen = False, [], b""
+        elif len(beginning) >= ID_WINDOW_BYTES:
+            self._give_up()
 
 
 def may_name_history(exchange: Exchange, body: bytes) -> bool:

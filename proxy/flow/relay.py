@@ -248,10 +248,8 @@ class Relay:
 
     async def _redact(self, exchange: Exchange, route: Route, request: Request) -> Problem | None:
         """Apply the policy's request rules; after this ``request.body`` is what may leave."""
-        if route.content is None:
-            refusal = await self._redact_only(exchange, route, request)
-        else:
-            refusal = await self._redact_and_keep(exchange, route, request)
+        carry_out = self._redact_only if route.content is None else self._redact_and_keep
+        refusal = await carry_out(exchange, route, request)
         keep_s, values = route.keep_values_s, self.values
         if refusal is None and keep_s is not None and values is not None and exchange.dialect is not OTHER:
             await self._join_history(exchange, values, keep_s, request)

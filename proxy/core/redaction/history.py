@@ -14,8 +14,8 @@ KeptRow = tuple[str, str, str]
 
 ID_WINDOW_BYTES: Final = 16 << 10
 """The answer's own id is looked for in so much of its beginning."""
-_MAX_ID: Final = 256
-_ANSWER_ID = re.compile(rb'"id"\s*:\s*"(resp[A-Za-z0-9_.:-]{1,%d})"' % _MAX_ID)
+_MAX_ID: Final = 512
+_ANSWER_ID = re.compile(rb'"id"\s*:\s*"(resp[^"\\\s]{1,%d})"' % _MAX_ID)
 
 
 def names_history(body: bytes) -> bool:
@@ -36,7 +36,7 @@ def history_of(document: Any) -> tuple[str, str]:
 def answer_id(beginning: bytes) -> str:
     """Return the id of a Responses answer from its first bytes, plain or as events; nothing when it is not there yet."""
     found = _ANSWER_ID.search(beginning)
-    return "" if found is None else found[1].decode()
+    return "" if found is None else found[1].decode("utf-8", "replace")
 
 
 def _id(value: Any) -> str:

@@ -1,7 +1,8 @@
 """The vault of one exchange: which placeholder stands for which value, and how a placeholder is recognised.
 
 Owns the values and the tolerance towards models that rewrite placeholders (``[EMAIL-1]``; ``tags.py`` gives them out).
-It lives and dies with its exchange and never leaves memory. Does not know JSON documents, streams or policy.
+It lives and dies with its exchange; its rows alone may go elsewhere: through a private pipe or, where policy keeps
+values, sealed. Does not know JSON documents, streams or policy.
 """
 
 from __future__ import annotations
