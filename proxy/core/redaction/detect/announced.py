@@ -1,7 +1,7 @@
 """Secrets only their label tells: passwords, tokens and keys after "password:", "api_key =", "Bearer".
 
-Owns the label words of secrets, the separators between label and value, and what a secret looks like. The words
-stand in the automaton; everything after them is read here, within a bounded window.
+Owns the label words of secrets and the separators between label and value; what a secret looks like is ``secret_looks``'s.
+The words stand in the automaton; everything after them is read here, within a bounded window.
 """
 
 from __future__ import annotations

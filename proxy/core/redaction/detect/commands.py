@@ -1,6 +1,6 @@
 """Secrets on command lines and in calls: ``curl -u user:secret``, ``docker login -p secret``, ``login("user", "secret")``.
 
-Owns which commands and calls take a secret, and where in them it stands. What a secret looks like is ``announced``'s.
+Owns which commands and calls take a secret, and where in them it stands. What a secret looks like is ``secret_looks``'s.
 """
 
 from __future__ import annotations
